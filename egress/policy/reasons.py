@@ -1,0 +1,245 @@
+"""Reason codes: why a request was allowed, denied, or failed. One table from code to title, sentence and HTTP status.
+
+A code is part of the product's interface (audit rows, `X-Egress-Decision`, docs/reasons/CODE.md): codes are added,
+never renamed or reused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a decision is what it is."""
+
+    # allowed
+    RULE_ALLOW = "rule-allow"
+    DEFAULT_ALLOW = "default-allow"
+    # denied by what the policy says
+    HOST_NOT_ALLOWED = "host-not-allowed"
+    PORT_NOT_ALLOWED = "port-not-allowed"
+    METHOD_NOT_ALLOWED = "method-not-allowed"
+    PATH_NOT_ALLOWED = "path-not-allowed"
+    PROTOCOL_NOT_ALLOWED = "protocol-not-allowed"
+    RULE_DENY = "rule-deny"
+    APPROVAL_REQUIRED = "approval-required"
+    ADDRESS_NOT_ALLOWED = "address-not-allowed"
+    # denied by the address step
+    ADDRESS_NOT_PUBLIC = "address-not-public"
+    ADDRESS_DENIED = "address-denied"
+    ADDRESS_IS_PROXY = "address-is-proxy"
+    # denied because it cannot be read one way only
+    HOST_INVALID = "host-invalid"
+    PORT_INVALID = "port-invalid"
+    METHOD_INVALID = "method-invalid"
+    PATH_AMBIGUOUS = "path-ambiguous"
+    OVERRIDE_HEADER = "override-header"
+    NAME_MISMATCH = "name-mismatch"
+    SNI_MISSING = "sni-missing"
+    ECH_REFUSED = "ech-refused"
+    REQUEST_MALFORMED = "request-malformed"
+    PROTOCOL_UNKNOWN = "protocol-unknown"
+    UPGRADE_NOT_ALLOWED = "upgrade-not-allowed"
+    # denied by a limit
+    LIMIT_HEAD = "limit-head"
+    LIMIT_CONNECTIONS = "limit-connections"
+    LIMIT_TIME = "limit-time"
+    LIMIT_MEMORY = "limit-memory"
+    # denied because a part of the proxy could not do its work
+    CREDENTIAL_UNAVAILABLE = "credential-unavailable"
+    CREDENTIAL_UNBOUND = "credential-unbound"
+    CREDENTIAL_INSECURE = "credential-insecure"
+    NAME_NOT_RESOLVED = "name-not-resolved"
+    AUDIT_UNAVAILABLE = "audit-unavailable"
+    INTERNAL_ERROR = "internal-error"
+    SHUTTING_DOWN = "shutting-down"
+    # allowed, then failed on the way
+    UPSTREAM_UNREACHABLE = "upstream-unreachable"
+    UPSTREAM_TLS = "upstream-tls"
+    UPSTREAM_MALFORMED = "upstream-malformed"
+    CLIENT_TLS = "client-tls"
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonText:
+    """A reason for people: a short title, one plain sentence, what to do, and the HTTP status of its page."""
+
+    title: str
+    sentence: str
+    hint: str
+    status: int = 403
+
+
+# One row a reason; a test holds that every member has one, and that every row has a page under docs/reasons.
+TEXTS: dict[Reason, ReasonText] = {
+    Reason.RULE_ALLOW: ReasonText("allowed by a rule", "A rule of the policy allows this request.", "", 200),
+    Reason.DEFAULT_ALLOW: ReasonText("allowed by default", "No rule matched, and the policy's default is allow.", "", 200),
+    Reason.HOST_NOT_ALLOWED: ReasonText(
+        "host not allowed",
+        "No rule of the policy allows this host.",
+        "add `allow: HOST` to the policy if the sandbox should reach it",
+    ),
+    Reason.PORT_NOT_ALLOWED: ReasonText(
+        "port not allowed",
+        "A rule allows this host, but not on this port.",
+        "name the port in the rule, as in `allow: HOST:PORT`",
+    ),
+    Reason.METHOD_NOT_ALLOWED: ReasonText(
+        "method not allowed",
+        "A rule allows this host, but not with this method.",
+        "add the method to the rule's `methods`",
+    ),
+    Reason.PATH_NOT_ALLOWED: ReasonText(
+        "path not allowed",
+        "A rule allows this host, but not this path.",
+        "add the path to the rule's `paths`",
+    ),
+    Reason.PROTOCOL_NOT_ALLOWED: ReasonText(
+        "protocol not allowed",
+        "A rule allows this host, but not with this protocol.",
+        "name the protocol in the rule's `protocol`",
+    ),
+    Reason.RULE_DENY: ReasonText(
+        "denied by a rule",
+        "A rule of the policy denies this request.",
+        "see the rule named here; a deny holds until the rule is changed",
+    ),
+    Reason.APPROVAL_REQUIRED: ReasonText(
+        "approval required",
+        "A rule of the policy asks a person before this request may go; approvals are not available, so it is refused.",
+        "use `allow` in place of `ask` if no person needs to be asked",
+    ),
+    Reason.ADDRESS_NOT_ALLOWED: ReasonText(
+        "address not allowed",
+        "The destination was named by its IP address, and no rule allows that address.",
+        "use the host's name, or add `allow: ADDRESS` to the policy",
+    ),
+    Reason.ADDRESS_NOT_PUBLIC: ReasonText(
+        "address not public",
+        "The name resolves to an address that is not on the public Internet, and the rule does not name that range.",
+        "add `addresses: [RANGE]` to the rule that allows the host",
+    ),
+    Reason.ADDRESS_DENIED: ReasonText(
+        "address denied",
+        "The name resolves to an address that a rule denies.",
+        "an address denial holds whatever its place in the file; change the rule named here",
+    ),
+    Reason.ADDRESS_IS_PROXY: ReasonText(
+        "address is the proxy",
+        "The destination is the proxy itself.",
+        "connect to the service directly; the proxy never dials its own listeners",
+    ),
+    Reason.HOST_INVALID: ReasonText(
+        "host invalid",
+        "The host is not a valid name or address, or could be read in more than one way.",
+        "send a plain host name or IP address",
+        400,
+    ),
+    Reason.PORT_INVALID: ReasonText("port invalid", "The port is not a number from 1 to 65535.", "send a valid port", 400),
+    Reason.METHOD_INVALID: ReasonText("method invalid", "The method is not a valid HTTP token.", "send a valid method", 400),
+    Reason.PATH_AMBIGUOUS: ReasonText(
+        "path ambiguous",
+        "The path can be read in more than one way, and a rule depends on it.",
+        "send the path without encoded slashes, dot segments, double encoding, backslashes or `;`",
+    ),
+    Reason.OVERRIDE_HEADER: ReasonText(
+        "override header",
+        "The request carries a header that asks the server to use another method or path than the rule judged.",
+        "remove the header",
+    ),
+    Reason.NAME_MISMATCH: ReasonText(
+        "name mismatch",
+        "The names on the request disagree: CONNECT target, SNI and Host must all be one destination.",
+        "send the same host everywhere",
+    ),
+    Reason.SNI_MISSING: ReasonText(
+        "SNI missing",
+        "The TLS client named no server, so the destination cannot be checked.",
+        "use a client that sends SNI",
+    ),
+    Reason.ECH_REFUSED: ReasonText(
+        "encrypted hello refused",
+        "The TLS hello hides its server name, so the destination cannot be checked.",
+        "turn Encrypted Client Hello off in the client",
+    ),
+    Reason.REQUEST_MALFORMED: ReasonText(
+        "request malformed",
+        "The request breaks the rules of HTTP in a way that servers read differently.",
+        "send a well-formed request",
+        400,
+    ),
+    Reason.PROTOCOL_UNKNOWN: ReasonText(
+        "protocol unknown",
+        "The connection carries something that is not HTTP or TLS, and no rule allows raw TCP to this destination.",
+        "use HTTP, or a rule with `protocol: tcp`",
+    ),
+    Reason.UPGRADE_NOT_ALLOWED: ReasonText(
+        "upgrade not allowed",
+        "The request asks to switch to a protocol that no rule allows.",
+        "only WebSocket can be upgraded to; name `ws` or `wss` in the rule's `protocol`",
+    ),
+    Reason.LIMIT_HEAD: ReasonText(
+        "request head too large",
+        "The request's head is larger than 64 KB or has more than 100 fields.",
+        "send fewer or smaller headers",
+        431,
+    ),
+    Reason.LIMIT_CONNECTIONS: ReasonText(
+        "too many connections", "The sandbox holds as many connections as it may.", "close some first", 429
+    ),
+    Reason.LIMIT_TIME: ReasonText("too slow", "A step took longer than its time limit.", "try again", 408),
+    Reason.LIMIT_MEMORY: ReasonText(
+        "too much held", "The connection would hold more data in the proxy than it may.", "read what was sent", 503
+    ),
+    Reason.CREDENTIAL_UNAVAILABLE: ReasonText(
+        "credential unavailable",
+        "The rule injects a secret whose value cannot be had, so the request was not sent.",
+        "see the proxy's log: the secret's variable or file is missing or empty",
+        503,
+    ),
+    Reason.CREDENTIAL_UNBOUND: ReasonText(
+        "credential not bound to this host",
+        "The rule injects a secret that is not bound to this host, so the request was not sent.",
+        "add the host to the secret's `hosts` where it is defined",
+    ),
+    Reason.CREDENTIAL_INSECURE: ReasonText(
+        "credential needs TLS",
+        "The rule injects a secret, and secrets travel over verified TLS only.",
+        "use https",
+    ),
+    Reason.NAME_NOT_RESOLVED: ReasonText(
+        "name not resolved", "The name has no address, or the resolver did not answer.", "check the name", 502
+    ),
+    Reason.AUDIT_UNAVAILABLE: ReasonText(
+        "audit unavailable",
+        "The request could not be recorded, so it was not sent.",
+        "see the proxy's log: the audit database cannot be written",
+        503,
+    ),
+    Reason.INTERNAL_ERROR: ReasonText(
+        "internal error", "The proxy failed to judge the request, so it was not sent.", "see the proxy's log", 500
+    ),
+    Reason.SHUTTING_DOWN: ReasonText("shutting down", "The proxy is stopping.", "try again later", 503),
+    Reason.UPSTREAM_UNREACHABLE: ReasonText(
+        "upstream unreachable", "The request is allowed, but the server could not be reached.", "try again", 502
+    ),
+    Reason.UPSTREAM_TLS: ReasonText(
+        "upstream TLS failed",
+        "The request is allowed, but the server's certificate could not be verified.",
+        "add the server's CA with --upstream-ca if it is a private one",
+        502,
+    ),
+    Reason.UPSTREAM_MALFORMED: ReasonText(
+        "upstream answer malformed",
+        "The request is allowed, but the server's answer breaks the rules of HTTP.",
+        "",
+        502,
+    ),
+    Reason.CLIENT_TLS: ReasonText(
+        "client TLS failed",
+        "The client did not complete the TLS handshake; it likely does not trust the proxy's CA, or pins its own.",
+        "point the client at the CA file that `egress ca path` prints",
+        502,
+    ),
+}

@@ -1,0 +1,220 @@
+"""The values that go into and come out of the policy core. All immutable, all plain, none does I/O.
+
+A request is what the core judges, a decision what it answers, a rule what a policy file said. How a policy file is
+read into rules is `egress.config`; how rules are matched is `index` and `decide`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TYPE_CHECKING
+
+from egress.policy.vocabulary import Certainty, Protocol, Scope, TlsMode, Verdict
+
+if TYPE_CHECKING:
+    from egress.policy.reasons import Reason
+
+type Address = IPv4Address | IPv6Address
+type Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A canonical host: a lower-case A-label name without its root dot, or an address.
+
+    `text` is what is compared, sent and audited (an IPv6 address without brackets); `address` is set when the host
+    was named as an address. Only `names.parse_host` makes one from bytes of the wire.
+    """
+
+    text: str
+    address: Address | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A value that cannot be read, or not in one way only. `detail` is one sentence with no part of the input."""
+
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the policy core judges.
+
+    The name step knows the first four; `method` None means that the request is not known (yet, or ever, in a
+    tunnel). `path` is the raw target's path without the query, as sent; `headers` are (name, value) pairs as sent.
+    """
+
+    sandbox: str
+    protocol: Protocol
+    host: Host
+    port: int
+    method: str | None = None
+    path: str | None = None
+    query: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """Ports `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostTarget:
+    """A host pattern. `exact` is the name itself, `below` any depth under it; both for `.example.com`."""
+
+    name: str
+    exact: bool
+    below: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AnyTarget:
+    """`**`: any name; in `deny` and `ask` any address too."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkTarget:
+    """An address (a /32 or /128) or a CIDR range."""
+
+    network: Network
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One entry of `allow`, `deny` or `ask`: what it names, and its own `:port` if it has one."""
+
+    what: HostTarget | AnyTarget | NetworkTarget
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """The place of a secret in a header template: `${name}`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """A header to set, replacing every spelling and duplicate: `parts` are literal text and secret references."""
+
+    header: str
+    parts: tuple[str | SecretRef, ...]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The names of the secrets that the value needs."""
+        return tuple(part.name for part in self.parts if isinstance(part, SecretRef))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of a policy file. None for a condition means that the rule does not state it.
+
+    `paths` are pattern texts as written (`*` one segment, `**` any number); the index compiles them. `methods` are
+    upper-case tokens. `ports` None means 443 and 80 for an `allow`, every port for `deny` and `ask`; a target's own
+    port wins. `protocols` None means HTTP, TLS and WebSocket for an `allow`, every protocol for `deny` and `ask`.
+    `addresses` are the ranges outside the public Internet that names of this rule may resolve to.
+    """
+
+    verdict: Verdict
+    targets: tuple[Target, ...]
+    file: str
+    line: int | None
+    name: str | None = None
+    ports: tuple[PortRange, ...] | None = None
+    methods: frozenset[str] | None = None
+    paths: tuple[str, ...] | None = None
+    protocols: frozenset[Protocol] | None = None
+    tls: TlsMode | None = None
+    inject: tuple[Injection, ...] = ()
+    remove: tuple[str, ...] = ()
+    addresses: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeRules:
+    """All rules of one scope in order, and what it states besides. None: not stated."""
+
+    scope: Scope
+    rules: tuple[Rule, ...]
+    default: Verdict | None = None
+    tls: TlsMode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRef:
+    """Where a rule stands, for people and for the audit."""
+
+    scope: Scope
+    file: str
+    line: int | None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """What one scope said. `verdict` None: nothing. `rule` None with a verdict: its default."""
+
+    scope: Scope
+    verdict: Verdict | None
+    reason: Reason
+    rule: RuleRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The core's answer: verdict, reason and rule are set together in every branch.
+
+    `rules` are the allowing rules of each scope that allowed, highest scope first; the address step is held to all
+    of them. `inject` and `remove` are merged over those scopes. `detail` is one sentence for people, safe to print.
+    """
+
+    verdict: Verdict
+    reason: Reason
+    detail: str
+    says: tuple[Say, ...]
+    rule: RuleRef | None = None
+    rules: tuple[Rule, ...] = ()
+    tls: TlsMode = TlsMode.INSPECT
+    inject: tuple[Injection, ...] = ()
+    remove: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> bool:
+        """True only for the verdict `allow`."""
+        return self.verdict is Verdict.ALLOW
+
+
+@dataclass(frozen=True, slots=True)
+class NameDecision:
+    """What a destination's name alone tells.
+
+    `certainty` NO: `decision` is the denial to give. MAYBE: the request decides, only the client's own handshake
+    goes on. YES: allowed whatever the request, unless a later step narrows. `tls` says what to do with a TLS hello:
+    TUNNEL passes it unopened (the tunnel's own decision comes from `decide_request` with method None), INSPECT opens
+    it; AUTO never comes out.
+    """
+
+    certainty: Certainty
+    decision: Decision
+    tls: TlsMode = TlsMode.INSPECT
+
+
+@dataclass(frozen=True, slots=True)
+class AddressDecision:
+    """Which of the resolved addresses may be dialled, in the resolver's order; none means `decision` denies."""
+
+    addresses: tuple[Address, ...]
+    decision: Decision
+    dropped: tuple[tuple[Address, str], ...] = field(default=())
