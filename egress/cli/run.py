@@ -1,0 +1,126 @@
+"""`egress run`: serve a policy until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from egress.server.run import Started
+
+Policies = Annotated[
+    list[str] | None,
+    typer.Option("--policy", metavar="NAME|FILE", help="A shipped policy by name, or a policy file."),
+]
+Listen = Annotated[
+    str | None,
+    typer.Option("--listen", metavar="HOST:PORT", help="Default: 127.0.0.1:3128. Port 0 picks a free one."),
+]
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-dir",
+        metavar="DIR",
+        help="Where state lives. Default: $EGRESS_STATE_DIR, else the user's; as root /var/lib/egress.",
+    ),
+]
+Audit = Annotated[
+    Path | None, typer.Option("--audit", metavar="FILE", help="The audit database. Default: audit.db in the state dir.")
+]
+CaDir = Annotated[
+    Path | None, typer.Option("--ca-dir", metavar="DIR", help="The CA's folder. Default: ca in the state dir.")
+]
+UpstreamCa = Annotated[
+    list[Path] | None,
+    typer.Option("--upstream-ca", metavar="PEM", help="Trust these roots for upstream servers too."),
+]
+Resolve = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resolve",
+        metavar="NAME:IP",
+        help="Answer NAME with IP in place of DNS. An answer, not a permission: the address is judged like any other.",
+    ),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="The server's configuration; flags win over it.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add `run` to `app`."""
+    app.command("run")(run)
+
+
+def run(
+    *,
+    policy: Policies = None,
+    listen: Listen = None,
+    state_dir: StateDir = None,
+    audit: Audit = None,
+    ca_dir: CaDir = None,
+    upstream_ca: UpstreamCa = None,
+    resolve: Resolve = None,
+    config: ConfigFile = None,
+    verbose: Verbose = False,
+) -> None:
+    """Start the proxy.
+
+    \b
+    Examples:
+      egress run --policy starter
+      egress run --policy ./policy.yaml --listen 127.0.0.1:8080
+      egress run --policy coding-agent --upstream-ca corp-root.pem --resolve git.corp.example:10.0.0.7
+
+    \b
+    Signals:
+      HUP   read the policy again; a file that does not load changes nothing
+      TERM  accept no more, let requests under way end, record them, exit 0
+    """  # noqa: D301 - typer's marker for a verbatim paragraph
+    _set_up_logging(verbose=verbose)
+    from egress.config import ServerOverrides, load_server_config  # noqa: PLC0415
+
+    overrides = ServerOverrides(
+        listen=listen,
+        state_dir=state_dir,
+        audit=audit,
+        ca_dir=ca_dir,
+        upstream_ca=tuple(upstream_ca or ()),
+        resolve=tuple(resolve or ()),
+        policies=tuple(policy or ()),
+    )
+    loaded = load_server_config(config, overrides, os.environ)
+    from egress.server.run import serve  # noqa: PLC0415
+
+    sys.exit(serve(loaded, lambda started: _tell(started, loaded.state_dir)))
+
+
+def _tell(started: Started, state_dir: Path) -> None:
+    host, port = started.address
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    typer.echo(f"listening on {url}")
+    typer.echo(f"CA file      {started.ca}")
+    typer.echo(f"audit        {started.audit}")
+    typer.echo(f"for a shell  eval \"$(egress env --listen {host}:{port} --state-dir '{state_dir}')\"")
+    sys.stdout.flush()
+
+
+class _Escaped(logging.Formatter):
+    """Log lines in which nothing from the wire can move the cursor, start a line or hide text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        from egress.audit import printable  # noqa: PLC0415
+
+        return "\n".join(printable(line) for line in super().format(record).split("\n"))
+
+
+def _set_up_logging(*, verbose: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Escaped("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True)

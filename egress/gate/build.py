@@ -1,0 +1,65 @@
+"""Builds the gate from the server's configuration: for `egress run`, and for the addon that runs on its own."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from egress.audit import AuditWriter
+from egress.config import load_policy
+from egress.credentials import CredentialStore
+from egress.errors import StartError
+from egress.gate.gate import Gate, GateLimits
+from egress.gate.generation import Generation
+from egress.gate.resolver import Resolver
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from egress.config import ServerConfig
+
+logger = logging.getLogger(__name__)
+
+
+def load_generation(
+    config: ServerConfig, env: MutableMapping[str, str], previous: Generation | None = None
+) -> Generation:
+    """Read the policy files into the next generation. Raises ConfigError with every problem; nothing is half-used."""
+    if not config.policies:
+        raise StartError("no policy is named", hint="use --policy NAME or --policy FILE, for example --policy starter")
+    loaded = load_policy(config.policies, secrets=config.secrets)
+    for warning in loaded.warnings:
+        logger.warning("%s", warning)
+    if previous is None:
+        credentials = CredentialStore(loaded.secrets, env=env)
+    else:
+        credentials = previous.credentials.reloaded(loaded.secrets, env=env)
+    credentials.scrub_environment(env)
+    for problem in (*credentials.problems(), *credentials.warnings()):
+        logger.warning("%s", problem)
+    return Generation(1 if previous is None else previous.number + 1, loaded.policy, credentials)
+
+
+def open_audit(config: ServerConfig) -> AuditWriter:
+    """Start the audit writer. Raises AuditError: without a record nothing may pass."""
+    config.audit.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    writer = AuditWriter(config.audit.path, flush_interval=config.audit.flush_interval, capacity=config.audit.queue)
+    writer.start()
+    return writer
+
+
+def build_gate(config: ServerConfig, writer: AuditWriter, generation: Generation, *, lane: str) -> Gate:
+    """A gate for one lane."""
+    limits = GateLimits(
+        connect_seconds=config.limits.connect_seconds,
+        record_seconds=config.limits.audit_seconds,
+        judge_seconds=config.limits.resolve_seconds + config.limits.audit_seconds + 5.0,
+    )
+    return Gate(
+        generation=generation,
+        resolver=Resolver(pins=config.resolve, lifetime_seconds=config.limits.resolve_seconds),
+        audit=writer,
+        lane=lane,
+        limits=limits,
+        show_query_values=config.audit.query_values,
+    )

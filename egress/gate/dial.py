@@ -1,0 +1,74 @@
+"""Opening the one connection that a grant permits, to an address that was judged, and to no other.
+
+Addresses are tried in order, each within its share of the time; the socket's peer is compared with what was asked
+for before the connection is handed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from egress.gate.grant import Grant
+    from egress.policy import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """A connected, non-blocking TCP socket, and the address that it is connected to."""
+
+    sock: socket.socket
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class DialFailure:
+    """No address of the grant could be reached; `detail` is one sentence of ours."""
+
+    detail: str
+
+
+async def dial(grant: Grant, *, timeout_seconds: float) -> Dialled | DialFailure:
+    """Connect to one of the grant's addresses. Never resolves a name; never raises for a network's failure."""
+    if not grant.addresses:
+        return DialFailure("no address to dial")
+    share = max(timeout_seconds / len(grant.addresses), 0.5)
+    failure = "no address could be reached"
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            for address in grant.addresses:
+                outcome = await _connect(address, grant.port, share)
+                if isinstance(outcome, Dialled):
+                    return outcome
+                failure = outcome.detail
+    except TimeoutError:
+        failure = "the server did not accept the connection in time"
+    return DialFailure(failure)
+
+
+async def _connect(address: Address, port: int, seconds: float) -> Dialled | DialFailure:
+    family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        async with asyncio.timeout(seconds):
+            await asyncio.get_running_loop().sock_connect(sock, (str(address), port))
+        peer = ip_address(sock.getpeername()[0])
+    except TimeoutError:
+        sock.close()
+        return DialFailure("the server did not accept the connection in time")
+    except OSError as error:
+        sock.close()
+        return DialFailure(f"the connection failed: {error.strerror or type(error).__name__}")
+    except BaseException:
+        sock.close()
+        raise
+    if peer != address:  # INVARIANT one-name: the peer is an address that was judged
+        sock.close()
+        return DialFailure("the connection reached another address than the one judged")
+    return Dialled(sock, address)

@@ -1,0 +1,105 @@
+"""From a parsed head to the request that the policy judges: one destination, named alike everywhere, or a refusal.
+
+INVARIANT one-name: target, Host (or `:authority`) and, inside a tunnel, the CONNECT target are one host and port.
+
+1. outside a tunnel  absolute-form with `http` only: the proxy is asked for a whole URL, and TLS needs CONNECT
+2. inside a tunnel   origin-form (or `*`) only: an absolute URL there could name somebody else
+3. Host              present, once, equal to the destination, port defaults by scheme
+4. Upgrade           nothing, or exactly a WebSocket handshake
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from egress.policy import Host, Protocol, Reason, Refusal, Request, parse_authority
+from egress.wire.head import TargetForm
+
+if TYPE_CHECKING:
+    from egress.wire.head import RequestHead
+
+# Upgrades that a client only offers: the request goes on without them.
+_OFFERS = frozenset({b"h2c"})
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where the connection that a request came on leads: a tunnel's destination, and whether it was opened TLS."""
+
+    host: Host
+    port: int
+    tls: bool
+
+
+def name_request(head: RequestHead, sandbox: str, route: Route | None) -> Request | Refusal:
+    """The request in `head` as the policy core judges it. `route` None: the client speaks to the proxy itself."""
+    destination = _proxied(head) if route is None else _tunnelled(head, route)
+    if isinstance(destination, Refusal):
+        return destination
+    host, port, tls = destination
+    named = _check_host(head, host, port, tls=tls)
+    if named is not None:
+        return named
+    upgrade = _upgrade(head)
+    if isinstance(upgrade, Refusal):
+        return upgrade
+    if upgrade:
+        protocol = Protocol.WSS if tls else Protocol.WS
+    else:
+        protocol = Protocol.HTTPS if tls else Protocol.HTTP
+    return Request(
+        sandbox,
+        protocol,
+        host,
+        port,
+        head.method,
+        head.target.path,
+        head.target.query,
+        tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.fields),
+    )
+
+
+def _proxied(head: RequestHead) -> tuple[Host, int, bool] | Refusal:
+    target = head.target
+    if target.form is not TargetForm.ABSOLUTE:
+        return Refusal(
+            Reason.REQUEST_MALFORMED, "this is a proxy: ask it for a whole URL, or for a tunnel with CONNECT"
+        )
+    if target.scheme not in ("http", "ws"):
+        return Refusal(Reason.REQUEST_MALFORMED, "an https URL is asked for through CONNECT, not in the clear")
+    named = parse_authority(target.authority or "", 80)
+    if isinstance(named, Refusal):
+        return named
+    return *named, False
+
+
+def _tunnelled(head: RequestHead, route: Route) -> tuple[Host, int, bool] | Refusal:
+    if head.target.form not in (TargetForm.ORIGIN, TargetForm.ASTERISK):
+        return Refusal(Reason.NAME_MISMATCH, "inside a tunnel the request names a path, never a whole URL")
+    return route.host, route.port, route.tls
+
+
+def _check_host(head: RequestHead, host: Host, port: int, *, tls: bool) -> Refusal | None:
+    if head.host is None:
+        if head.target.form is TargetForm.ABSOLUTE:
+            return None
+        return Refusal(Reason.REQUEST_MALFORMED, "the request has no Host")
+    named = parse_authority(head.host, 443 if tls else 80)
+    if isinstance(named, Refusal):
+        return named
+    if named != (host, port):
+        return Refusal(Reason.NAME_MISMATCH, "Host is not the destination of the connection")
+    return None
+
+
+def _upgrade(head: RequestHead) -> bool | Refusal:
+    """True for a WebSocket handshake, False for none; anything else that asks to switch is refused."""
+    asked = set(head.upgrade) - _OFFERS
+    if not asked:
+        return False
+    if asked != {b"websocket"} or len(head.upgrade) != 1:
+        return Refusal(Reason.UPGRADE_NOT_ALLOWED, "only a plain WebSocket handshake may ask for an upgrade")
+    if head.method != "GET" or b"upgrade" not in head.connection:
+        return Refusal(Reason.UPGRADE_NOT_ALLOWED, "a WebSocket handshake is a GET whose Connection names Upgrade")
+    return True

@@ -1,0 +1,117 @@
+"""Names to addresses, once: absolute names, no search list, bounded cache by TTL, pins first.
+
+Nothing else in the process resolves a name: what is dialled is an address that came from here and was judged. A pin
+is an answer, not a permission: its addresses are judged like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+import dns.asyncresolver
+import dns.exception
+import dns.name
+import dns.rdatatype
+import dns.resolver
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from egress.policy import Address
+
+_CACHE_ENTRIES = 4096
+_TTL_AT_MOST = 300.0
+_ADDRESSES_AT_MOST = 32
+_FAILURE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The addresses of a name in the resolver's order, IPv4 first; empty with `error` if there are none."""
+
+    addresses: tuple[Address, ...]
+    error: str = ""
+
+
+@dataclass(slots=True)
+class _Cached:
+    answer: Answer
+    expires: float
+
+
+@dataclass(slots=True)
+class Resolver:
+    """Resolves with dnspython against the system's servers, or `servers` if given. One lookup a name at a time."""
+
+    pins: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
+    servers: tuple[str, ...] = ()
+    lifetime_seconds: float = 5.0
+    _cache: OrderedDict[str, _Cached] = field(default_factory=OrderedDict)
+    _running: dict[str, asyncio.Future[Answer]] = field(default_factory=dict)
+    _upstream: dns.asyncresolver.Resolver | None = None
+
+    async def resolve(self, name: str) -> Answer:
+        """Addresses of a canonical name. Never raises for a name that does not resolve; `Answer.error` says why."""
+        pinned = self.pins.get(name)
+        if pinned is not None:
+            return Answer(pinned)
+        cached = self._cache.get(name)
+        if cached is not None and cached.expires > time.monotonic():
+            return cached.answer
+        running = self._running.get(name)
+        if running is None:
+            running = asyncio.ensure_future(self._look_up(name))
+            self._running[name] = running
+            running.add_done_callback(lambda _: self._running.pop(name, None))
+        return await asyncio.shield(running)
+
+    async def _look_up(self, name: str) -> Answer:
+        found = await asyncio.gather(self._query(name, "A"), self._query(name, "AAAA"))
+        addresses = [address for answer, _, _ in found for address in answer]
+        unique = tuple(dict.fromkeys(addresses))[:_ADDRESSES_AT_MOST]
+        if unique:
+            answer, ttl = Answer(unique), min(ttl for answer, ttl, _ in found if answer)
+        else:
+            answer, ttl = Answer((), next((error for _, _, error in found if error), "no address")), _FAILURE_SECONDS
+        self._remember(name, answer, min(max(ttl, 0.0), _TTL_AT_MOST))
+        return answer
+
+    async def _query(self, name: str, kind: str) -> tuple[list[Address], float, str]:
+        try:
+            answer = await self._servers().resolve(
+                dns.name.from_text(name + "."),
+                kind,
+                search=False,
+                lifetime=self.lifetime_seconds,
+                raise_on_no_answer=False,
+            )
+        except dns.resolver.NXDOMAIN:
+            return [], 0.0, "the name does not exist"
+        except dns.exception.Timeout:
+            return [], 0.0, "the resolver did not answer in time"
+        except (dns.exception.DNSException, OSError, ValueError) as error:
+            return [], 0.0, f"the resolver failed ({type(error).__name__})"
+        if answer.rrset is None:
+            return [], 0.0, "no address"
+        return [ip_address(record.to_text()) for record in answer.rrset], float(answer.rrset.ttl), ""
+
+    def _servers(self) -> dns.asyncresolver.Resolver:
+        if self._upstream is None:
+            upstream = dns.asyncresolver.Resolver(configure=not self.servers)
+            if self.servers:
+                upstream.nameservers = list(self.servers)
+            upstream.search = []
+            upstream.domain = dns.name.root
+            self._upstream = upstream
+        return self._upstream
+
+    def _remember(self, name: str, answer: Answer, ttl: float) -> None:
+        self._cache.pop(name, None)
+        self._cache[name] = _Cached(answer, time.monotonic() + ttl)
+        while len(self._cache) > _CACHE_ENTRIES:
+            self._cache.popitem(last=False)

@@ -1,0 +1,48 @@
+"""Builds the mitm lane on a gate: our CA's leaves towards clients, verified TLS towards upstreams."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from egress.certs import Authority, write_bundle, write_roots
+from egress.mitm.contexts import TlsContexts
+from egress.mitm.lane import MitmLane
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from mitmproxy.proxy.commands import StartHook
+    from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
+
+    from egress.config import ServerConfig
+    from egress.gate.gate import Gate
+
+ROOTS = "upstream-roots.pem"
+BUNDLE = "ca-bundle.pem"
+
+
+def build_lane(
+    config: ServerConfig,
+    gate: Gate,
+    authority: Authority,
+    *,
+    others: Callable[[ProxyConnectionHandler, StartHook], Awaitable[None]] | None = None,
+) -> MitmLane:
+    """The lane, with its TLS contexts made. `others` runs mitmproxy's other addons before each of our hooks."""
+    roots = config.state_dir / ROOTS
+    write_roots(roots, config.upstream.ca)
+    return MitmLane(
+        gate,
+        TlsContexts(authority, roots),
+        connections_at_most=config.limits.connections,
+        head_seconds=config.limits.head_seconds,
+        others=others,
+    )
+
+
+def client_bundle(config: ServerConfig, authority: Authority) -> Path:
+    """Write the bundle that clients use in place of the system's: its roots and our CA."""
+    path = config.state_dir / BUNDLE
+    write_bundle(path, authority.certificate_pem, config.upstream.ca)
+    return path

@@ -1,0 +1,83 @@
+"""What the lane knows of one client connection: its grants, where it leads, what is under way on it, its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from egress.gate.grant import GrantBook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mitmproxy.connection import Client as MitmClient
+    from mitmproxy.connection import Connection
+    from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
+
+    from egress.gate.exchange import Client, Exchange
+    from egress.gate.gate import Destination
+
+
+@dataclass(slots=True, eq=False)
+class ClientConnection:
+    """One accepted connection. Everything starts in the state that lets nothing through.
+
+    `destination` is set by an allowed CONNECT; `hello_checked` by a ClientHello whose SNI is that destination;
+    `verified` holds the ids of upstream connections whose certificate our context verified; `foreign` says that what
+    came was neither TLS nor HTTP; `recorded` counts the decisions that this connection left.
+    """
+
+    handler: ProxyConnectionHandler
+    client: Client
+    book: GrantBook = field(default_factory=GrantBook)
+    destination: Destination | None = None
+    hello_checked: bool = False
+    tunnel: Exchange | None = None
+    exchanges: dict[str, Exchange] = field(default_factory=dict)
+    verified: set[str] = field(default_factory=set)
+    recorded: int = 0
+    foreign: bool = False
+    _deadline: asyncio.TimerHandle | None = None
+
+    def expect(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Start the clock, unless it runs already: call back in `seconds` unless `met` comes first."""
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().call_later(seconds, callback)
+
+    def met(self) -> None:
+        """What was expected came: stop the clock."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def close(self) -> None:
+        """End the connection and everything on it."""
+        transport = self.handler.transports.get(self.handler.client)
+        if transport is not None and transport.handler is not None:
+            transport.handler.cancel("closed by egress")
+
+    def finish(self, error: str = "") -> None:
+        """Record the outcome of whatever is still under way."""
+        self.met()
+        if self.tunnel is not None:
+            self.tunnel.finish()
+        for exchange in tuple(self.exchanges.values()):
+            exchange.finish(error)
+        self.exchanges.clear()
+
+    def count(self, connection: Connection, size: int) -> None:
+        """Bytes that came in from the client or from an upstream; only a tunnel counts them here."""
+        if self.tunnel is None:
+            return
+        if connection is self.handler.client:
+            self.tunnel.bytes_up += size
+        else:
+            self.tunnel.response_started(None)
+            self.tunnel.bytes_down += size
+
+
+def peer_text(client: MitmClient) -> str:
+    """The client's `address:port`."""
+    host, port = client.peername[0], client.peername[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

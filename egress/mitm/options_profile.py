@@ -1,0 +1,92 @@
+"""The option profile without which mitmproxy lets traffic through, set at load and asserted ever after.
+
+`SAFE` is what must hold, with the reason for each; a process in which one does not hold refuses to run.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from egress.errors import StartError
+
+if TYPE_CHECKING:
+    from mitmproxy.options import Options
+
+SAFE: dict[str, object] = {
+    "connection_strategy": "lazy",  # eager dials before the request is known
+    "rawtcp": False,  # a leading space would make a whole request bypass every HTTP hook
+    "http3": False,
+    "ssl_insecure": False,
+    "onboarding": False,  # answers a host of its own
+    "websocket": True,  # without it, an upgraded connection would be raw TCP
+    "validate_inbound_headers": True,
+    "normalize_outbound_headers": True,
+    "allow_hosts": [],  # no allow-list: what does not match is tunnelled unseen
+    "ignore_hosts": [],
+    "tcp_hosts": [],
+    "udp_hosts": [],
+    "stream_large_bodies": None,  # streaming is ours, after the decision
+    "store_streamed_bodies": False,
+    "upstream_cert": False,
+    "add_upstream_certs_to_client_chain": False,
+    "request_client_cert": False,
+    "client_certs": None,
+    "tls_version_client_min": "TLS1_2",
+    "tls_version_server_min": "TLS1_2",
+    "map_remote": [],
+    "map_local": [],
+    "modify_body": [],
+    "modify_headers": [],
+    "server_replay": [],
+    "client_replay": [],
+    "save_stream_file": None,  # flows hold credentials
+    "mode": ["regular"],
+}
+
+# Options of some versions only; where they exist they must be off. The last two sign with the key of a public CA
+# that is known to be compromised.
+OFF_WHERE_PRESENT = ("emudhra", "emudhra_old")
+
+# Variables that make TLS libraries write session keys to a file.
+_KEY_LOGS = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
+
+_H2_SINCE = (4, 4, 1)
+
+
+def apply(options: Options) -> None:
+    """Set the safe values of all options that exist."""
+    options.update(**{name: value for name, value in SAFE.items() if name in options})
+
+
+def problems(options: Options) -> list[str]:
+    """What of the profile does not hold, one sentence each."""
+    found = [
+        f"option {name} is {getattr(options, name)!r}, and must be {value!r}"
+        for name, value in SAFE.items()
+        if name in options and getattr(options, name) != value
+    ]
+    found += [f"option {name} must be off" for name in OFF_WHERE_PRESENT if name in options and getattr(options, name)]
+    return found
+
+
+def check(options: Options) -> None:
+    """Raise StartError unless the whole profile holds."""
+    found = problems(options)
+    if found:
+        raise StartError("mitmproxy is not set up safely: " + "; ".join(found), hint="remove these settings")
+
+
+def scrub_key_logging() -> None:
+    """Take the variables that make TLS libraries log session keys out of the environment, before they are read."""
+    for name in _KEY_LOGS:
+        os.environ.pop(name, None)
+
+
+def check_h2() -> str | None:
+    """A warning if the installed h2 accepts duplicate Host fields (CVE-2026-71554); our own rule catches them too."""
+    installed = tuple(int(part) for part in version("h2").split(".")[:3] if part.isdigit())
+    if installed < _H2_SINCE:
+        return f"h2 {version('h2')} is older than 4.4.1: install from the lock file"
+    return None

@@ -1,0 +1,148 @@
+"""One HTTP exchange in mitmproxy's layers, with the places where it would answer, forward or buffer on its own.
+
+1. an invalid request goes to the lane's hook, which refuses and records it, not to an unrecorded error page
+2. a refused request is answered at once and its body is thrown away as it comes, never held
+3. a request is sent only after the connection that will carry it was judged
+4. an upstream's failure becomes a page of ours, in which no byte of the upstream stands
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from mitmproxy import flow as flows
+from mitmproxy.net.http.validate import validate_headers
+from mitmproxy.proxy import commands, layer
+from mitmproxy.proxy.layers import tcp
+from mitmproxy.proxy.layers.http import HttpStream, validate_request
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+)
+from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
+from mitmproxy.proxy.layers.http import DropStream, SendHttp
+
+from egress.mitm.hooks_of_ours import EgressUpstreamReadyHook, UpstreamUse
+
+if TYPE_CHECKING:
+    from mitmproxy.proxy.layer import CommandGenerator
+
+INVALID = "egress.invalid"
+RAW = "egress.raw"
+BODY = "egress.body"
+FAILURE = "egress.failure"
+
+
+class Failure(StrEnum):
+    """Whose fault it is that an exchange ended early."""
+
+    CLIENT = "client"
+    CONNECT = "connect"
+    CLOSED = "closed"
+    MALFORMED = "malformed"
+
+
+class GuardedStream(HttpStream):
+    """mitmproxy's stream; see the module's list for what is different."""
+
+    def check_invalid(self, request: bool) -> CommandGenerator[bool]:  # noqa: FBT001 - mitmproxy's signature
+        """Leave an invalid request to the lane; end an invalid response."""
+        if request:
+            problem = validate_request(self.mode, self.flow.request, validate_inbound_headers=True)
+            if problem:
+                self.flow.metadata[INVALID] = True
+            return False
+        assert self.flow.response is not None  # noqa: S101 - mitmproxy calls this with a response
+        try:
+            validate_headers(self.flow.response)
+        except ValueError:
+            yield commands.CloseConnection(self.flow.server_conn)
+            self.flow.response = None
+            yield from self.handle_protocol_error(
+                ResponseProtocolError(self.stream_id, "malformed response", ErrorCode.RESPONSE_VALIDATION_FAILED)
+            )
+            self.client_state = self.server_state = self.state_errored
+            return True
+        return False
+
+    def handle_connect_regular(self) -> CommandGenerator[None]:
+        """Carry raw TCP at once where a rule allows only that: its server may be the first to speak."""
+        raw = self.flow.metadata.get(RAW, False)
+        self.child_layer = tcp.TCPLayer(self.context, ignore=True) if raw else layer.NextLayer(self.context)
+        yield from self.handle_connect_finish()
+
+    def start_request_stream(self) -> CommandGenerator[None]:
+        """Send the request's head, or the refusal without waiting for the body."""
+        self.flow.metadata[BODY] = True
+        if self.flow.response is not None:
+            yield from self.answer_now()
+        else:
+            yield from super().start_request_stream()
+
+    def answer_now(self) -> CommandGenerator[None]:
+        """Send `flow.response` and forget the stream: whatever else comes for it is thrown away."""
+        response = self.flow.response
+        assert response is not None  # noqa: S101 - both callers look
+        yield SendHttp(ResponseHeaders(self.stream_id, response, end_stream=False), self.context.client)
+        if response.raw_content and self.flow.request.method != "HEAD":
+            yield SendHttp(ResponseData(self.stream_id, response.raw_content), self.context.client)
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+        self.client_state = self.server_state = self.state_errored
+        self.flow.live = False
+        yield DropStream(self.stream_id)
+
+    def make_server_connection(self) -> CommandGenerator[bool]:
+        """Get a connection, then ask the lane whether this request may go on it."""
+        if not (yield from super().make_server_connection()):
+            return False
+        use = UpstreamUse(self.flow, self.context.server)
+        yield EgressUpstreamReadyHook(use)
+        if not use.refusal:
+            return True
+        if not any(stream is not self for stream in self._siblings()):
+            yield commands.CloseConnection(self.context.server)
+        yield from self.handle_protocol_error(
+            ResponseProtocolError(self.stream_id, use.refusal, ErrorCode.CONNECT_FAILED)
+        )
+        return False
+
+    def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> CommandGenerator[None]:
+        """Turn an upstream's failure before its head into our own page; leave the rest to mitmproxy."""
+        self.flow.metadata.setdefault(FAILURE, _failure(event))
+        answerable = (
+            isinstance(event, ResponseProtocolError)
+            and self.flow.response is None
+            and self.client_state != self.state_errored
+        )
+        if not answerable:
+            yield from super().handle_protocol_error(event)
+            return
+        self.flow.error = flows.Error(event.message)
+        yield HttpErrorHook(self.flow)
+        if self.flow.response is None:
+            yield from super().handle_protocol_error(event)
+            return
+        yield from self.answer_now()
+
+    def _siblings(self) -> list[HttpStream]:
+        parent = self.context.layers[self.context.layers.index(self) - 1]
+        return list(getattr(parent, "streams", {}).values())
+
+
+def _failure(event: RequestProtocolError | ResponseProtocolError) -> Failure:
+    if isinstance(event, RequestProtocolError):
+        return Failure.CLIENT
+    match event.code:
+        case ErrorCode.CONNECT_FAILED:
+            return Failure.CONNECT
+        case ErrorCode.RESPONSE_VALIDATION_FAILED:
+            return Failure.MALFORMED
+        case _ if "protocol error" in event.message:
+            return Failure.MALFORMED
+        case _:
+            return Failure.CLOSED
