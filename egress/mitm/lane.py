@@ -70,6 +70,9 @@ _NOT_FOR_CLIENTS = frozenset(
     {DECISION_HEADER.lower().encode(), b"alt-svc", b"proxy-authenticate", b"proxy-connection", b"keep-alive"}
 )
 
+# What carries a connection, and with which certificate, no other addon has a say in.
+_OURS_ALONE = frozenset({"next_layer", "tls_start_client", "tls_start_server", "dns_request"})
+
 type Hook = Callable[[ClientConnection, Any], Awaitable[None]]
 
 
@@ -119,7 +122,7 @@ class MitmLane:
 
     async def run(self, handler: ProxyConnectionHandler, hook: StartHook, data: Any) -> None:
         """Run the other addons' hooks, then ours, which has the last word."""
-        if self._others is not None:
+        if self._others is not None and hook.name not in _OURS_ALONE:
             await self._others(handler, hook)
         if hook.name == "client_connected":
             await self._client_connected(handler, data)

@@ -42,6 +42,7 @@ SAFE: dict[str, object] = {
     "server_replay": [],
     "client_replay": [],
     "save_stream_file": None,  # flows hold credentials
+    "flow_detail": 1,  # more would print headers, and with them secrets
     "mode": ["regular"],
 }
 
@@ -56,8 +57,10 @@ _H2_SINCE = (4, 4, 1)
 
 
 def apply(options: Options) -> None:
-    """Set the safe values of all options that exist."""
-    options.update(**{name: value for name, value in SAFE.items() if name in options})
+    """Set the safe values of all options that exist and have another."""
+    wrong = {name: value for name, value in SAFE.items() if name in options and getattr(options, name) != value}
+    if wrong:
+        options.update(**wrong)
 
 
 def problems(options: Options) -> list[str]:
