@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback signature
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"egress {__version__}")
         raise typer.Exit
@@ -56,10 +56,10 @@ def main() -> None:
         app()
     except ConfigError as error:
         for problem in error.problems:
-            print(f"egress: {problem}", file=sys.stderr)
+            typer.echo(f"egress: {problem}", err=True)
         sys.exit(1)
     except EgressError as error:
-        print(f"egress: {error.message}", file=sys.stderr)
+        typer.echo(f"egress: {error.message}", err=True)
         if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+            typer.echo(f"  {error.hint}", err=True)
         sys.exit(1)

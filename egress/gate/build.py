@@ -11,12 +11,16 @@ from egress.credentials import CredentialStore
 from egress.errors import StartError
 from egress.gate.gate import Gate, GateLimits
 from egress.gate.generation import Generation
+from egress.gate.record import Recorder
 from egress.gate.resolver import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
     from egress.config import ServerConfig
+
+# What judging may take beyond its two waits, on a busy machine.
+_SLACK_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +56,13 @@ def build_gate(config: ServerConfig, writer: AuditWriter, generation: Generation
     """A gate for one lane."""
     limits = GateLimits(
         connect_seconds=config.limits.connect_seconds,
-        record_seconds=config.limits.audit_seconds,
-        judge_seconds=config.limits.resolve_seconds + config.limits.audit_seconds + 5.0,
+        judge_seconds=config.limits.resolve_seconds + config.limits.audit_seconds + _SLACK_SECONDS,
     )
     return Gate(
         generation=generation,
         resolver=Resolver(pins=config.resolve, lifetime_seconds=config.limits.resolve_seconds),
-        audit=writer,
-        lane=lane,
+        recorder=Recorder(
+            writer, lane, wait_seconds=config.limits.audit_seconds, show_query_values=config.audit.query_values
+        ),
         limits=limits,
-        show_query_values=config.audit.query_values,
     )

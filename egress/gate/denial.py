@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from egress.policy import TEXTS, Reason, Verdict
@@ -51,7 +52,7 @@ class Denial:
             "type": f"urn:egress:reason:{self.reason.value}",
             "title": f"egress: {text.title}",
             "status": self.status,
-            "detail": " ".join(part for part in (text.sentence, self.detail) if part),
+            "detail": self.detail or text.sentence,
             "reason": self.reason.value,
             "decision": self.decision_id,
         }
@@ -61,7 +62,8 @@ class Denial:
             )
         if self.rule is not None:
             line = "" if self.rule.line is None else f":{self.rule.line}"
-            problem["rule"] = f"{self.rule.name or 'rule'} ({self.rule.file}{line})"
+            # The file's name only: where policies live is not the sandbox's business.
+            problem["rule"] = f"{self.rule.name or 'rule'} ({PurePath(self.rule.file).name}{line})"
         if text.hint:
             problem["hint"] = text.hint
         return json.dumps(problem, indent=2).encode() + b"\n"

@@ -54,7 +54,7 @@ async def _connect(address: Address, port: int, seconds: float) -> Dialled | Dia
     family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003 - the method takes it so
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         async with asyncio.timeout(seconds):
             await asyncio.get_running_loop().sock_connect(sock, (str(address), port))

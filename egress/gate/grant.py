@@ -29,7 +29,7 @@ class Grant:
     port: int
     tls: bool
     addresses: tuple[Address, ...]
-    expires: float
+    expires: float = field(kw_only=True)
 
 
 @dataclass(slots=True)
@@ -38,12 +38,14 @@ class GrantBook:
 
     _unspent: deque[Grant] = field(default_factory=deque)
 
-    def add(self, grant: Grant) -> bool:
-        """Keep a grant; False if the connection holds too many already."""
-        if len(self._unspent) >= GRANTS_AT_MOST:
-            return False
+    @property
+    def full(self) -> bool:
+        """Whether the connection holds as many grants as it may."""
+        return len(self._unspent) >= GRANTS_AT_MOST
+
+    def add(self, grant: Grant) -> None:
+        """Keep a grant until it is spent."""
         self._unspent.append(grant)
-        return True
 
     def spend(self, host: str, port: int, *, tls: bool, now: float | None = None) -> Grant | None:
         """Take the oldest grant for this destination out of the book; None if there is none that still holds."""

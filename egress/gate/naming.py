@@ -44,13 +44,10 @@ def name_request(head: RequestHead, sandbox: str, route: Route | None) -> Reques
     upgrade = _upgrade(head)
     if isinstance(upgrade, Refusal):
         return upgrade
-    if upgrade:
-        protocol = Protocol.WSS if tls else Protocol.WS
-    else:
-        protocol = Protocol.HTTPS if tls else Protocol.HTTP
+    plain, secure = (Protocol.WS, Protocol.WSS) if upgrade else (Protocol.HTTP, Protocol.HTTPS)
     return Request(
         sandbox,
-        protocol,
+        secure if tls else plain,
         host,
         port,
         head.method,

@@ -1,5 +1,4 @@
-"""Which destinations are the proxy itself, so that it never dials its own listeners (a loop, or a way to a socket
-that trusts this host)."""
+"""Which destinations are the proxy itself: dialling one would loop, or reach a socket that trusts this host."""
 
 from __future__ import annotations
 

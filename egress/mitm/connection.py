@@ -30,6 +30,8 @@ class ClientConnection:
 
     handler: ProxyConnectionHandler
     client: Client
+    head_seconds: float
+    on_slow: Callable[[ClientConnection], None]
     book: GrantBook = field(default_factory=GrantBook)
     destination: Destination | None = None
     hello_checked: bool = False
@@ -39,6 +41,10 @@ class ClientConnection:
     recorded: int = 0
     foreign: bool = False
     _deadline: asyncio.TimerHandle | None = None
+
+    def await_head(self) -> None:
+        """A head must be here in time."""
+        self.expect(self.head_seconds, lambda: self.on_slow(self))
 
     def expect(self, seconds: float, callback: Callable[[], None]) -> None:
         """Start the clock, unless it runs already: call back in `seconds` unless `met` comes first."""

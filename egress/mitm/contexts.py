@@ -15,6 +15,8 @@ from OpenSSL import SSL
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from OpenSSL.SSL import _NoOverlappingProtocols
+
     from egress.certs import Authority, Leaf
 
 _CONTEXTS_AT_MOST = 1024
@@ -93,5 +95,5 @@ def _upstream_context(roots: Path) -> SSL.Context:
     return context
 
 
-def _select_alpn(_connection: SSL.Connection, offered: list[bytes]) -> bytes | object:
+def _select_alpn(_connection: SSL.Connection, offered: list[bytes]) -> bytes | _NoOverlappingProtocols:
     return next((protocol for protocol in offered if protocol in _OFFERED), SSL.NO_OVERLAPPING_PROTOCOLS)

@@ -180,7 +180,7 @@ async def drain_writers(self: ProxyConnectionHandler) -> None:
 
 
 def log(self: ProxyConnectionHandler, message: str, level: int = logging.INFO, exc_info: Any = None) -> None:
-    """mitmproxy's own words at debug level only, since they repeat the wire; a crashed layer closes its connection."""
+    """Keep mitmproxy's own words to debug level, since they repeat the wire; a crashed layer closes its connection."""
     if level >= logging.ERROR and exc_info:
         logger.error("a protocol layer failed: the connection is closed", exc_info=exc_info)
         lane = attached()

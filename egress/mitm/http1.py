@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import h11
 from h11._readers import ChunkedReader
-from mitmproxy import http
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layers.http import ReceiveHttp
@@ -34,6 +33,7 @@ from egress.wire.head import (
 
 if TYPE_CHECKING:
     from h11._receivebuffer import ReceiveBuffer
+    from mitmproxy import http
     from mitmproxy.proxy.layer import CommandGenerator
 
 HEAD = "egress_head"
@@ -89,7 +89,7 @@ def read_response(self: Http1Client, event: events.Event) -> CommandGenerator[No
     head = parse_response_head(_buffered(self))
     if isinstance(head, NeedMore):
         return
-    if isinstance(head, Reject):
+    if isinstance(head, Reject) or self.stream_id is None:
         yield from _bad_response(self)
         return
     raw = self.buf.maybe_extract_at_most(head.length) or b""
@@ -118,6 +118,7 @@ class BodyReader(ChunkedReader):
     """h11's reader of chunked bodies; trailers, which mitmproxy's layers crash on, are dropped (RFC 9110, 6.5.1)."""
 
     def __call__(self, buffer: ReceiveBuffer) -> h11.Data | h11.EndOfMessage | None:
+        """Read what is there of the body."""
         event = super().__call__(buffer)
         return h11.EndOfMessage() if isinstance(event, h11.EndOfMessage) else event
 
@@ -129,7 +130,7 @@ def error_response(status: int, message: str = "") -> bytes:
 
 
 def _buffered(self: Http1Server | Http1Client) -> bytearray:
-    return self.buf._data  # type: ignore[no-any-return] # noqa: SLF001 - the buffer has no other view of itself
+    return self.buf._data  # noqa: SLF001 - the buffer has no other view of itself
 
 
 def _refuse(self: Http1Server, reason: Reason, detail: str) -> CommandGenerator[None]:

@@ -15,7 +15,7 @@ from mitmproxy import flow as flows
 from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import commands, layer
 from mitmproxy.proxy.layers import tcp
-from mitmproxy.proxy.layers.http import HttpStream, validate_request
+from mitmproxy.proxy.layers.http import DropStream, HttpStream, SendHttp, validate_request
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestProtocolError,
@@ -25,7 +25,6 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
-from mitmproxy.proxy.layers.http import DropStream, SendHttp
 
 from egress.mitm.hooks_of_ours import EgressUpstreamReadyHook, UpstreamUse
 

@@ -97,9 +97,8 @@ class _Server:
             generation = load_generation(self._config, os.environ, gate.generation)
         except EgressError as error:
             problems = error.problems if isinstance(error, ConfigError) else (error,)
-            for problem in problems:
-                logger.error("%s", problem)  # noqa: TRY400 - the problem says it all
-            logger.error("reload: the policy was kept, because its files do not load")
+            told = "\n".join(str(problem) for problem in problems)
+            logger.error("reload: the policy was kept, because its files do not load:\n%s", told)  # noqa: TRY400 - the problems say it all
             self._writer.note("reload-refused", f"kept {gate.generation.policy.digest}")
             return
         except Exception:
@@ -115,7 +114,7 @@ class _Server:
         master.stop_accepting()
         gate.draining = True
         deadline = time.monotonic() + self._config.limits.drain_seconds
-        while gate.open and time.monotonic() < deadline:
+        while gate.open and time.monotonic() < deadline:  # noqa: ASYNC110 - many exchanges, no single event
             await asyncio.sleep(_POLL_SECONDS)
         if gate.open:
             logger.warning("stopping with %d requests under way", len(gate.open))

@@ -1,0 +1,327 @@
+"""The hooks of one HTTP exchange: judged anew for each request, carried, answered, recorded once.
+
+1. requestheaders   the request (`Gate.admit`); a refused one is answered at once
+2. upstream_ready   the connection that will carry it (`Gate.ready`), then header changes, secrets last
+3. responseheaders  what the upstream may not say is taken out; bodies are counted as they stream
+4. response, error, websocket_end  the outcome
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from mitmproxy import http
+from mitmproxy.connection import Server
+
+from egress.credentials.headers import apply_headers, strip_hop_by_hop
+from egress.gate.denial import DECISION_HEADER, Denial
+from egress.gate.exchange import Exchange
+from egress.gate.gate import Asked
+from egress.gate.naming import Route, name_request
+from egress.gate.permit import is_secure
+from egress.mitm.handler import refusal
+from egress.mitm.http1 import HEAD
+from egress.mitm.http2 import head_of
+from egress.mitm.stream import BODY, FAILURE, INVALID, Failure
+from egress.policy import Host, Protocol, Reason, Refusal, Request, parse_authority
+from egress.wire.head import NoBody, Reject, RejectKind, RequestHead
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from egress.gate.gate import Gate
+    from egress.mitm.connection import ClientConnection
+    from egress.mitm.hooks_of_ours import RefusedHead, UpstreamUse
+    from egress.policy import Address
+
+EXCHANGE = "egress.exchange"
+NAMED = "egress.named"
+
+# A refused request's body is thrown away for this long, so that the client reads the refusal, before the cut.
+_LINGER_SECONDS = 5.0
+_SWITCHING_PROTOCOLS = 101
+_VERIFY_FAILED = "Certificate verify failed"
+
+# What an upstream may not tell a client: our own verdict, a way around us (HTTP/3), its connection's affairs.
+_NOT_FOR_CLIENTS = frozenset(
+    {DECISION_HEADER.lower().encode(), b"alt-svc", b"proxy-authenticate", b"proxy-connection", b"keep-alive"}
+)
+
+
+class ExchangeHooks:
+    """Asks the gate about each request, and does to it what the decision says."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def requestheaders(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
+        """A request's head is here: admit it, or answer it with its refusal."""
+        connection.met()
+        flow.request.stream = True
+        head = getattr(flow.request, HEAD, None)
+        if head is None:
+            head = head_of(flow.request)
+        named = self._name(connection, flow, head)
+        if isinstance(named, Refusal):
+            request = _unnamed(connection, head)
+            denial = await self._gate.refuse(connection.client, request, named.reason, named.detail)
+            return self._refuse(connection, flow, head, denial)
+        sni = connection.destination.host.text if connection.destination and connection.hello_checked else None
+        peer = _open_peer(connection, named)
+        outcome = await self._gate.admit(
+            Asked(connection.client, named, connection.book, lambda _: connection.close(), sni, peer)
+        )
+        if isinstance(outcome, Denial):
+            return self._refuse(connection, flow, head, outcome)
+        connection.recorded += 1
+        connection.exchanges[outcome.id] = outcome
+        flow.metadata[EXCHANGE] = outcome
+        flow.metadata[NAMED] = _named(flow)
+        flow.request.data.host, flow.request.data.port = named.host.text, named.port
+        flow.request.path = _origin(named)
+        flow.request.scheme = "https" if named.protocol in (Protocol.HTTPS, Protocol.WSS) else "http"
+        flow.request.stream = _counting_up(outcome)
+        flow.response = None
+        return None
+
+    def _name(self, connection: ClientConnection, flow: http.HTTPFlow, head: RequestHead | Reject) -> Request | Refusal:
+        if isinstance(head, Reject):
+            reason = Reason.LIMIT_HEAD if head.kind is RejectKind.TOO_LARGE else Reason.REQUEST_MALFORMED
+            return Refusal(reason, head.detail)
+        if flow.metadata.get(INVALID):
+            return Refusal(Reason.REQUEST_MALFORMED, "the request's head breaks the rules of HTTP")
+        destination = connection.destination
+        if destination is None:
+            return name_request(head, connection.client.sandbox, None)
+        tls = connection.hello_checked
+        if bool(flow.client_conn.tls_established) != tls:
+            return Refusal(Reason.NAME_MISMATCH, "the TLS handshake was not checked")
+        return name_request(head, connection.client.sandbox, Route(destination.host, destination.port, tls))
+
+    def _refuse(
+        self, connection: ClientConnection, flow: http.HTTPFlow, head: RequestHead | Reject, denial: Denial
+    ) -> None:
+        connection.recorded += 1
+        flow.request.headers.pop("expect", None)
+        flow.response = refusal(denial)
+        if flow.request.method == "HEAD":
+            flow.response.raw_content = b""
+        if flow.request.is_http2:
+            return
+        if isinstance(head, Reject) or not isinstance(head.framing, NoBody):
+            flow.response.headers["Connection"] = "close"
+            connection.expect(_LINGER_SECONDS, connection.close)
+
+    async def upstream_ready(self, connection: ClientConnection, use: UpstreamUse) -> None:
+        """A connection is open for the request: judge it, then put on what the rule injects."""
+        flow, server = use.flow, use.server
+        exchange = exchange_of(flow)
+        if exchange is None or exchange.finished or server.peername is None:
+            return
+        connection.book.drop(exchange.id)
+        request = exchange.request
+        unchanged = (flow.request.method, flow.request.path, _named(flow)) == (
+            request.method,
+            _origin(request),
+            flow.metadata[NAMED],
+        )
+        if server.address != (request.host.text, request.port) or not unchanged:
+            use.refusal = "the request changed after it was judged"
+            return
+        problem = self._gate.ready(
+            exchange, ip_address(server.peername[0]), verified_tls=server.id in connection.verified
+        )
+        if problem:
+            use.refusal = problem
+            return
+        fields = self._outbound(flow, exchange)
+        if flow.request.is_http2 and server.alpn != b"h2" and flow.metadata.get(BODY) and not _sized(fields):
+            # mitmproxy would send the body after a head that announces none: a second request to the server.
+            fields.append((b"Transfer-Encoding", b"chunked"))
+        flow.request.headers = http.Headers(fields)
+        use.refusal = ""
+
+    def _outbound(self, flow: http.HTTPFlow, exchange: Exchange) -> list[tuple[bytes, bytes]]:
+        """The fields that the upstream gets; from here on they may hold secrets."""
+        upgrade = exchange.request.protocol in (Protocol.WS, Protocol.WSS)
+        protected = [name for name, _ in exchange.rendered.headers] + list(exchange.decision.remove)
+        fields = strip_hop_by_hop(list(flow.request.headers.fields), upgrade=upgrade, protected=protected)
+        return apply_headers(fields, exchange.decision.remove, exchange.rendered)
+
+    async def head_refused(self, connection: ClientConnection, refused: RefusedHead) -> None:
+        """A client sent what is no request: record it and say so."""
+        connection.met()
+        reason = refused.reason
+        if connection.foreign and reason is Reason.REQUEST_MALFORMED:
+            reason = Reason.PROTOCOL_UNKNOWN
+        denial = await self._gate.refuse(connection.client, _unnamed(connection, None), reason, refused.detail)
+        connection.recorded += 1
+        refused.answer = denial.http1()
+
+    # 6. responses
+
+    async def responseheaders(self, _connection: ClientConnection, flow: http.HTTPFlow) -> None:
+        """The answer's head is here: clean it, count its body."""
+        exchange = exchange_of(flow)
+        response = flow.response
+        if exchange is None or response is None:
+            return
+        exchange.response_started(response.status_code)
+        switching = response.status_code == _SWITCHING_PROTOCOLS
+        if switching and exchange.request.protocol not in (Protocol.WS, Protocol.WSS):
+            exchange.finish(Reason.UPSTREAM_MALFORMED.value)
+            flow.kill()
+            return
+        fields = [(name, value) for name, value in response.headers.fields if name.lower() not in _NOT_FOR_CLIENTS]
+        response.headers = http.Headers(fields)
+        if not switching:
+            response.stream = _counting_down(exchange)
+
+    async def response(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
+        """The answer is complete."""
+        exchange = exchange_of(flow)
+        if exchange is not None and flow.websocket is None:
+            finish(connection, exchange)
+
+    async def error(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
+        """The upstream failed, or the client went away. A page is made for a client that has seen no answer."""
+        exchange = exchange_of(flow)
+        if exchange is None:
+            return
+        connection.book.drop(exchange.id)
+        reason, detail = _failure(flow, exchange)
+        if flow.response is None and reason is not None:
+            denial = Denial(
+                exchange.id,
+                reason,
+                detail,
+                exchange.decision.verdict,
+                exchange.decision.rule,
+                exchange.request.host.text,
+                exchange.request.port,
+            )
+            flow.response = refusal(denial)
+            flow.response.headers["Connection"] = "close"
+            exchange.response_started(denial.status)
+        code = "client-closed" if reason is None else reason.value
+        finish(connection, exchange, f"{code}: {detail}" if detail else code)
+
+    async def websocket_message(self, _connection: ClientConnection, flow: http.HTTPFlow) -> None:
+        """Count the messages, and keep none."""
+        exchange = exchange_of(flow)
+        if flow.websocket is None or exchange is None:
+            return
+        for message in flow.websocket.messages:
+            if message.from_client:
+                exchange.bytes_up += len(message.content)
+            else:
+                exchange.bytes_down += len(message.content)
+        flow.websocket.messages.clear()
+
+    async def websocket_end(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
+        """The WebSocket is closed."""
+        exchange = exchange_of(flow)
+        if exchange is not None:
+            finish(connection, exchange)
+
+
+def finish(connection: ClientConnection, exchange: Exchange, error: str = "") -> None:
+    """Record the outcome of an exchange that is no longer under way."""
+    connection.exchanges.pop(exchange.id, None)
+    exchange.finish(error)
+
+
+def exchange_of(flow: http.HTTPFlow) -> Exchange | None:
+    """The admitted request that a flow carries, if there is one."""
+    found = flow.metadata.get(EXCHANGE)
+    return found if isinstance(found, Exchange) else None
+
+
+def _origin(request: Request) -> str:
+    """The target in origin-form."""
+    path = request.path or "/"
+    return path if request.query is None else f"{path}?{request.query}"
+
+
+def _named(flow: http.HTTPFlow) -> tuple[str, tuple[str, ...]]:
+    """What on a flow names its destination besides the address that it will be sent to."""
+    return flow.request.authority, tuple(flow.request.headers.get_all("host"))
+
+
+def _sized(fields: list[tuple[bytes, bytes]]) -> bool:
+    return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in fields)
+
+
+def _counting_up(exchange: Exchange) -> Callable[[bytes], bytes]:
+    """The place in the body's path towards the upstream: every chunk passes here once."""
+
+    def pass_on(chunk: bytes) -> bytes:
+        exchange.bytes_up += len(chunk)
+        return chunk
+
+    return pass_on
+
+
+def _counting_down(exchange: Exchange) -> Callable[[bytes], bytes]:
+    """The place in the body's path towards the client."""
+
+    def pass_on(chunk: bytes) -> bytes:
+        exchange.bytes_down += len(chunk)
+        return chunk
+
+    return pass_on
+
+
+def _open_peer(connection: ClientConnection, request: Request) -> Address | None:
+    """The address of an open connection that mitmproxy would use again for this request."""
+    secure = request.protocol in (Protocol.HTTPS, Protocol.WSS)
+    for server in connection.handler.transports:
+        if (
+            isinstance(server, Server)
+            and server.address == (request.host.text, request.port)
+            and server.connected
+            and server.tls is secure
+            and server.peername is not None
+            and (server.alpn == b"h2" or connection.handler.client.alpn != b"h2")
+        ):
+            return ip_address(server.peername[0])
+    return None
+
+
+def _unnamed(connection: ClientConnection, head: RequestHead | Reject | None) -> Request:
+    """As much of a request as is known, for the record of its refusal."""
+    destination = connection.destination
+    host, port = (Host(""), 0) if destination is None else (destination.host, destination.port)
+    protocol = Protocol.HTTPS if connection.hello_checked else Protocol.HTTP
+    if not isinstance(head, RequestHead):
+        return Request(connection.client.sandbox, protocol, host, port)
+    if destination is None:
+        named = parse_authority(head.target.authority or "", 80)
+        if not isinstance(named, Refusal):
+            host, port = named
+    return Request(connection.client.sandbox, protocol, host, port, head.method, head.target.path, head.target.query)
+
+
+def _failure(flow: http.HTTPFlow, exchange: Exchange) -> tuple[Reason | None, str]:
+    """What went wrong with an admitted request, in our own words; no reason means that the client went away."""
+    match flow.metadata.get(FAILURE):
+        case Failure.CLIENT:
+            return None, ""
+        case Failure.MALFORMED:
+            return Reason.UPSTREAM_MALFORMED, ""
+        case Failure.CLOSED:
+            return Reason.UPSTREAM_UNREACHABLE, "the server closed the connection"
+        case Failure.CONNECT:
+            return _connect_failure("" if flow.error is None else flow.error.msg, exchange)
+        case _:
+            return Reason.UPSTREAM_UNREACHABLE, ""
+
+
+def _connect_failure(message: str, exchange: Exchange) -> tuple[Reason, str]:
+    """Tell our own sentences, and OpenSSL's of a certificate, from mitmproxy's, which repeat bytes of the wire."""
+    if message.startswith(_VERIFY_FAILED):
+        return Reason.UPSTREAM_TLS, message
+    if is_secure(exchange.request) and "SSL" in message:
+        return Reason.UPSTREAM_TLS, "the TLS handshake with the server failed"
+    return Reason.UPSTREAM_UNREACHABLE, "" if "SSL" in message else message

@@ -1,0 +1,215 @@
+"""The hooks of a connection's way to its first request: which layer, CONNECT, the TLS hello, both TLS handshakes.
+
+1. CONNECT       the destination, by name: a readable 403, or go on (`Gate.judge_connect`)
+2. first bytes   a TLS hello, HTTP, or raw TCP where a rule allows that
+3. ClientHello   SNI is the destination; what stays unopened is admitted here, as a whole (`Gate.admit`)
+4. handshakes    our leaf for the judged name towards the client, the judged name verified towards the upstream
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mitmproxy.connection import Server
+from mitmproxy.proxy import layers
+from mitmproxy.proxy.layers.http import HTTPMode
+
+from egress.gate.denial import Denial
+from egress.gate.gate import Asked, Destination
+from egress.mitm.handler import refusal
+from egress.mitm.http1 import HEAD
+from egress.mitm.stream import RAW
+from egress.policy import Host, Protocol, Reason, Refusal, Request, TlsMode, parse_authority
+from egress.wire.client_hello import ClientHello, parse_client_hello
+
+if TYPE_CHECKING:
+    from mitmproxy import http
+    from mitmproxy.proxy.layer import NextLayer
+    from mitmproxy.tls import ClientHelloData, TlsData
+
+    from egress.gate.gate import Gate
+    from egress.mitm.connection import ClientConnection
+    from egress.mitm.contexts import TlsContexts
+    from egress.wire.head import RequestHead
+
+_TLS_RECORD_HANDSHAKE = 0x16
+
+
+class TunnelHooks:
+    """Asks the gate where a connection may lead."""
+
+    def __init__(self, gate: Gate, contexts: TlsContexts) -> None:
+        self._gate = gate
+        self._contexts = contexts
+
+    async def next_layer(self, connection: ClientConnection, question: NextLayer) -> None:
+        """Say what the bytes of a connection are; what no layer fits is refused by HTTP's parser."""
+        context = question.context
+        data = question.data_client()
+        outermost = len(context.layers) == 1
+        if outermost:
+            question.layer = layers.HttpLayer(context, HTTPMode.regular)
+            return
+        if not data:
+            return
+        destination = connection.destination
+        if destination is None:
+            raise LookupError("a layer is asked for before any destination is known")
+        opened = bool(context.client.tls)
+        if not opened and data[0] == _TLS_RECORD_HANDSHAKE and destination.https:
+            server_tls = layers.ServerTLSLayer(context)
+            server_tls.child_layer = layers.ClientTLSLayer(context)
+            question.layer = server_tls
+        elif not opened and destination.opaque and not _looks_like_http(data):
+            await self._admit_tunnel(connection, destination, Protocol.TCP, None)
+            if connection.tunnel is not None:
+                connection.tunnel.bytes_up += len(data)
+            question.layer = layers.TCPLayer(context, ignore=True)
+        else:
+            connection.foreign = not (opened or _looks_like_http(data))
+            question.layer = layers.HttpLayer(context, HTTPMode.transparent)
+
+    async def http_connect(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
+        """Judge the destination of a CONNECT, before anything is resolved."""
+        connection.met()
+        head: RequestHead = getattr(flow.request, HEAD)
+        named = parse_authority(head.target.authority or "", None)
+        if isinstance(named, Refusal):
+            return await self._refuse_connect(connection, flow, named.reason, named.detail)
+        if head.host is not None and parse_authority(head.host, named[1]) != named:
+            detail = "Host is not the CONNECT target"
+            return await self._refuse_connect(connection, flow, Reason.NAME_MISMATCH, detail, named)
+        if connection.destination is not None:
+            detail = "a CONNECT inside a tunnel"
+            return await self._refuse_connect(connection, flow, Reason.REQUEST_MALFORMED, detail, named)
+        host, port = named
+        judged = await self._gate.judge_connect(connection.client, host, port)
+        if isinstance(judged, Denial):
+            connection.recorded += 1
+            flow.response = refusal(judged)
+            return None
+        connection.destination = judged
+        # `data`, because the properties would also rewrite Host.
+        flow.request.data.host, flow.request.data.port = host.text, port
+        if judged.opaque and not (judged.https or judged.http):
+            flow.metadata[RAW] = True
+            denial = await self._admit_tunnel(connection, judged, Protocol.TCP, None)
+            if denial is not None:
+                flow.response = refusal(denial)
+                return None
+        flow.response = None
+        return None
+
+    async def _refuse_connect(
+        self,
+        connection: ClientConnection,
+        flow: http.HTTPFlow,
+        reason: Reason,
+        detail: str,
+        named: tuple[Host, int] = (Host(""), 0),
+    ) -> None:
+        request = Request(connection.client.sandbox, Protocol.HTTPS, *named)
+        denial = await self._gate.refuse(connection.client, request, reason, detail)
+        connection.recorded += 1
+        flow.response = refusal(denial)
+
+    async def http_connected(self, connection: ClientConnection, _flow: http.HTTPFlow) -> None:
+        """The tunnel stands: its first bytes must come in time."""
+        if connection.tunnel is None:
+            connection.await_head()
+
+    async def _admit_tunnel(
+        self, connection: ClientConnection, destination: Destination, protocol: Protocol, sni: str | None
+    ) -> Denial | None:
+        """Admit what passes unopened; without its grant the layer that carries it cannot open a connection."""
+        request = Request(connection.client.sandbox, protocol, destination.host, destination.port)
+        outcome = await self._gate.admit(
+            Asked(connection.client, request, connection.book, lambda _: connection.close(), sni)
+        )
+        connection.recorded += 1
+        if isinstance(outcome, Denial):
+            return outcome
+        connection.met()
+        connection.tunnel = outcome
+        return None
+
+    # 3. TLS
+
+    async def tls_clienthello(self, connection: ClientConnection, data: ClientHelloData) -> None:
+        """Check the hello's name; admit what stays unopened."""
+        destination = connection.destination
+        if destination is None:
+            raise LookupError("a TLS hello before any destination is known")
+        problem = _hello_problem(data, destination)
+        if problem is not None:
+            await self._refuse_hello(connection, destination, *problem, sni=data.client_hello.sni)
+        elif destination.tls is TlsMode.TUNNEL:
+            # Admitted or not: without a grant the tunnel's layer opens nothing and closes.
+            await self._admit_tunnel(connection, destination, Protocol.HTTPS, destination.host.text)
+            if connection.tunnel is not None:
+                connection.tunnel.bytes_up += len(data.client_hello.raw_bytes())
+            data.ignore_connection = True
+        else:
+            connection.hello_checked = True
+
+    async def _refuse_hello(
+        self, connection: ClientConnection, destination: Destination, reason: Reason, detail: str, *, sni: str | None
+    ) -> None:
+        request = Request(connection.client.sandbox, Protocol.HTTPS, destination.host, destination.port)
+        await self._gate.refuse(connection.client, request, reason, detail, sni=sni)
+        connection.recorded += 1
+
+    async def tls_start_client(self, connection: ClientConnection, data: TlsData) -> None:
+        """Present our leaf for the name that was judged."""
+        if not connection.hello_checked or connection.destination is None:
+            data.ssl_conn = None
+            return
+        data.ssl_conn = self._contexts.towards_client(connection.destination.host.text)
+
+    async def tls_established_client(self, connection: ClientConnection, _data: TlsData) -> None:
+        """The client trusts our CA."""
+        connection.met()
+
+    async def tls_failed_client(self, connection: ClientConnection, _data: TlsData) -> None:
+        """The client broke the handshake off, most likely because it does not trust our CA."""
+        destination = connection.destination
+        if connection.recorded or destination is None:
+            return
+        detail = "the client ended the TLS handshake"
+        await self._refuse_hello(connection, destination, Reason.CLIENT_TLS, detail, sni=destination.host.text)
+
+    async def tls_start_server(self, _connection: ClientConnection, data: TlsData) -> None:
+        """Name and verify the host that was judged."""
+        server = data.conn
+        if not isinstance(server, Server) or server.address is None:
+            data.ssl_conn = None
+            return
+        # INVARIANT one-name: the name that was judged is the one sent and verified, whatever the client's hello said.
+        server.sni = server.address[0]
+        # Never a newer version than the client speaks: its connection could not carry the answer as it came.
+        spoken = data.context.client.alpn
+        offers = (b"h2", b"http/1.1") if spoken == b"h2" else (b"http/1.1",) if spoken else ()
+        server.alpn_offers = list(offers)
+        data.ssl_conn = self._contexts.towards_upstream(server.sni, offers)
+
+    async def tls_established_server(self, connection: ClientConnection, data: TlsData) -> None:
+        """Remember that our verifying context did this handshake."""
+        if data.ssl_conn is not None and self._contexts.is_verifying(data.ssl_conn):
+            connection.verified.add(data.conn.id)
+
+
+def _looks_like_http(data: bytes) -> bool:
+    return data[:1].isalpha() and data[:1].isupper()
+
+
+def _hello_problem(data: ClientHelloData, destination: Destination) -> tuple[Reason, str] | None:
+    """What keeps a ClientHello from being one for this destination, read strictly from its bytes."""
+    hello = parse_client_hello(data.client_hello.raw_bytes(wrap_in_record=True))
+    if not isinstance(hello, ClientHello):
+        return Reason.REQUEST_MALFORMED, "the TLS hello cannot be read in one way"
+    if hello.sni is None:
+        return None if destination.host.address is not None else (Reason.SNI_MISSING, "")
+    named = parse_authority(hello.sni, destination.port)
+    if isinstance(named, Refusal) or named[0] != destination.host:  # INVARIANT one-name
+        return Reason.NAME_MISMATCH, "SNI is not the CONNECT target"
+    return None
