@@ -1,0 +1,106 @@
+"""`egress env`: the lines that send a shell's clients through the proxy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from egress.cli.ca import CaDir, ConfigFile, StateDir  # noqa: TC001  # typer reads the annotations at run time
+from egress.confine.environment import Shell
+
+Listen = Annotated[
+    str | None,
+    typer.Option("--listen", metavar="HOST:PORT", help="Where the proxy listens. Default: as configured."),
+]
+Bundle = Annotated[
+    Path | None,
+    typer.Option(
+        "--bundle", metavar="FILE", help="Where to write the CA bundle. Default: `ca-bundle.pem` in the state folder."
+    ),
+]
+UpstreamCa = Annotated[
+    list[Path] | None,
+    typer.Option("--upstream-ca", metavar="PEM", help="More roots for the bundle, for tunnels. May be repeated."),
+]
+NoProxy = Annotated[
+    list[str] | None,
+    typer.Option("--no-proxy", metavar="HOST", help="A host to reach directly. May be repeated. Default: none."),
+]
+ShellOption = Annotated[Shell, typer.Option("--shell", help="How to write the variables.")]
+Unset = Annotated[bool, typer.Option("--unset", help="Print what removes the variables again.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the `env` command to `app`."""
+    app.command("env")(env)
+
+
+def env(
+    *,
+    listen: Listen = None,
+    shell: ShellOption = Shell.SH,
+    unset: Unset = False,
+    no_proxy: NoProxy = None,
+    bundle: Bundle = None,
+    upstream_ca: UpstreamCa = None,
+    ca_dir: CaDir = None,
+    state_dir: StateDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Print the variables that make curl, pip, git, npm, node and others use the proxy and trust its CA.
+
+    \b
+    Examples:
+      eval "$(egress env)"
+      egress env --shell fish | source
+      egress env --shell powershell | Out-String | Invoke-Expression
+      eval "$(egress env --unset)"
+
+    Writes the bundle that the variables name: the system's roots and the proxy's CA.
+    """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
+    from egress.confine.environment import VARIABLES, set_text, unset_text  # noqa: PLC0415
+
+    if unset:
+        typer.echo(unset_text(VARIABLES, shell), nl=False)
+        return
+    variables = _variables(listen, bundle, upstream_ca or [], no_proxy or [], ca_dir, state_dir, config)
+    try:
+        text = set_text(variables, shell)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--shell") from error
+    typer.echo(text, nl=False)
+
+
+def _variables(
+    listen: str | None,
+    bundle: Path | None,
+    upstream_ca: list[Path],
+    no_proxy: list[str],
+    ca_dir: Path | None,
+    state_dir: Path | None,
+    config: Path | None,
+) -> dict[str, str]:
+    import os  # noqa: PLC0415  # what a command needs is loaded by the command, so that --help is fast
+
+    from egress.certs import BUNDLE_NAME, Authority, write_bundle  # noqa: PLC0415
+    from egress.config import ServerOverrides, load_server_config  # noqa: PLC0415
+    from egress.confine.environment import child_environment  # noqa: PLC0415
+
+    overrides = ServerOverrides(listen=listen, state_dir=state_dir, ca_dir=ca_dir, upstream_ca=tuple(upstream_ca))
+    server = load_server_config(config, overrides, os.environ)
+    if not server.listen[1]:
+        raise typer.BadParameter("name the port that the proxy picked, as it says at its start", param_hint="--listen")
+    proxy = proxy_url(*server.listen)
+    authority = Authority.load(server.ca_dir.absolute())
+    target = (server.state_dir / BUNDLE_NAME if bundle is None else bundle).absolute()
+    write_bundle(target, authority.certificate_pem, server.upstream.ca)
+    return dict(child_environment(proxy, target, authority.certificate_path, no_proxy=no_proxy))
+
+
+def proxy_url(host: str, port: int) -> str:
+    """The URL by which a client on this machine reaches a proxy that listens at `host` and `port`."""
+    # "All addresses" is no place to connect to.
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

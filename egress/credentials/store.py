@@ -1,0 +1,199 @@
+"""Holds the secrets that policies name, and renders a rule's injections for a request that may carry them.
+
+Precedence, when a request may not carry a secret:
+
+1. insecure: the request does not go over verified TLS;
+2. unbound: the secret's definition does not name this host and port;
+3. unavailable: there is no usable value.
+
+The first one found is the answer, and nothing is rendered in part.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from egress.config import EnvSource, FileSource, is_bound
+from egress.credentials.headers import settable
+from egress.credentials.secret import Secret
+from egress.credentials.sources import FileReading, checked, read_file, signature
+from egress.errors import CredentialError, Problem
+from egress.policy import Protocol, Reason, Refusal, SecretRef
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+    from pathlib import Path
+
+    from egress.config import SecretDefinition
+    from egress.policy import Injection, Request
+
+_OVER_TLS = frozenset({Protocol.HTTPS, Protocol.WSS})
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Headers to set, each with its whole value, and the names of the secrets in them (for the audit)."""
+
+    headers: tuple[tuple[str, Secret], ...] = ()
+    names: tuple[str, ...] = ()
+
+
+class CredentialStore:
+    """The values of the defined secrets. Thread-safe.
+
+    Variables are read here and now, so that they can then be taken out of the environment; files are read when a
+    request needs them, and again after they change. A secret without a usable value is no error here: its requests
+    are refused, and `problems` says why.
+    """
+
+    def __init__(self, definitions: Mapping[str, SecretDefinition], *, env: Mapping[str, str]) -> None:
+        self._definitions = dict(definitions)
+        self._env: dict[str, Secret | CredentialError] = {}
+        # Every value ever read from a variable: a secret that one reload drops and the next brings back is still had.
+        self._taken: dict[EnvSource, Secret] = {}
+        self._files: dict[str, FileReading] = {}
+        self._lock = threading.Lock()
+        for name, definition in self._definitions.items():
+            if isinstance(definition.source, EnvSource):
+                value = _read_env(name, definition.source.variable, env)
+                self._env[name] = value
+                if isinstance(value, Secret):
+                    self._taken[definition.source] = value
+
+    def __repr__(self) -> str:
+        return f"<CredentialStore {' '.join(sorted(self._definitions))}>"
+
+    def reloaded(self, definitions: Mapping[str, SecretDefinition], *, env: Mapping[str, str]) -> CredentialStore:
+        """A store for `definitions`, with the values of variables that `env` lost to `scrub_environment`."""
+        store = CredentialStore(definitions, env=env)
+        store._taken = {**self._taken, **store._taken}
+        for name, definition in store._definitions.items():
+            source = definition.source
+            if isinstance(source, EnvSource) and source.variable not in env and source in store._taken:
+                store._env[name] = Secret(name, store._taken[source].reveal())
+        return store
+
+    def scrub_environment(self, env: MutableMapping[str, str]) -> tuple[str, ...]:
+        """Take the variables of secrets out of `env` (`os.environ`, then child processes lack them too).
+
+        Returns the names of those that were there. `/proc/PID/environ` keeps showing what the process was started
+        with, to its own user and root: see docs/guides/credentials.md.
+        """
+        variables = {
+            definition.source.variable
+            for definition in self._definitions.values()
+            if isinstance(definition.source, EnvSource)
+        }
+        found = tuple(sorted(variables & env.keys()))
+        for variable in found:
+            del env[variable]
+        return found
+
+    def problems(self) -> tuple[Problem, ...]:
+        """What keeps secrets from being used (`message`), one each, for the start-up log. Reads the files."""
+        return tuple(
+            Problem(file="credentials", line=None, where="", message=error.message, hint=error.hint)
+            for name in self._definitions
+            if isinstance(error := self._value(name), CredentialError)
+        )
+
+    def warnings(self) -> tuple[Problem, ...]:
+        """What works and should not stay so: secret files that other users can read. Reads the files."""
+        found: list[Problem] = []
+        for name, definition in self._definitions.items():
+            if isinstance(definition.source, FileSource) and not isinstance(self._value(name), CredentialError):
+                path = definition.source.path
+                if self._files[name].open_to_others:
+                    message = f"secret `{name}`: other users can use file `{path}`"
+                    found.append(
+                        Problem(file="credentials", line=None, where="", message=message, hint=f"chmod 600 '{path}'")
+                    )
+        return tuple(found)
+
+    def preflight(self, injections: tuple[Injection, ...], request: Request) -> Refusal | None:
+        """What `render` would refuse whatever the upstream's certificate: to ask before anything is dialled."""
+        result = self.render(injections, request, verified_tls=True)
+        return result if isinstance(result, Refusal) else None
+
+    def render(self, injections: tuple[Injection, ...], request: Request, *, verified_tls: bool) -> Rendered | Refusal:
+        """The headers that `injections` set on `request`, or why it must not be sent.
+
+        `verified_tls`: the upstream's certificate was verified for the request's host. Injections of plain text need
+        none. INVARIANT secret-confinement: a value is rendered only for a host that its definition names, over
+        verified TLS.
+        """
+        names = tuple(dict.fromkeys(name for injection in injections for name in injection.secrets))
+        refusal = self._refuse(names, request, verified_tls=verified_tls)
+        if refusal is not None:
+            return refusal
+        values: dict[str, Secret] = {}
+        for name in names:
+            value = self._value(name)
+            if isinstance(value, CredentialError):
+                # The detail goes to the sandbox: the store's own places stay in the log.
+                return Refusal(Reason.CREDENTIAL_UNAVAILABLE, f"the secret `{name}` has no usable value")
+            values[name] = value
+        headers: list[tuple[str, Secret]] = []
+        for injection in injections:
+            whole = _whole(injection, values)
+            if whole is None:
+                return Refusal(Reason.INTERNAL_ERROR, "the rule sets a header that no rule may set, or not like this")
+            headers.append((injection.header, whole))
+        return Rendered(tuple(headers), names)
+
+    def _refuse(self, names: tuple[str, ...], request: Request, *, verified_tls: bool) -> Refusal | None:
+        for name in names:
+            if not verified_tls or request.protocol not in _OVER_TLS:
+                return Refusal(Reason.CREDENTIAL_INSECURE, f"the secret `{name}` goes over verified TLS only")
+            definition = self._definitions.get(name)
+            if definition is None:
+                return Refusal(Reason.CREDENTIAL_UNAVAILABLE, f"the secret `{name}` is not defined")
+            if not is_bound(definition.hosts, request.host, request.port):
+                return Refusal(Reason.CREDENTIAL_UNBOUND, f"the secret `{name}` is not bound to this host and port")
+        return None
+
+    def _value(self, name: str) -> Secret | CredentialError:
+        source = self._definitions[name].source
+        match source:
+            case EnvSource():
+                return self._env[name]
+            case FileSource(path=path):
+                return self._read_changed(name, path)
+            case _:
+                assert_never(source)
+
+    def _read_changed(self, name: str, path: Path) -> Secret | CredentialError:
+        with self._lock:
+            try:
+                known = self._files.get(name)
+                if known is not None and known.signature is not None and known.signature == signature(path.stat()):
+                    return known.secret
+                self._files[name] = read_file(name, path)
+            except CredentialError as error:
+                # The old value is not used any more: who took the file away meant it.
+                self._files.pop(name, None)
+                return error
+            except OSError as error:
+                self._files.pop(name, None)
+                return CredentialError(f"secret `{name}`: cannot open file `{path}`: {error.strerror}")
+            return self._files[name].secret
+
+
+def _read_env(name: str, variable: str, env: Mapping[str, str]) -> Secret | CredentialError:
+    try:
+        return checked(name, env.get(variable, ""), f"variable `{variable}`")
+    except CredentialError as error:
+        return error
+
+
+def _whole(injection: Injection, values: Mapping[str, Secret]) -> Secret | None:
+    """The header's whole value under the names of its secrets; None if it cannot stand in a header."""
+    if not settable(injection.header):
+        return None
+    text = "".join(values[part.name].reveal() if isinstance(part, SecretRef) else part for part in injection.parts)
+    try:
+        return checked("+".join(injection.secrets) or injection.header, text, "header")
+    except CredentialError:
+        return None
