@@ -1,10 +1,100 @@
+# Every target works as the first command after `git clone`: what it needs and does not find, it sets up.
+# `make help` lists the targets.
+
 PYTHON ?= python3
+PORT ?= 3128
+STATE ?= .state
+POLICY ?= starter
+UV ?= uv
 
+BIN := .venv/bin
+READY := .venv/ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install --no-deps
+# A Python that was named by whoever called make is held to; the default one matters only when .venv has to be made.
+NAMED := $(if $(filter file default undefined,$(origin PYTHON)),,yes)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+# INVARIANT: .venv/ready is written last and removed first, so a half-made .venv is never taken for a whole one. It
+# names the checkout (a copied .venv points at the place it came from), the locked set, and the Python.
 .PHONY: setup
-setup: .venv/ready
+setup: ## make .venv with everything in it, from the lock (about a minute, once)
+	@version=$$($(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || version=; \
+	inputs=$$(cat requirements-dev.lock pyproject.toml | cksum); \
+	old_place=; old_inputs=; old_version=; \
+	if [ -f $(READY) ]; then { read -r old_place; read -r old_inputs; read -r old_version; } < $(READY); fi; \
+	whole=yes; \
+	if [ "$$old_place" != "$(CURDIR)" ]; then whole=; fi; \
+	if [ -n "$(NAMED)" ] && [ "$$old_version" != "$$version" ]; then whole=; fi; \
+	if [ -n "$$whole" ] && [ "$$old_inputs" = "$$inputs" ]; then exit 0; fi; \
+	if [ -z "$$whole" ] && ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then \
+		if [ -n "$$version" ]; then has="\`$(PYTHON)\` is $$version"; else has="\`$(PYTHON)\` does not run"; fi; \
+		echo "egress needs Python 3.12 or later, and $$has: install Python 3.13 (\`pyenv install 3.13\`, or your" \
+			"system's python3.13 and python3.13-venv), then call make with PYTHON=python3.13" >&2; \
+		exit 1; \
+	fi; \
+	set -e; \
+	rm -f $(READY); \
+	if [ -z "$$whole" ]; then \
+		echo "setting up .venv with Python $$version (once, about a minute)"; \
+		rm -rf .venv; $(PYTHON) -m venv .venv; \
+	else \
+		version=$$old_version; echo "bringing .venv up to date"; \
+	fi; \
+	$(PIP) --require-hashes -r requirements-dev.lock; \
+	PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --editable .; \
+	printf '%s\n%s\n%s\n' "$(CURDIR)" "$$inputs" "$$version" > $(READY).part; \
+	mv $(READY).part $(READY)
 
-.venv/ready: requirements-dev.lock pyproject.toml
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-dev.lock
-	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	touch .venv/ready
+.PHONY: run
+run: setup ## start the proxy on 127.0.0.1:3128 (PORT=) with the shipped policy `starter` (POLICY=)
+	@$(BIN)/egress run --policy $(POLICY) --listen 127.0.0.1:$(PORT) --state-dir $(STATE)
+
+.PHONY: lint
+lint: setup ## ruff, types, import contracts
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-cache > .venv/lint-imports.txt || { cat .venv/lint-imports.txt; exit 1; }
+
+.PHONY: test
+test: lint system ## everything: lint, types, import contracts, unit and end-to-end tests
+	@$(BIN)/pytest
+
+.PHONY: check
+check: lint ## the fast part: lint, types, import contracts, tests that start no proxy
+	@$(BIN)/pytest -m "not e2e"
+
+.PHONY: system
+system:
+	@bash tests/tools/system_packages.sh
+
+.PHONY: bench
+bench: setup ## the benchmarks
+	@for file in bench/[!_]*.py; do name=$$(basename $$file .py); \
+		echo "== $$name"; $(BIN)/python -m bench.$$name || exit 1; done
+
+.PHONY: fmt
+fmt: setup ## format, and mend what ruff can mend by itself
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+# The override takes h2 past mitmproxy's own bound, to the version without CVE-2026-71554. UPGRADE=--upgrade takes
+# newer versions; without it only what pyproject.toml changed is changed.
+LOCK := pip compile --quiet --universal --generate-hashes --no-header --no-annotate --override overrides.txt \
+	--python-version 3.12 pyproject.toml $(UPGRADE)
+
+.PHONY: lock
+lock: ## write the locks anew from pyproject.toml (needs uv; UV= names it)
+	@command -v $(UV) > /dev/null || { echo "make lock needs uv: install it, or name it with UV=" >&2; exit 1; }
+	@$(UV) $(LOCK) -o requirements.lock > /dev/null
+	@$(UV) $(LOCK) --extra dev -c requirements.lock -o requirements-dev.lock > /dev/null
+
+.PHONY: clean
+clean: ## remove .venv and caches; the state folder stays
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist egress.egg-info
