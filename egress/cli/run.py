@@ -102,12 +102,10 @@ def run(
 
 
 def _tell(started: Started, state_dir: Path) -> None:
-    host, port = started.address
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    typer.echo(f"listening on {url}")
-    typer.echo(f"CA file      {started.ca}")
-    typer.echo(f"audit        {started.audit}")
-    typer.echo(f"for a shell  eval \"$(egress env --listen {host}:{port} --state-dir '{state_dir}')\"")
+    from egress.cli.banner import banner  # noqa: PLC0415
+
+    for line in banner(started, state_dir):
+        typer.echo(line)
     sys.stdout.flush()
 
 

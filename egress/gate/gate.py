@@ -197,6 +197,10 @@ class Gate:
         if not await self.recorder.record(event):
             return Denial(exchange.id, Reason.AUDIT_UNAVAILABLE, host=request.host.text, port=request.port)
         self.open[exchange.id] = exchange
+        if generation is not self.generation and not self._still_allowed(exchange):
+            # A reload came while this was being judged; it could not be cut yet, so it ends here.
+            exchange.finish(f"{RELOADED}: the policy was reloaded and denies it")
+            return Denial(exchange.id, Reason.HOST_NOT_ALLOWED, host=request.host.text, port=request.port)
         expires = time.monotonic() + GRANT_SECONDS
         asked.book.add(
             Grant(exchange.id, request.host.text, request.port, is_secure(request), outcome.addresses, expires=expires)
@@ -224,7 +228,8 @@ class Gate:
         rule = None if said is None else said.rule
         denied = Decision(verdict, refused.reason, refused.detail, () if said is None else said.says, rule)
         denial = Denial(decision_id, refused.reason, refused.detail, verdict, rule, request.host.text, request.port)
-        event = self.recorder.event(decision_id, (client, request, sni), denied, self.generation.policy.digest)
+        digest = refused.digest or self.generation.policy.digest
+        event = self.recorder.event(decision_id, (client, request, sni), denied, digest)
         if await self.recorder.record(event):
             now = time.time_ns() // 1000
             self.recorder.audit.offer(OutcomeEvent(id=decision_id, time_us=now, status=denial.status, duration_us=0))

@@ -6,6 +6,7 @@ INVARIANT one-name: target, Host (or `:authority`) and, inside a tunnel, the CON
 2. inside a tunnel   origin-form (or `*`) only: an absolute URL there could name somebody else
 3. Host              present, once, equal to the destination, port defaults by scheme
 4. Upgrade           nothing, or exactly a WebSocket handshake
+5. TRACE             never: its answer would repeat injected headers
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Route:
 
 def name_request(head: RequestHead, sandbox: str, route: Route | None) -> Request | Refusal:
     """The request in `head` as the policy core judges it. `route` None: the client speaks to the proxy itself."""
+    if head.method == "TRACE":
+        return Refusal(Reason.METHOD_NOT_ALLOWED, "TRACE is never passed on: it would echo what the proxy adds")
     destination = _proxied(head) if route is None else _tunnelled(head, route)
     if isinstance(destination, Refusal):
         return destination

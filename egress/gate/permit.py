@@ -28,11 +28,15 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A refusal on its way to becoming a recorded `Denial`; `decision` if the policy gave it or came first."""
+    """A refusal on its way to becoming a recorded `Denial`.
+
+    `decision` if the policy gave it, or allowed before another step refused; `digest` of the policy that was asked.
+    """
 
     reason: Reason
     detail: str
     decision: Decision | None = None
+    digest: str = ""
 
 
 def is_secure(request: Request) -> bool:
@@ -44,21 +48,22 @@ async def permit(
     generation: Generation, resolver: Resolver, own: OwnListeners, request: Request, peer: Address | None
 ) -> Permit | Refused:
     """Judge a request, then its addresses. `peer`: that of an open connection, judged in place of fresh answers."""
+    digest = generation.policy.digest
     decision = generation.policy.decide_request(request)
     if not decision.allowed:
-        return Refused(decision.reason, decision.detail, decision)
+        return Refused(decision.reason, decision.detail, decision, digest)
     rendered = generation.credentials.render(decision.inject, request, verified_tls=is_secure(request))
     if isinstance(rendered, Refusal):
-        return Refused(rendered.reason, rendered.detail, decision)
+        return Refused(rendered.reason, rendered.detail, decision, digest)
     candidates = await _candidates(resolver, request, peer)
     if isinstance(candidates, str):
-        return Refused(Reason.NAME_NOT_RESOLVED, candidates, decision)
+        return Refused(Reason.NAME_NOT_RESOLVED, candidates, decision, digest)
     judged = generation.policy.decide_address(request, decision, candidates)
     if not judged.addresses:
-        return Refused(judged.decision.reason, judged.decision.detail, judged.decision)
+        return Refused(judged.decision.reason, judged.decision.detail, judged.decision, digest)
     foreign = tuple(address for address in judged.addresses if not own.includes(address, request.port))
     if not foreign:
-        return Refused(Reason.ADDRESS_IS_PROXY, "", decision)
+        return Refused(Reason.ADDRESS_IS_PROXY, "", decision, digest)
     return Permit(decision, rendered, foreign)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from egress.certs import Authority, write_bundle, write_roots
+from egress.certs import BUNDLE_NAME, write_bundle, write_roots
 from egress.mitm.contexts import TlsContexts
 from egress.mitm.lane import MitmLane
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from mitmproxy.proxy.commands import StartHook
     from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 
+    from egress.certs import Authority
     from egress.config import ServerConfig
     from egress.gate.gate import Gate
 
 ROOTS = "upstream-roots.pem"
-BUNDLE = "ca-bundle.pem"
 
 
 def build_lane(
@@ -43,6 +43,6 @@ def build_lane(
 
 def client_bundle(config: ServerConfig, authority: Authority) -> Path:
     """Write the bundle that clients use in place of the system's: its roots and our CA."""
-    path = config.state_dir / BUNDLE
+    path = config.state_dir / BUNDLE_NAME
     write_bundle(path, authority.certificate_pem, config.upstream.ca)
     return path

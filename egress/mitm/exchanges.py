@@ -147,6 +147,12 @@ class ExchangeHooks:
         upgrade = exchange.request.protocol in (Protocol.WS, Protocol.WSS)
         protected = [name for name, _ in exchange.rendered.headers] + list(exchange.decision.remove)
         fields = strip_hop_by_hop(list(flow.request.headers.fields), upgrade=upgrade, protected=protected)
+        if not flow.request.is_http2:
+            # A proxy writes Host anew from what was asked for (RFC 9112, section 3.2.2).
+            fields = [
+                (b"Host", _authority(exchange.request)),
+                *(field for field in fields if field[0].lower() != b"host"),
+            ]
         return apply_headers(fields, exchange.decision.remove, exchange.rendered)
 
     async def head_refused(self, connection: ClientConnection, refused: RefusedHead) -> None:
@@ -242,6 +248,13 @@ def _origin(request: Request) -> str:
     """The target in origin-form."""
     path = request.path or "/"
     return path if request.query is None else f"{path}?{request.query}"
+
+
+def _authority(request: Request) -> bytes:
+    """The destination as Host names it, its port left out where it is the default."""
+    host = f"[{request.host.text}]" if ":" in request.host.text else request.host.text
+    default = 443 if is_secure(request) else 80
+    return (host if request.port == default else f"{host}:{request.port}").encode("ascii")
 
 
 def _named(flow: http.HTTPFlow) -> tuple[str, tuple[str, ...]]:

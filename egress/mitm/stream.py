@@ -24,7 +24,7 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseHeaders,
     ResponseProtocolError,
 )
-from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
+from mitmproxy.proxy.layers.http._hooks import HttpConnectHook, HttpErrorHook
 
 from egress.mitm.hooks_of_ours import EgressUpstreamReadyHook, UpstreamUse
 
@@ -69,10 +69,17 @@ class GuardedStream(HttpStream):
             return True
         return False
 
-    def handle_connect_regular(self) -> CommandGenerator[None]:
-        """Carry raw TCP at once where a rule allows only that: its server may be the first to speak."""
-        raw = self.flow.metadata.get(RAW, False)
-        self.child_layer = tcp.TCPLayer(self.context, ignore=True) if raw else layer.NextLayer(self.context)
+    def handle_connect(self) -> CommandGenerator[None]:
+        """Ask the lane, and go on only where it answered nothing.
+
+        Raw TCP is carried at once: its server may be the first to speak.
+        """
+        self.client_state = self.state_done
+        yield HttpConnectHook(self.flow)
+        if self.flow.response is None:
+            self.context.server.address = (self.flow.request.host, self.flow.request.port)
+            raw = self.flow.metadata.get(RAW, False)
+            self.child_layer = tcp.TCPLayer(self.context, ignore=True) if raw else layer.NextLayer(self.context)
         yield from self.handle_connect_finish()
 
     def start_request_stream(self) -> CommandGenerator[None]:

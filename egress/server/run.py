@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from egress.config import ServerConfig
     from egress.gate.gate import Gate
     from egress.mitm.master import EmbeddedMaster
+    from egress.policy import Policy
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Started:
     ca: Path
     bundle: Path
     audit: Path
+    policy: Policy
 
 
 def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
@@ -86,7 +88,9 @@ class _Server:
         loop.add_signal_handler(signal.SIGHUP, self._reload, gate)
         address = await master.listen(*self._config.listen)
         self._writer.note("start", f"listening on {address[0]}:{address[1]}")
-        on_started(Started(address, self._authority.certificate_path, bundle, self._config.audit.path))
+        on_started(
+            Started(address, self._authority.certificate_path, bundle, self._config.audit.path, gate.generation.policy)
+        )
         await self._stop.wait()
         await self._drain(gate, master)
         return 0

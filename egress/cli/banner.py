@@ -1,0 +1,80 @@
+"""What `egress run` says once it listens: where, whom to trust, what to paste into a shell, and two requests to try."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from egress.policy import Certainty, Host, HostTarget, Protocol, Request, TlsMode, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from egress.policy import Policy
+    from egress.server.run import Started
+
+# A name that no policy should allow; one that does gets no line about it.
+_DENIED = "denied.example"
+
+
+def banner(started: Started, state_dir: Path) -> Iterator[str]:
+    """The lines, the first of which is `listening on http://HOST:PORT`."""
+    host, port = started.address
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    yield f"listening on http://{where}"
+    yield f"CA file      {started.ca}"
+    yield f"audit        {started.audit}"
+    yield ""
+    yield "in another shell:"
+    folder = shlex.quote(str(state_dir.absolute()))
+    yield f'  eval "$({_program()} env --listen {where} --state-dir {folder})"'
+    tries = list(_tries(started, f"curl --proxy http://{where}"))
+    if tries:
+        yield ""
+        yield "try:"
+        yield from tries
+
+
+def _tries(started: Started, curl: str) -> Iterator[str]:
+    allowed = _allowed(started.policy)
+    if allowed is not None:
+        name, tls = allowed
+        trust = "" if tls is TlsMode.TUNNEL else f" --cacert {shlex.quote(str(started.ca.absolute()))}"
+        yield f"  {curl}{trust} https://{name}/      # passes"
+    if _certainty(started.policy, _DENIED) is Certainty.NO:
+        yield f"  {curl} https://{_DENIED}/      # is denied"
+
+
+def _allowed(policy: Policy) -> tuple[str, TlsMode] | None:
+    """The first host that a rule names, and that a GET of its front page over https may reach."""
+    rules = (rule for scope in policy.scopes for rule in scope.rules if rule.verdict is Verdict.ALLOW)
+    for target in (target.what for rule in rules for target in rule.targets):
+        if isinstance(target, HostTarget) and target.exact and _passes(policy, target.name):
+            return target.name, policy.decide_name(_request(target.name)).tls
+    return None
+
+
+def _passes(policy: Policy, name: str) -> bool:
+    if _certainty(policy, name) is Certainty.NO:
+        return False
+    tunnelled = policy.decide_name(_request(name)).tls is TlsMode.TUNNEL
+    return tunnelled or policy.decide_request(_request(name, "GET")).allowed
+
+
+def _certainty(policy: Policy, name: str) -> Certainty:
+    return policy.decide_name(_request(name)).certainty
+
+
+def _request(name: str, method: str | None = None) -> Request:
+    return Request("default", Protocol.HTTPS, Host(name), 443, method, None if method is None else "/")
+
+
+def _program() -> str:
+    """How the person called us, in a form that works from any folder."""
+    called = Path(sys.argv[0])
+    if shutil.which(called.name) == str(called):
+        return called.name
+    return shlex.quote(str(called.absolute()))
