@@ -1,6 +1,7 @@
-"""mitmproxy embedded: a master with the addons whose options the layers need, our listener, our handler.
+"""mitmproxy's connection handler behind our own listener: no master, no addons, nothing that could be reconfigured.
 
-No script loader, no onboarding, no view: nothing of mitmproxy's that could be removed or reconfigured judges anything.
+The handler's hooks go to the lane directly (see `guard`); mitmproxy's script loader, onboarding app and views are not
+even imported.
 """
 
 from __future__ import annotations
@@ -8,11 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from mitmproxy.addons import next_layer, proxyserver, tlsconfig
-from mitmproxy.master import Master
-from mitmproxy.options import Options
 from mitmproxy.proxy import layers, mode_specs
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 
@@ -21,7 +19,8 @@ from egress.mitm import guard, options_profile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+
+    from mitmproxy.master import Master
 
     from egress.mitm.lane import MitmLane
 
@@ -31,21 +30,13 @@ _BACKLOG = 1024
 
 
 class EmbeddedMaster:
-    """Serves a lane on listening sockets. Make it inside the running event loop."""
+    """Serves a lane on listening sockets."""
 
-    def __init__(self, lane: MitmLane, *, confdir: Path, idle_seconds: int) -> None:
+    def __init__(self, lane: MitmLane, *, idle_seconds: int) -> None:
         self._lane = lane
         self._servers: list[asyncio.Server] = []
         self._handlers: set[asyncio.Task[None]] = set()
-        options = Options()
-        self._master = Master(options)
-        # LegacyLogEvents would copy every log record through all addons.
-        self._master._legacy_log_events.uninstall()  # noqa: SLF001 - the master has no option for it
-        # These register the options that the layers read; none of their hooks is run.
-        self._master.addons.add(proxyserver.Proxyserver(), next_layer.NextLayer(), _Options())
-        options.update(server=False, confdir=str(confdir), tcp_timeout=idle_seconds)
-        options_profile.apply(options)
-        options_profile.check(options)
+        self._options = options_profile.embedded(idle_seconds=idle_seconds)
         self._mode = mode_specs.ProxyMode.parse("regular")
         guard.install()
         guard.attach(lane)
@@ -92,16 +83,10 @@ class EmbeddedMaster:
             self._handlers.add(task)
             task.add_done_callback(self._handlers.discard)
         try:
-            handler = ProxyConnectionHandler(self._master, reader, writer, self._master.options, self._mode)
+            # The handler only keeps its master for the hooks, which are ours.
+            handler = ProxyConnectionHandler(cast("Master", None), reader, writer, self._options, self._mode)
             handler.layer = layers.modes.HttpProxy(handler.layer.context)
             await handler.handle_client()
         except Exception:
             logger.exception("a connection failed and is closed")
             writer.close()
-
-
-class _Options(tlsconfig.TlsConfig):
-    """mitmproxy's TLS options without its certificate store: certificates are ours."""
-
-    def configure(self, updated: set[str]) -> None:
-        """Read nothing and make nothing."""

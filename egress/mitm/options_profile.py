@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import os
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+
+from mitmproxy.options import Options
 
 from egress.errors import StartError
-
-if TYPE_CHECKING:
-    from mitmproxy.options import Options
 
 SAFE: dict[str, object] = {
     "connection_strategy": "lazy",  # eager dials before the request is known
@@ -54,6 +52,32 @@ OFF_WHERE_PRESENT = ("emudhra", "emudhra_old")
 _KEY_LOGS = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
 
 _H2_SINCE = (4, 4, 1)
+
+
+# Options that the layers read and an addon of mitmproxy's would register; the embedded form has no addons.
+_OF_ADDONS: tuple[tuple[str, object, object], ...] = (
+    ("store_streamed_bodies", bool, False),
+    ("connection_strategy", str, "lazy"),
+    ("stream_large_bodies", str | None, None),
+    ("body_size_limit", str | None, None),
+    ("keep_host_header", bool, False),
+    ("proxy_debug", bool, False),
+    ("normalize_outbound_headers", bool, True),
+    ("validate_inbound_headers", bool, True),
+    ("connect_addr", str | None, None),
+)
+
+
+def embedded(*, idle_seconds: int) -> Options:
+    """The options of a handler that runs without mitmproxy's master and addons."""
+    options = Options()
+    for name, kind, default in _OF_ADDONS:
+        options.add_option(name, kind, default, "")
+    # The layers read no file; a folder that cannot exist makes sure of it.
+    options.update(server=False, confdir="/dev/null", tcp_timeout=idle_seconds)
+    apply(options)
+    check(options)
+    return options
 
 
 def apply(options: Options) -> None:

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a decision is what it is."""
+    """Why a decision is what it is. The value is also the name of its page, docs/reasons/VALUE.md."""
 
     # allowed
     RULE_ALLOW = "rule-allow"
@@ -60,6 +60,11 @@ class Reason(StrEnum):
     UPSTREAM_MALFORMED = "upstream-malformed"
     CLIENT_TLS = "client-tls"
 
+    @property
+    def page(self) -> str:
+        """The path of the reason's page in the repository."""
+        return f"docs/reasons/{self.value}.md"
+
 
 @dataclass(frozen=True, slots=True)
 class ReasonText:
@@ -74,7 +79,9 @@ class ReasonText:
 # One row a reason; a test holds that every member has one, and that every row has a page under docs/reasons.
 TEXTS: dict[Reason, ReasonText] = {
     Reason.RULE_ALLOW: ReasonText("allowed by a rule", "A rule of the policy allows this request.", "", 200),
-    Reason.DEFAULT_ALLOW: ReasonText("allowed by default", "No rule matched, and the policy's default is allow.", "", 200),
+    Reason.DEFAULT_ALLOW: ReasonText(
+        "allowed by default", "No rule matched, and the policy's default is allow.", "", 200
+    ),
     Reason.HOST_NOT_ALLOWED: ReasonText(
         "host not allowed",
         "No rule of the policy allows this host.",
@@ -88,7 +95,7 @@ TEXTS: dict[Reason, ReasonText] = {
     Reason.METHOD_NOT_ALLOWED: ReasonText(
         "method not allowed",
         "A rule allows this host, but not with this method.",
-        "add the method to the rule's `methods`",
+        "add the method to the rule's `methods`; methods are compared in upper and lower case",
     ),
     Reason.PATH_NOT_ALLOWED: ReasonText(
         "path not allowed",
@@ -98,7 +105,7 @@ TEXTS: dict[Reason, ReasonText] = {
     Reason.PROTOCOL_NOT_ALLOWED: ReasonText(
         "protocol not allowed",
         "A rule allows this host, but not with this protocol.",
-        "name the protocol in the rule's `protocol`",
+        "name the protocol in the rule's `protocol`: http, https, ws, wss or tcp",
     ),
     Reason.RULE_DENY: ReasonText(
         "denied by a rule",
@@ -117,12 +124,12 @@ TEXTS: dict[Reason, ReasonText] = {
     ),
     Reason.ADDRESS_NOT_PUBLIC: ReasonText(
         "address not public",
-        "The name resolves to an address that is not on the public Internet, and the rule does not name that range.",
+        "The destination has an address that is not on the public Internet, and the rule does not name its range.",
         "add `addresses: [RANGE]` to the rule that allows the host",
     ),
     Reason.ADDRESS_DENIED: ReasonText(
         "address denied",
-        "The name resolves to an address that a rule denies.",
+        "The destination has an address that a rule denies.",
         "an address denial holds whatever its place in the file; change the rule named here",
     ),
     Reason.ADDRESS_IS_PROXY: ReasonText(
@@ -136,16 +143,20 @@ TEXTS: dict[Reason, ReasonText] = {
         "send a plain host name or IP address",
         400,
     ),
-    Reason.PORT_INVALID: ReasonText("port invalid", "The port is not a number from 1 to 65535.", "send a valid port", 400),
-    Reason.METHOD_INVALID: ReasonText("method invalid", "The method is not a valid HTTP token.", "send a valid method", 400),
+    Reason.PORT_INVALID: ReasonText(
+        "port invalid", "The port is not a number from 1 to 65535.", "send a valid port", 400
+    ),
+    Reason.METHOD_INVALID: ReasonText(
+        "method invalid", "The method is not a valid HTTP token.", "send a valid method", 400
+    ),
     Reason.PATH_AMBIGUOUS: ReasonText(
         "path ambiguous",
         "The path can be read in more than one way, and a rule depends on it.",
-        "send the path without encoded slashes, dot segments, double encoding, backslashes or `;`",
+        "send a plain path: no dot or empty segments, no backslash, `;` or `*`, nothing encoded that may stand plain",
     ),
     Reason.OVERRIDE_HEADER: ReasonText(
         "override header",
-        "The request carries a header that asks the server to use another method or path than the rule judged.",
+        "The request carries a header that asks the server to use another method, path or host than the rule judged.",
         "remove the header",
     ),
     Reason.NAME_MISMATCH: ReasonText(
@@ -188,9 +199,14 @@ TEXTS: dict[Reason, ReasonText] = {
     Reason.LIMIT_CONNECTIONS: ReasonText(
         "too many connections", "The sandbox holds as many connections as it may.", "close some first", 429
     ),
-    Reason.LIMIT_TIME: ReasonText("too slow", "A step took longer than its time limit.", "try again", 408),
+    Reason.LIMIT_TIME: ReasonText(
+        "too slow", "The client took longer over a step than its time limit.", "send the request without pauses", 408
+    ),
     Reason.LIMIT_MEMORY: ReasonText(
-        "too much held", "The connection would hold more data in the proxy than it may.", "read what was sent", 503
+        "too much held",
+        "The connection would hold more data in the proxy than it may.",
+        "read the response as it arrives, or send less at once",
+        503,
     ),
     Reason.CREDENTIAL_UNAVAILABLE: ReasonText(
         "credential unavailable",
@@ -209,7 +225,10 @@ TEXTS: dict[Reason, ReasonText] = {
         "use https",
     ),
     Reason.NAME_NOT_RESOLVED: ReasonText(
-        "name not resolved", "The name has no address, or the resolver did not answer.", "check the name", 502
+        "name not resolved",
+        "The name has no address, or the resolver did not answer.",
+        "check the name, and the proxy's resolver",
+        502,
     ),
     Reason.AUDIT_UNAVAILABLE: ReasonText(
         "audit unavailable",
@@ -233,7 +252,7 @@ TEXTS: dict[Reason, ReasonText] = {
     Reason.UPSTREAM_MALFORMED: ReasonText(
         "upstream answer malformed",
         "The request is allowed, but the server's answer breaks the rules of HTTP.",
-        "",
+        "the server is at fault; see the proxy's log for what it sent",
         502,
     ),
     Reason.CLIENT_TLS: ReasonText(

@@ -164,20 +164,26 @@ class RuleRef:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """What one scope said. `verdict` None: nothing. `rule` None with a verdict: its default."""
+    """What one scope said. `verdict` None: nothing. `rule` None with a verdict: its default.
+
+    `nearest` is the allow rule that named the destination and came closest, where none of the scope's rules spoke;
+    `reason` then says what it lacked.
+    """
 
     scope: Scope
     verdict: Verdict | None
     reason: Reason
     rule: RuleRef | None = None
+    nearest: RuleRef | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The core's answer: verdict, reason and rule are set together in every branch.
 
-    `rules` are the allowing rules of each scope that allowed, highest scope first; the address step is held to all
-    of them. `inject` and `remove` are merged over those scopes. `detail` is one sentence for people, safe to print.
+    `rule` is the rule that spoke, or where nothing did, the allow rule that came closest. `rules` are the allowing
+    rules of each scope that allowed by a rule, highest scope first; the address step is held to all of them. `inject`
+    and `remove` are merged over those scopes. `detail` is one sentence for people, safe to print.
     """
 
     verdict: Verdict

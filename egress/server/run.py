@@ -76,9 +76,7 @@ class _Server:
 
         loop = asyncio.get_running_loop()
         lane = build_lane(self._config, gate, self._authority)
-        master = EmbeddedMaster(
-            lane, confdir=self._config.state_dir / "mitmproxy", idle_seconds=int(self._config.limits.idle_seconds)
-        )
+        master = EmbeddedMaster(lane, idle_seconds=int(self._config.limits.idle_seconds))
         warning = options_profile.check_h2()
         if warning is not None:
             logger.warning("%s", warning)

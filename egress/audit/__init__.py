@@ -1,0 +1,22 @@
+"""The record of every decision: events, the writer behind the proxy, and the reader behind `egress audit`."""
+
+from __future__ import annotations
+
+from egress.audit.event import AuditEvent, DecisionEvent, OutcomeEvent
+from egress.audit.filters import Filter, parse_since
+from egress.audit.reader import AuditReader, AuditRow
+from egress.audit.text import mask_query, printable
+from egress.audit.writer import AuditWriter
+
+__all__ = [
+    "AuditEvent",
+    "AuditReader",
+    "AuditRow",
+    "AuditWriter",
+    "DecisionEvent",
+    "Filter",
+    "OutcomeEvent",
+    "mask_query",
+    "parse_since",
+    "printable",
+]

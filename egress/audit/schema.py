@@ -1,0 +1,117 @@
+"""The schema of the audit database and its migrations.
+
+1. `PRAGMA application_id` says that a file is an audit database of ours; `PRAGMA user_version` is its schema version.
+2. A file with an older version is migrated forward when the proxy opens it, in one transaction: all or nothing.
+3. A file with a newer version, or of another program, is refused and left as it is.
+
+INVARIANT append-only: no statement changes or removes a row of `decisions`, `outcomes` or `events`; triggers abort it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from egress.audit.row import COLUMNS, DECISIONS, EVENTS, INTEGERS, OUTCOMES, REQUIRED
+from egress.errors import AuditError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from sqlite_utils import Database
+
+type Migration = Callable[[Database], None]
+
+APPLICATION_ID = 0x45475241  # "EGRA"
+
+_REQUESTS_VIEW = """
+    SELECT d.seq, d.id, d.time_us,
+           CASE WHEN o.id IS NULL AND d.verdict = 'allow' THEN 'open' ELSE 'done' END AS state,
+           d.sandbox, d.client, d.verdict, d.reason, d.scope, d.rule, d.file, d.line, d.policy_hash,
+           d.method, d.scheme, d.host, d.port, d.path, d.query, d.sni, d.protocol, d.lane,
+           coalesce(o.address, d.address) AS address,
+           o.status, o.bytes_up, o.bytes_down, o.duration_us, o.first_byte_us, d.secrets, d.detail, o.error
+    FROM decisions AS d LEFT JOIN outcomes AS o ON o.id = d.id
+"""
+
+
+def first_schema(database: Database) -> None:
+    """Version 1: three append-only tables and the view that joins them."""
+    for name, columns in COLUMNS.items():
+        database.create_table(
+            name,
+            {"seq": int} | {column: int if column in INTEGERS else str for column in columns},
+            pk="seq",
+            not_null=REQUIRED & set(columns),
+            strict=True,
+        )
+        database.table(name).create_index(["id"], f"{name}_id", unique=True)
+        for trigger in _append_only(name):
+            database.execute(trigger)
+    database.create_view("requests", _REQUESTS_VIEW)
+
+
+MIGRATIONS: tuple[Migration, ...] = (first_schema,)
+
+
+def insert_statement(table: str) -> str:
+    """The insert of one row. A row whose `id` is there already is left as it is; any other conflict is an error."""
+    columns = COLUMNS[table]
+    places = ", ".join("?" * len(columns))
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 -- constants
+
+
+def version_of(connection: sqlite3.Connection, path: Path) -> int:
+    """The schema version of the database; 0 for an empty one. A foreign or newer one is an AuditError."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application != APPLICATION_ID and (objects or version or application):
+        raise AuditError(f"{path} is a database, but not an audit database", hint="name another file with --audit")
+    if version > len(MIGRATIONS):
+        raise AuditError(
+            f"{path} was written by a newer Egress (schema {version}, this one knows {len(MIGRATIONS)})",
+            hint="use that version, or name another file with --audit",
+        )
+    return int(version)
+
+
+def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+    """Bring the database to the newest schema, in one transaction; another process may be doing the same."""
+    if version_of(connection, path) == len(migrations):
+        return
+    from sqlite_utils import Database  # noqa: PLC0415 -- 0.2 s that only the first start and an upgrade need
+
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        database = Database(connection, execute_plugins=False)
+        for number in range(version_of(connection, path), len(migrations)):
+            migrations[number](database)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def probe(connection: sqlite3.Connection) -> None:
+    """Fail now rather than at the first row, if a table, a column, or the page that grows is not as it should be."""
+    connection.execute("SELECT * FROM requests ORDER BY seq DESC LIMIT 1").fetchone()
+    for table in (DECISIONS, OUTCOMES, EVENTS):
+        columns = COLUMNS[table]
+        connection.execute(f"EXPLAIN {insert_statement(table)}", (None,) * len(columns)).fetchone()
+
+
+def _append_only(table: str) -> tuple[str, ...]:
+    refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+    present = f"EXISTS (SELECT 1 FROM {table} WHERE seq = NEW.seq OR id = NEW.id)"  # noqa: S608 -- constants
+    skip = "BEGIN SELECT RAISE(IGNORE); END"
+    return (
+        f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {refuse}",
+        f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refuse}",
+        # INSERT OR REPLACE deletes the old row without firing the trigger above. No row is ever given a `seq`.
+        f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN {present} {skip}",
+    )

@@ -1,0 +1,216 @@
+"""The writer of the audit: takes events from any thread at once, records them in batches from one thread of its own.
+
+1. `offer` never waits and never raises; False means that the event is not and will not be recorded, so the traffic
+   it describes must not pass. An accepted event is in the database one flush interval later.
+2. While the database cannot be written, decisions are refused, outcomes of accepted decisions are still taken (up to
+   the limit), what is pending is kept, and the same batch is tried again until it is in.
+3. What was refused leaves one row in `events` when the database can be written again.
+
+INVARIANT every-decision-recorded: no event leaves memory before the transaction that holds it is committed into the
+file at the path.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from egress.audit.database import explain
+from egress.audit.event import DecisionEvent
+from egress.audit.pending import Pending
+from egress.audit.row import DECISIONS, EVENTS, OUTCOMES, decision_row, note_row, outcome_row
+from egress.audit.store import Store
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from egress.audit.batch import Batch
+    from egress.audit.event import AuditEvent
+    from egress.errors import AuditError
+
+# Rows in one transaction: bounds how long the lock is held and how much one failure repeats.
+BATCH: Final = 2000
+_BACKOFF_FIRST = 0.05
+_BACKOFF_LAST = 2.0
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+class AuditWriter:
+    """Records `DecisionEvent`s and `OutcomeEvent`s in the database at `path`.
+
+    `flush_interval` is in seconds; `capacity` is how many decisions may wait (outcomes: twice as many). `now_us` gives
+    the time of `events` rows. Make and start it in the process that uses it: it does not survive a fork.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        flush_interval: float = 0.2,
+        capacity: int = 10_000,
+        log: logging.Logger | None = None,
+        now_us: Callable[[], int] = _now_us,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self._flush_interval = flush_interval
+        self._log = log or logging.getLogger("egress.audit")
+        self._now_us = now_us
+        self._store = Store(self.path)
+        self._pending = Pending(capacity)
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._progress = threading.Condition(self._lock)
+        self._thread: threading.Thread | None = None
+        self._problem: str | None = "the audit writer has not been started"
+        self._gap_since: int | None = None
+        self._flush_up_to = 0
+        self._closing = False
+        self._give_up_at: float | None = None
+
+    def start(self) -> None:
+        """Open (or create and migrate) the database and start the thread. Raises AuditError: do not serve then."""
+        self._store.open()
+        self._thread = threading.Thread(target=self._run, name="egress-audit", daemon=True)
+        with self._lock:
+            self._problem = None
+        self._thread.start()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether decisions are taken: started, not closed, and the last batch was recorded."""
+        return self._problem is None and not self._closing
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong, in a sentence; None while all is well."""
+        return self._problem
+
+    def offer(self, event: AuditEvent) -> bool:
+        """Queue the event for recording, from any thread. False: full, unhealthy or closed, and so not recorded."""
+        if isinstance(event, DecisionEvent):
+            return self._add(DECISIONS, decision_row(event))
+        return self._add(OUTCOMES, outcome_row(event))
+
+    def note(self, kind: str, detail: str) -> bool:
+        """Queue a row of `events`: `start`, `stop`, `reload` and the like. `kind` is a word, `detail` a sentence."""
+        return self._add(EVENTS, note_row(uuid.uuid4().hex, self._now_us(), kind, detail))
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything accepted so far is recorded, `timeout` seconds at most; whether it is."""
+        with self._lock:
+            target = self._pending.accepted
+            self._flush_up_to = max(self._flush_up_to, target)
+            self._work.notify()
+            return self._progress.wait_for(lambda: self._pending.recorded >= target, timeout)
+
+    def close(self, timeout: float) -> bool:
+        """Refuse what comes from now on, record what is pending, close the database; whether all was recorded."""
+        with self._lock:
+            self._closing = True
+            self._give_up_at = time.monotonic() + timeout
+            self._work.notify()
+            if self._thread is None:
+                return True
+        self._thread.join(timeout + 0.1)
+        with self._lock:
+            missing = self._pending.accepted - self._pending.recorded
+        if missing:
+            self._log.error("audit: closed with %d rows not recorded: %s", missing, self._problem or "out of time")
+        return not missing
+
+    def _add(self, table: str, row: tuple[str | int | None, ...]) -> bool:
+        with self._lock:
+            if self._closing or self._thread is None or (self._problem is not None and table == DECISIONS):
+                self._gap_since = self._gap_since or self._now_us()
+                return self._pending.refuse(table)
+            if not self._pending.add(table, row):
+                self._gap_since = self._gap_since or self._now_us()
+                return False
+            # The first row wakes an idle thread, a full batch ends its wait early; those between cost nothing.
+            if len(self._pending) in {1, BATCH}:
+                self._work.notify()
+            return True
+
+    def _run(self) -> None:
+        try:
+            while (batch := self._next_batch()) is not None:
+                if not self._record(batch):
+                    break
+        finally:
+            self._store.close()
+            with self._lock:
+                self._problem = self._problem or "the audit writer is closed"
+                self._progress.notify_all()
+
+    def _next_batch(self) -> Batch | None:
+        """The next rows to record, when they are due; None to end."""
+        with self._lock:
+            self._work.wait_for(lambda: len(self._pending) or self._closing)
+            self._work.wait_for(self._due, self._flush_interval)
+            return self._pending.take(BATCH) if len(self._pending) else None
+
+    def _due(self) -> bool:
+        return self._closing or len(self._pending) >= BATCH or self._pending.recorded < self._flush_up_to
+
+    def _record(self, batch: Batch) -> bool:
+        """Write the batch, however often it takes; False only when closing and out of time."""
+        backoff = _BACKOFF_FIRST
+        replaced = self._store.replaced
+        while True:
+            problem, taken = self._try(batch)
+            if problem is None:
+                self._recorded(batch, taken, replaced=self._store.replaced > replaced)
+                return True
+            with self._lock:
+                if self._problem != str(problem):
+                    self._log.error("audit: %s; every request is denied until this is mended", problem)
+                self._problem = str(problem)
+                # A flush waits for the next try like everybody else; only closing has a reason to hurry.
+                self._work.wait_for(lambda: self._closing, backoff)
+                if self._give_up_at is not None and time.monotonic() >= self._give_up_at:
+                    return False
+                if self._closing:
+                    self._work.wait(_BACKOFF_FIRST)
+            backoff = min(backoff * 2, _BACKOFF_LAST)
+
+    def _try(self, batch: Batch) -> tuple[AuditError | None, tuple[str, ...]]:
+        try:
+            return None, self._store.write(batch)
+        except Exception as error:  # noqa: BLE001 -- a dead thread would leave the audit silent; this denies instead
+            return explain(error, self.path), ()
+
+    def _recorded(self, batch: Batch, taken: tuple[str, ...], *, replaced: bool) -> None:
+        with self._lock:
+            self._pending.done(batch)
+            if self._problem is not None:
+                self._log.warning("audit: recording again")
+            self._problem = None
+            if replaced:
+                self._log.warning("audit: %s was deleted or replaced; recording into the file that is there", self.path)
+                self._note("replaced", "the database was deleted, moved or replaced; recording goes on here")
+            for row_id in taken:
+                self._note("duplicate-id", f"{row_id} was recorded before with other contents; the first was kept")
+            if self._gap_since is not None and self._pending.has_room():
+                self._note("gap", self._describe_gap())
+            self._progress.notify_all()
+
+    def _describe_gap(self) -> str:
+        refused = self._pending.take_refused()
+        since = datetime.fromtimestamp((self._gap_since or 0) / 1_000_000, UTC).isoformat(timespec="milliseconds")
+        self._gap_since = None
+        counts = ", ".join(f"{count} {table}" for table, count in refused.items())
+        return f"refused since {since}: {counts}"
+
+    def _note(self, kind: str, detail: str) -> None:
+        """A row of `events` of the writer's own; the lock is held."""
+        if self._pending.add(EVENTS, note_row(uuid.uuid4().hex, self._now_us(), kind, detail)):
+            self._work.notify()

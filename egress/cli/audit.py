@@ -1,0 +1,164 @@
+"""`egress audit`: the newest decisions as a table, as lines or as JSON, and those that come.
+
+Reads the database beside a running proxy and writes nothing. Loads neither mitmproxy nor the credentials, so that it
+starts at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from egress.audit import AuditReader, AuditRow, Filter
+
+_POLL_SECONDS = 0.25
+_INTERRUPTED = 130
+
+AuditFile = Annotated[
+    Path | None,
+    typer.Option("--audit", metavar="FILE", help="The audit database. Default: audit.db in the state folder."),
+]
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-dir",
+        metavar="DIR",
+        help="The state folder. Default: $EGRESS_STATE_DIR, else the user's; as root /var/lib/egress.",
+    ),
+]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes; a row that was open comes again.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, with every column.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Lines with tabs, as when the output is no terminal.")]
+VerdictOption = Annotated[Literal["allow", "deny", "ask"] | None, typer.Option("--verdict", help="Only this verdict.")]
+Host = Annotated[
+    str | None,
+    typer.Option("--host", metavar="PATTERN", help="A name, `.example.com` (and below), or with stars: `*hub*`."),
+]
+Sandbox = Annotated[str | None, typer.Option("--sandbox", metavar="NAME", help="Only this sandbox.")]
+Reason = Annotated[
+    str | None, typer.Option("--reason", metavar="CODE", help="Only this reason code, of the decision or the outcome.")
+]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", metavar="WHEN", help="`90s`, `10m`, `2h`, `1d`, or a time such as 2026-11-20T10:00:00Z."),
+]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=0, metavar="N", help="How many of the newest rows.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the `audit` command to `app`."""
+    app.command("audit")(audit)
+
+
+def audit(
+    *,
+    audit_file: AuditFile = None,
+    state_dir: StateDir = None,
+    follow: Follow = False,
+    as_json: AsJson = False,
+    plain: Plain = False,
+    verdict: VerdictOption = None,
+    host: Host = None,
+    sandbox: Sandbox = None,
+    reason: Reason = None,
+    since: Since = None,
+    limit: Limit = 50,
+) -> None:
+    """Show the newest decisions, the newest last; works beside a running proxy.
+
+    \b
+    Examples:
+      egress audit
+      egress audit --follow --verdict deny
+      egress audit --host .example.com --since 2h
+      egress audit --json --limit 1000 | jq -r .host | sort | uniq -c
+
+    A row is one request, tunnel or connection; `open` was allowed and has not ended yet.
+
+    Lines (--plain, or no terminal) hold, with tabs between: time, id, state, verdict, sandbox,
+    method, destination, status, reason, rule, bytes up, bytes down, microseconds, secrets, error;
+    `-` where there is nothing.
+    """  # noqa: D301 -- \b is click's mark for lines that must not be joined
+    from egress.audit import AuditReader, Filter  # noqa: PLC0415 -- `egress --help` needs none of it
+
+    wanted = Filter(verdict=verdict, host=host, sandbox=sandbox, reason=reason, since_us=_since(since))
+    try:
+        # What the terminal cannot encode is escaped rather than an error in the middle of a table.
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        with AuditReader(_database(audit_file, state_dir)) as reader:
+            batches = _batches(reader, wanted, limit, follow=follow)
+            if as_json or plain or not sys.stdout.isatty():
+                _write_lines(batches, as_json=as_json)
+            else:
+                _write_table(batches, wanted, follow=follow)
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _database(audit_file: Path | None, state_dir: Path | None) -> Path:
+    if audit_file is not None:
+        return audit_file
+    if state_dir is not None:
+        return state_dir / "audit.db"
+    if given := os.environ.get("EGRESS_STATE_DIR"):
+        return Path(given) / "audit.db"
+    from egress.config import default_state_dir  # noqa: PLC0415 -- loads pydantic; not needed when the folder is named
+
+    return default_state_dir(os.environ) / "audit.db"
+
+
+def _since(text: str | None) -> int | None:
+    if text is None:
+        return None
+    from egress.audit import parse_since  # noqa: PLC0415 -- as above
+
+    try:
+        return parse_since(text, time.time_ns() // 1000)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--since") from error
+
+
+def _batches(reader: AuditReader, wanted: Filter, limit: int, *, follow: bool) -> Iterator[list[AuditRow]]:
+    """The rows that are there, then, following, those that come, a list each time."""
+    yield reader.newest(wanted, limit=limit)
+    while follow:
+        time.sleep(_POLL_SECONDS)
+        if rows := reader.arrived(wanted):
+            yield rows
+
+
+def _write_lines(batches: Iterator[list[AuditRow]], *, as_json: bool) -> None:
+    from egress.cli.audit_rows import json_line, plain_line  # noqa: PLC0415 -- as above
+
+    line = json_line if as_json else plain_line
+    for rows in batches:
+        sys.stdout.writelines(f"{line(row)}\n" for row in rows)
+        sys.stdout.flush()
+
+
+def _write_table(batches: Iterator[list[AuditRow]], wanted: Filter, *, follow: bool) -> None:
+    from egress.audit import Filter  # noqa: PLC0415 -- as above
+    from egress.cli.audit_table import AuditTable  # noqa: PLC0415 -- loads rich
+
+    rows = next(batches)
+    table = AuditTable(rows)
+    if rows or follow:
+        table.show(rows, header=True)
+    if not follow:
+        if rows:
+            table.show_footer(len(rows))
+        else:
+            typer.echo("no rows yet" if wanted == Filter() else "no rows match", err=True)
+    for more in batches:
+        table.show(more, header=False)

@@ -1,0 +1,183 @@
+"""The table of `egress audit` on a terminal: as many columns as its width has room for, the destination first.
+
+Cells are `rich.text.Text`, never markup, and their text has passed `printable`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Final, Literal
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from egress.audit import printable
+from egress.cli.audit_rows import destination, moment, rule_place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from egress.audit import AuditRow
+
+_GAP: Final = 2
+_DESTINATION_LEAST: Final = 26
+_SERVER_ERROR: Final = 400
+_KILO: Final = 1000
+_IMPLIED_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_VERDICT_STYLES = {"allow": "green", "deny": "bold red", "ask": "yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its title, the text of a row's cell, its widest, and its rank (the highest is dropped first).
+
+    `least` is room kept for rows that come later.
+    """
+
+    title: str
+    cell: Callable[[AuditRow], str]
+    widest: int
+    rank: int = 0
+    justify: Literal["left", "right"] = "left"
+    style: Callable[[AuditRow], str] = lambda _: ""
+    least: int = 0
+
+
+def show_bytes(count: int | None) -> str:
+    """`count` in three figures: `999`, `1.8k`, `20k`, `4.3G`."""
+    if count is None:
+        return ""
+    value = float(count)
+    for unit in ("", "k", "M", "G", "T"):
+        if value < _KILO or unit == "T":
+            break
+        value /= _KILO
+    return f"{value:.1f}{unit}" if unit and value < 9.95 else f"{value:.0f}{unit}"  # noqa: PLR2004 -- rounds to 10
+
+
+def show_duration(micros: int | None) -> str:
+    """`micros` in the unit a person would use: `81ms`, `1.2s`, `3m05s`, `2h10m`."""
+    if micros is None:
+        return ""
+    if micros < 999_500:  # noqa: PLR2004 -- rounds to 1000 ms
+        return f"{micros / 1000:.0f}ms"
+    seconds = micros / 1_000_000
+    if seconds < 59.95:  # noqa: PLR2004 -- rounds to 60 s
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"  # noqa: PLR2004
+
+
+def _clock(row: AuditRow) -> str:
+    return f"{moment(row.time_us).astimezone():%H:%M:%S}"
+
+
+def _day_and_clock(row: AuditRow) -> str:
+    return f"{moment(row.time_us).astimezone():%m-%d %H:%M:%S}"
+
+
+def _status(row: AuditRow) -> str:
+    if row.state == "open":
+        return "open"
+    return "" if row.status is None else str(row.status)
+
+
+def _status_style(row: AuditRow) -> str:
+    if row.state == "open":
+        return "cyan"
+    return "red" if row.error or (row.status or 0) >= _SERVER_ERROR else ""
+
+
+def _reason(row: AuditRow) -> str:
+    """Why: the decision's reason, or the code of what went wrong after it."""
+    return row.error.partition(": ")[0] if row.error and row.verdict == "allow" else row.reason
+
+
+def _destination(row: AuditRow) -> str:
+    """Without the port that the scheme implies, so that more of the path is seen; a bare destination keeps it."""
+    implied = row.path is not None and row.port == _IMPLIED_PORTS.get(row.scheme or "")
+    return destination(replace(row, port=None) if implied else row)
+
+
+def _rule(row: AuditRow) -> str:
+    place = rule_place(row)
+    return "" if place is None else PurePath(place).name
+
+
+def _traffic(row: AuditRow) -> str:
+    return "" if row.bytes_up is None else f"{show_bytes(row.bytes_up)}/{show_bytes(row.bytes_down)}"
+
+
+_DESTINATION = Column("destination", _destination, 200)
+_COLUMNS = (
+    Column("verdict", lambda row: row.verdict, 7, style=lambda row: _VERDICT_STYLES.get(row.verdict, "")),
+    Column("sandbox", lambda row: row.sandbox, 16, 1),
+    Column("method", lambda row: row.method or "", 8, least=7),
+    _DESTINATION,
+    Column("status", _status, 6, justify="right", style=_status_style),
+    Column("reason", _reason, 22),
+    Column("rule", _rule, 26, 2),
+    Column("up/down", _traffic, 11, 5, "right"),
+    Column("took", lambda row: show_duration(row.duration_us), 6, 4, "right"),
+    Column("secrets", lambda row: ",".join(row.secrets), 20, 3),
+)
+
+
+class AuditTable:
+    """Fixes the columns and their widths by the first rows, so that rows that come later stand below them."""
+
+    def __init__(self, rows: Sequence[AuditRow], console: Console | None = None) -> None:
+        self._console = console or Console(markup=False, highlight=False, emoji=False)
+        today = datetime.now().astimezone().date()
+        is_today = all(moment(row.time_us).astimezone().date() == today for row in rows)
+        clock = Column("time", _clock, 8) if is_today else Column("time", _day_and_clock, 14)
+        self._columns = [clock, *_COLUMNS]
+        self._widths = {column.title: _natural_width(column, rows) for column in self._columns}
+        self._hidden: list[str] = []
+        self._fit()
+
+    def show(self, rows: Sequence[AuditRow], *, header: bool) -> None:
+        """Print the rows, below their titles if `header`."""
+        table = Table(box=None, show_header=header, header_style="dim", padding=(0, _GAP, 0, 0), pad_edge=False)
+        for column in self._columns:
+            table.add_column(
+                Text(column.title),
+                width=self._widths[column.title],
+                justify=column.justify,
+                no_wrap=True,
+                overflow="ellipsis",
+            )
+        for row in rows:
+            table.add_row(*(Text(printable(column.cell(row)), column.style(row)) for column in self._columns))
+        self._console.print(table)
+
+    def show_footer(self, count: int) -> None:
+        """Say how many rows there are, and what the terminal's width has hidden."""
+        words = f"{count} row{'' if count == 1 else 's'}"
+        if self._hidden:
+            words += f"; no room for {', '.join(self._hidden)}: see --json"
+        self._console.print(Text(words, "dim"))
+
+    def _fit(self) -> None:
+        """Drop columns until the rest fits, then let the destination have what is left."""
+        wanted = self._widths[_DESTINATION.title]
+        least = min(wanted, _DESTINATION_LEAST)
+        self._widths[_DESTINATION.title] = least
+        while self._spare() < 0 and (droppable := [column for column in self._columns if column.rank]):
+            dropped = max(droppable, key=lambda column: column.rank)
+            self._columns.remove(dropped)
+            self._hidden.insert(0, dropped.title)
+        self._widths[_DESTINATION.title] = max(8, min(wanted, least + self._spare()))
+
+    def _spare(self) -> int:
+        used = sum(self._widths[column.title] + _GAP for column in self._columns) - _GAP
+        return self._console.width - used
+
+
+def _natural_width(column: Column, rows: Sequence[AuditRow]) -> int:
+    widest = max((cell_len(printable(column.cell(row))) for row in rows), default=column.widest)
+    return max(len(column.title), column.least, min(column.widest, widest))

@@ -1,0 +1,69 @@
+"""`egress policy`: check policy files, print the JSON Schema."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from egress.errors import Problem
+
+Files = Annotated[
+    list[str],
+    typer.Argument(metavar="FILE...", help="Policy files, or names of shipped policies.", show_default=False),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the `policy` group to `app`."""
+    group = typer.Typer(no_args_is_help=True, help="Check policy files, and print their JSON Schema.")
+    group.command("check")(check)
+    group.command("schema")(schema)
+    app.add_typer(group, name="policy")
+
+
+def check(files: Files) -> None:
+    """Check policy files; each as if it stood alone. Says every problem of every file. Exit 0 if all are usable.
+
+    Examples:
+      egress policy check policy.yaml
+      egress policy check policies/*.yaml
+      egress policy check coding-agent
+    """
+    from egress.config import find_policy, load_policy  # noqa: PLC0415  # loaded by the command, so that --help is fast
+    from egress.errors import ConfigError  # noqa: PLC0415
+
+    usable = True
+    for text in files:
+        try:
+            loaded = load_policy([find_policy(text)])
+        except ConfigError as error:
+            usable = False
+            for problem in error.problems:
+                typer.echo(str(problem), err=True)
+            continue
+        for warning in loaded.warnings:
+            typer.echo(_warning(warning), err=True)
+        typer.echo(f"{text}: ok ({_count(loaded.rules)})")
+    if not usable:
+        raise typer.Exit(1)
+
+
+def schema() -> None:
+    """Print the JSON Schema of policy files, for editors.
+
+    Examples:
+      egress policy schema > policy.schema.json
+    """
+    from egress.config import policy_schema_text  # noqa: PLC0415
+
+    typer.echo(policy_schema_text(), nl=False)
+
+
+def _warning(problem: Problem) -> str:
+    return f"warning: {problem}"
+
+
+def _count(rules: int) -> str:
+    return f"{rules} rule" if rules == 1 else f"{rules} rules"

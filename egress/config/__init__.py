@@ -1,0 +1,49 @@
+"""YAML to policy values and server configuration. The only room that knows pydantic and ruamel.
+
+Everything public is re-exported here. What a file says wrong comes out as one `ConfigError` with every problem in it.
+"""
+
+from __future__ import annotations
+
+from egress.config.bindings import is_bound
+from egress.config.load import LoadedPolicy, load_policy
+from egress.config.pins import Pin, PinError, parse_pin
+from egress.config.schema import policy_schema, policy_schema_text
+from egress.config.secrets_model import EnvSource, FileSource, SecretDefinition
+from egress.config.server import default_state_dir, load_server_config
+from egress.config.server_config import (
+    DEFAULT_LISTEN,
+    AuditConfig,
+    Limits,
+    ServerConfig,
+    ServerOverrides,
+    UpstreamConfig,
+)
+from egress.config.sources import PolicySource, find_policy, shipped_policies
+from egress.config.templates import template_text
+
+__all__ = [
+    "DEFAULT_LISTEN",
+    "AuditConfig",
+    "EnvSource",
+    "FileSource",
+    "Limits",
+    "LoadedPolicy",
+    "Pin",
+    "PinError",
+    "PolicySource",
+    "SecretDefinition",
+    "ServerConfig",
+    "ServerOverrides",
+    "UpstreamConfig",
+    "default_state_dir",
+    "find_policy",
+    "is_bound",
+    "load_policy",
+    "load_server_config",
+    "parse_pin",
+    "policy_schema",
+    "policy_schema_text",
+    "shipped_policies",
+    "template_text",
+]

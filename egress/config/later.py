@@ -1,0 +1,36 @@
+"""Words of the policy language that this version does not know yet: a file that uses one is refused, not half-read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Where the key may stand ("" is the top of the file), and the keys.
+LATER_KEYS: Final[dict[str, frozenset[str]]] = {
+    "": frozenset({"include", "mode", "sandboxes", "limits", "deny_page", "presets"}),
+    "rules": frozenset(
+        {
+            "rewrite",
+            "sign",
+            "limits",
+            "annotate",
+            "query",
+            "headers",
+            "mcp",
+            "graphql",
+            "sandboxes",
+            "until",
+            "ignore_case",
+            "mode",
+        }
+    ),
+    "secrets": frozenset({"placeholder", "store", "command", "oauth2", "azure", "vault", "keyring", "google"}),
+    "server": frozenset({"sandboxes", "dns", "forwards", "transparent", "metrics", "deny_page"}),
+    "upstream": frozenset({"proxy"}),
+}
+
+
+def later_message(section: str, key: str) -> tuple[str, str] | None:
+    """Message and hint when `key` belongs to the language, but not to this version."""
+    if key in LATER_KEYS.get(section, frozenset()):
+        return f"`{key}` is not supported by this version of egress", "remove it"
+    return None

@@ -1,0 +1,191 @@
+"""Loads policy files: read, check, combine by scope, compile. A file with any problem is not used at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from egress.config.checking import check
+from egress.config.document import read_document
+from egress.config.policy_model import PolicyModel, RuleModel
+from egress.config.reading import read_text
+from egress.config.rules import RuleReader
+from egress.config.secret_definitions import read_secrets
+from egress.config.wording import kind_of, printable
+from egress.errors import ConfigError, Problem
+from egress.policy import Policy, Scope, ScopeRules, Verdict, compile_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from egress.config.document import Document
+    from egress.config.secrets_model import SecretDefinition
+    from egress.config.sources import PolicySource
+    from egress.policy import Rule, TlsMode
+
+_STRICTEST_FIRST = (Verdict.DENY, Verdict.ASK, Verdict.ALLOW)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPolicy:
+    """A policy ready to judge, the secrets that its rules may name, every file it was made of, and what to look at."""
+
+    policy: Policy
+    secrets: Mapping[str, SecretDefinition]
+    files: tuple[Path, ...]
+    warnings: tuple[Problem, ...]
+
+    @property
+    def rules(self) -> int:
+        """How many rules there are, over all scopes."""
+        return sum(len(scope.rules) for scope in self.policy.scopes)
+
+
+@dataclass(slots=True)
+class _File:
+    """One policy file on its way from text to rules."""
+
+    source: PolicySource
+    document: Document | None = None
+    model: PolicyModel | None = None
+    secrets: dict[str, SecretDefinition | None] = field(default_factory=dict)
+    rules: list[Rule] = field(default_factory=list)
+    lists: list[tuple[str, ...]] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Loading:
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+
+def load_policy(
+    sources: Sequence[PolicySource], *, secrets: Mapping[str, SecretDefinition] | None = None
+) -> LoadedPolicy:
+    """Load policy files, several of one scope as one list in the order given.
+
+    `secrets` are those of the server's configuration. Raises ConfigError with every problem of every file.
+    """
+    state = _Loading()
+    files = [_open(source, state) for source in sources]
+    known = _gather_secrets(files, dict(secrets or {}), state)
+    for file in files:
+        _read_rules(file, known, state)
+    if state.problems:
+        raise ConfigError(_in_order(state.problems))
+    policy = compile_policy(_by_scope(files), digest=_digest(files))
+    return LoadedPolicy(
+        policy=policy,
+        secrets={name: definition for name, definition in known.items() if definition is not None},
+        files=tuple(dict.fromkeys(path for file in files for path in file.files)),
+        warnings=tuple(dict.fromkeys(state.warnings)),
+    )
+
+
+def _open(source: PolicySource, state: _Loading) -> _File:
+    found = read_text(source.path)
+    state.problems.extend(found.problems)
+    state.warnings.extend(found.warnings)
+    file = _File(source, files=[source.path])
+    if found.text is not None:
+        file.document, problems = read_document(found.text, printable(str(source.path)))
+        state.problems.extend(problems)
+    if file.document is not None:
+        # Rules and secrets are checked one by one, so that an error in one does not hide what the others say.
+        top = {key: value for key, value in file.document.data.items() if key not in {"rules", "secrets"}}
+        file.model, problems = check(PolicyModel, top, file.document, (), "")
+        state.problems.extend(problems)
+        folder = source.path.parent
+        file.secrets, problems = read_secrets(file.document.data.get("secrets"), file.document, folder)
+        state.problems.extend(problems)
+    return file
+
+
+def _gather_secrets(
+    files: list[_File], server: dict[str, SecretDefinition], state: _Loading
+) -> dict[str, SecretDefinition | None]:
+    known: dict[str, SecretDefinition | None] = dict(server)
+    owners = dict.fromkeys(server, "the server's configuration")
+    for file in files:
+        if file.document is None or not file.secrets:
+            continue
+        if len(files) > 1 and file.source.scope is not Scope.ORG:
+            # Else a team's file could name any file or variable of the proxy's and have it sent to a host of its own.
+            message = f"a policy of scope `{file.source.scope}` beside others may name secrets, not define them"
+            hint = "define them in the org policy or in the server's configuration"
+            state.problems.append(file.document.problem(("secrets",), message, hint))
+        for name, definition in file.secrets.items():
+            if name in owners:
+                message = f"this secret is defined already, in {owners[name]}"
+                state.problems.append(file.document.problem(("secrets", name), message, "keep one definition"))
+            else:
+                known[name] = definition
+                owners[name] = file.document.file
+    return known
+
+
+def _read_rules(file: _File, known: Mapping[str, SecretDefinition | None], state: _Loading) -> None:
+    document = file.document
+    if document is None:
+        return
+    written = document.data.get("rules")
+    if written is None:
+        written = []
+    if not isinstance(written, list):
+        message = f"should be a list, not {kind_of(written)}"
+        state.problems.append(document.problem(("rules",), message, "begin each rule with `- `"))
+        return
+    reader = RuleReader(document, file.source.path.parent, known, _stated_tls(file))
+    for index, item in enumerate(written):
+        place = ("rules", index)
+        model, problems = check(RuleModel, item, document, place, "rules")
+        state.problems.extend(problems)
+        rule = None if model is None else reader.read(model, place)
+        if rule is not None:
+            file.rules.append(rule)
+    state.problems.extend(reader.problems)
+    state.warnings.extend(reader.warnings)
+    file.files.extend(reader.files)
+    file.lists = reader.contents
+    if file.model is not None and file.model.default is Verdict.ALLOW:
+        message = "what no rule refuses is allowed, to every host there is"
+        state.warnings.append(document.problem(("default",), message, "write `default: deny` and allow what is needed"))
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    """Each problem once, by file in the order of reading, then by line."""
+    order = {name: index for index, name in enumerate(dict.fromkeys(problem.file for problem in problems))}
+    return sorted(dict.fromkeys(problems), key=lambda problem: (order[problem.file], problem.line or 0))
+
+
+def _stated_tls(file: _File) -> TlsMode | None:
+    return None if file.model is None else file.model.tls
+
+
+def _by_scope(files: list[_File]) -> list[ScopeRules]:
+    """Several files of one scope are one list, with the strictest `default` and `tls` that any of them states."""
+    scopes = []
+    for scope in Scope:
+        members = [file for file in files if file.source.scope is scope]
+        if not members:
+            continue
+        defaults = {file.model.default for file in members if file.model is not None}
+        stated = [file.model.tls for file in members if file.model is not None and file.model.tls is not None]
+        rules = tuple(rule for file in members for rule in file.rules)
+        default = next((verdict for verdict in _STRICTEST_FIRST if verdict in defaults), None)
+        scopes.append(ScopeRules(scope, rules, default=default, tls=max(stated, default=None)))
+    return scopes
+
+
+def _digest(files: list[_File]) -> str:
+    """SHA-256 (hex) over what the files say: scopes, values and list entries in order; comments and layout aside."""
+    content = [
+        {"scope": file.source.scope, "policy": file.document.data if file.document else None, "lists": file.lists}
+        for file in files
+    ]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,139 @@
+"""The shape of a policy file. What single values mean is `fields`; what they mean together is `rules`.
+
+The descriptions here are what an editor shows: the JSON Schema is made from these classes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainValidator, Tag
+
+from egress.config.fields import (
+    READ_ONLY,
+    AllowedField,
+    BoundHostField,
+    HeaderField,
+    MethodField,
+    NameField,
+    NetworkField,
+    PathField,
+    PortField,
+    RefusedField,
+    TemplateField,
+    listed,
+    text,
+    word,
+    wrong,
+)
+from egress.config.wording import kind_of
+from egress.policy import Protocol, TlsMode, Verdict
+
+
+class Strict(BaseModel):
+    """No unknown keys, no conversions."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class HostFile(Strict):
+    """A text file with one target a line; `#` begins a comment."""
+
+    file: Annotated[str, PlainValidator(text, json_schema_input_type=str)] = Field(
+        description="Path, from the folder of the file that names it."
+    )
+
+
+def _one_file_or_list(value: object) -> str | None:
+    if isinstance(value, (dict, HostFile)):
+        return "<file>"
+    return "<list>" if isinstance(value, list) else None
+
+
+def _methods(value: object) -> object:
+    if value == "read-only":
+        return sorted(READ_ONLY)
+    return listed(value)
+
+
+def _version(value: object) -> int:
+    if value == 1 and type(value) is int:
+        return 1
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise wrong(f"this version of egress reads policies of version 1, not {value}", "write `version: 1`")
+    raise wrong(f"should be the number 1, not {kind_of(value)}", "write `version: 1`")
+
+
+_ONE_FILE_OR_LIST = Discriminator(
+    _one_file_or_list,
+    custom_error_type="wrong_targets",
+    custom_error_message="should be a target, a list of targets, or `{file: PATH}`",
+)
+_TARGETS = BeforeValidator(listed, json_schema_input_type=str | list[str] | HostFile)
+
+type Allowed = Annotated[
+    Annotated[list[AllowedField], Tag("<list>")] | Annotated[HostFile, Tag("<file>")], _ONE_FILE_OR_LIST, _TARGETS
+]
+type Refused = Annotated[
+    Annotated[list[RefusedField], Tag("<list>")] | Annotated[HostFile, Tag("<file>")], _ONE_FILE_OR_LIST, _TARGETS
+]
+type Methods = Annotated[list[MethodField], BeforeValidator(_methods, json_schema_input_type=str | list[str])]
+type Ports = Annotated[list[PortField], BeforeValidator(listed, json_schema_input_type=int | str | list[int | str])]
+type Paths = Annotated[list[PathField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
+type Headers = Annotated[list[HeaderField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
+type Networks = Annotated[list[NetworkField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
+type BoundHosts = Annotated[list[BoundHostField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
+
+type _ProtocolWord = Literal["http", "https", "ws", "wss", "tcp"]
+type _TlsWord = Literal["inspect", "auto", "tunnel"]
+type _VerdictWord = Literal["allow", "deny", "ask"]
+type ProtocolField = Annotated[Protocol, PlainValidator(word(Protocol), json_schema_input_type=_ProtocolWord)]
+type Protocols = Annotated[
+    list[ProtocolField], BeforeValidator(listed, json_schema_input_type=_ProtocolWord | list[_ProtocolWord])
+]
+type TlsField = Annotated[TlsMode, PlainValidator(word(TlsMode), json_schema_input_type=_TlsWord)]
+type VerdictField = Annotated[Verdict, PlainValidator(word(Verdict), json_schema_input_type=_VerdictWord)]
+type TextField = Annotated[str, PlainValidator(text, json_schema_input_type=str)]
+
+
+class SecretModel(Strict):
+    """A named credential, bound to hosts. Its value never stands in a policy file."""
+
+    env: TextField | None = Field(None, description="The environment variable of the proxy that holds the value.")
+    file: TextField | None = Field(None, description="The file that holds the value; its mode should be 0600.")
+    hosts: BoundHosts = Field(description="The hosts that the value may be sent to, and no others.")
+
+
+class RuleModel(Strict):
+    """One rule: exactly one of `allow`, `deny`, `ask`, then conditions that must all hold, then actions."""
+
+    name: NameField | None = Field(None, description="A name for people, shown in denials and in the audit.")
+    allow: Allowed | None = Field(None, description="Hosts, wildcards, addresses or ranges that may be reached.")
+    deny: Refused | None = Field(None, description="Hosts, wildcards, addresses or ranges that are refused.")
+    ask: Refused | None = Field(None, description="Destinations that a person must approve; refused until then.")
+    ports: Ports | None = Field(None, description="Ports and ranges, as in `[443, 8000-8010]`.")
+    methods: Methods | None = Field(None, description="Upper-case HTTP methods, or `read-only` (GET, HEAD, OPTIONS).")
+    paths: Paths | None = Field(None, description="Paths; `*` is one segment, `**` any number of segments.")
+    protocol: Protocols | None = Field(None, description="What the connection may carry; `tcp` needs `ports`.")
+    tls: TlsField | None = Field(None, description="How much of a TLS connection is opened.")
+    inject: dict[HeaderField, TemplateField] | None = Field(
+        None, description='Headers to set, as in `Authorization: "Bearer ${name}"`.'
+    )
+    remove: Headers | None = Field(None, description="Headers of the client's to remove.")
+    addresses: Networks | None = Field(
+        None, description="Ranges outside the public Internet that the rule's names may resolve to."
+    )
+
+
+class PolicyModel(Strict):
+    """A policy of egress: an ordered list of rules plus defaults. What no rule allows is denied."""
+
+    version: Annotated[int, PlainValidator(_version, json_schema_input_type=Literal[1])] = Field(
+        description="The version of the policy language: 1."
+    )
+    default: VerdictField | None = Field(None, description="What happens where no rule matches; deny if left out.")
+    tls: TlsField | None = Field(
+        None, description="`inspect`, `auto` or `tunnel`, for rules that do not say their own."
+    )
+    secrets: dict[str, SecretModel] | None = Field(None, description="Credentials that rules may inject, by name.")
+    rules: list[RuleModel] | None = Field(None, description="In order; the first that matches decides.")

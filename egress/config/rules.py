@@ -1,0 +1,231 @@
+"""Turns checked rules into the policy core's, and finds what no single value shows.
+
+That is: conditions that cannot hold together, headers that could never be sent, permissions wider than they look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from egress.config.bindings import Bound, bound
+from egress.config.host_lists import read_host_list
+from egress.config.policy_model import HostFile
+from egress.config.wording import did_you_mean, printable, quoted
+from egress.errors import Problem
+from egress.policy import AnyTarget, Injection, NetworkTarget, Protocol, Rule, Target, TlsMode, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from egress.config.document import Document
+    from egress.config.policy_model import RuleModel
+    from egress.config.secrets_model import SecretDefinition
+    from egress.config.wording import Place
+
+VERBS = ("allow", "deny", "ask")
+_TLS_PROTOCOLS = frozenset({Protocol.HTTPS, Protocol.WSS})
+
+
+@dataclass(slots=True)
+class RuleReader:
+    """Reads the rules of one file. Collects problems, warnings and the content of list files as it goes.
+
+    `secrets` holds every secret that can be named; a value of None is one whose definition is itself in error.
+    """
+
+    document: Document
+    folder: Path
+    secrets: Mapping[str, SecretDefinition | None]
+    tls: TlsMode | None
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    contents: list[tuple[str, ...]] = field(default_factory=list)
+    _names: dict[str, int] = field(default_factory=dict)
+
+    def read(self, model: RuleModel, place: Place) -> Rule | None:
+        """One rule, or None if it names no destination that could be used."""
+        verdict = self._verdict(model, place)
+        if verdict is None:
+            return None
+        self._check_name(model, place)
+        targets = self._targets(model, verdict, place)
+        self._check_targets(verdict, targets, place)
+        self._check_protocols(model, verdict, place)
+        self._check_tls(model, verdict, place)
+        self._check_headers(model, verdict, targets, place)
+        self._check_addresses(model, verdict, targets, place)
+        return Rule(
+            verdict=verdict,
+            targets=tuple(targets),
+            file=self.document.file,
+            line=self.document.line(place),
+            name=model.name,
+            ports=None if model.ports is None else tuple(model.ports),
+            methods=None if model.methods is None else frozenset(model.methods),
+            paths=None if model.paths is None else tuple(model.paths),
+            protocols=None if model.protocol is None else frozenset(model.protocol),
+            tls=model.tls,
+            inject=tuple(Injection(header, parts) for header, parts in (model.inject or {}).items()),
+            remove=tuple(model.remove or ()),
+            addresses=tuple(model.addresses or ()),
+        )
+
+    def _verdict(self, model: RuleModel, place: Place) -> Verdict | None:
+        verbs = [verb for verb in VERBS if getattr(model, verb) is not None]
+        if len(verbs) == 1:
+            return Verdict(verbs[0])
+        if verbs:
+            both = " and ".join(f"`{verb}`" for verb in verbs)
+            self._problem(place, f"a rule has one verb, and this one has {both}", "write a rule for each")
+        else:
+            self._problem(place, "a rule needs `allow`, `deny` or `ask`", "write `allow: api.example.com`")
+        return None
+
+    def _check_name(self, model: RuleModel, place: Place) -> None:
+        if model.name is None:
+            return
+        line = self.document.line((*place, "name"))
+        first = self._names.setdefault(model.name, line)
+        if first != line:
+            message = f"the rule on line {first} has the same name"
+            self._warning(
+                (*place, "name"), message, "give each rule a name of its own, so that the audit tells them apart"
+            )
+
+    def _targets(self, model: RuleModel, verdict: Verdict, place: Place) -> list[Target]:
+        named = getattr(model, verdict.value)
+        at = (*place, verdict.value)
+        if isinstance(named, HostFile):
+            return self._listed_targets(named.file, verdict, at, has_ports=model.ports is not None)
+        for index, target in enumerate(named):
+            if model.ports is not None and target.port is not None:
+                self._problem((*at, index), "the port stands here and in `ports`", "keep one of them")
+        return list(named)
+
+    def _listed_targets(self, text: str, verdict: Verdict, place: Place, *, has_ports: bool) -> list[Target]:
+        at = (*place, "file")
+        if not text or not text.isprintable():
+            self._problem(at, f"{quoted(text)} is not a path", "write a file's path")
+            return []
+        path = self.folder / text
+        read = read_host_list(path, verdict)
+        for problem in read.problems:
+            if problem.line is None:
+                self._problem(at, f"{problem.file}: {problem.message}", problem.hint)
+            else:
+                self.problems.append(problem)
+        self.warnings.extend(read.warnings)
+        self.files.append(path)
+        self.contents.append(read.content)
+        message = f"the port stands here and in `ports` of the rule on line {self.document.line(place)} of"
+        for line, target in read.targets:
+            if has_ports and target.port is not None:
+                name = printable(str(path))
+                self.problems.append(Problem(name, line, "", f"{message} {self.document.file}", "keep one"))
+        return [target for _, target in read.targets]
+
+    def _check_targets(self, verdict: Verdict, targets: Iterable[Target], place: Place) -> None:
+        if verdict is not Verdict.ALLOW:
+            return
+        for index, target in enumerate(targets):
+            at = (*place, "allow", index)
+            if isinstance(target.what, AnyTarget):
+                self._warning(
+                    at, "`**` allows every host there is", "name the hosts, or keep `**` for `deny` and `ask`"
+                )
+
+    def _check_protocols(self, model: RuleModel, verdict: Verdict, place: Place) -> None:
+        protocols = frozenset(model.protocol or ())
+        if Protocol.TCP not in protocols:
+            return
+        named = getattr(model, verdict.value)
+        has_ports = model.ports is not None or (
+            not isinstance(named, HostFile) and all(target.port is not None for target in named)
+        )
+        if verdict is Verdict.ALLOW and not has_ports:
+            self._problem((*place, "protocol"), "a `tcp` allow must name its ports", "add `ports: [5432]`")
+        if protocols == {Protocol.TCP}:
+            for key in ("methods", "paths", "inject", "remove", "tls"):
+                if getattr(model, key) is not None:
+                    message = f"raw TCP is carried unread, so `{key}` can never apply"
+                    self._problem((*place, key), message, "remove it, or name `https` in `protocol`")
+
+    def _check_tls(self, model: RuleModel, verdict: Verdict, place: Place) -> None:
+        inside = [key for key in ("methods", "paths", "inject", "remove") if getattr(model, key) is not None]
+        if model.tls is not None and verdict is not Verdict.ALLOW:
+            message = f"`tls` says how an allowed connection is carried, and this rule says `{verdict}`"
+            self._problem((*place, "tls"), message, "remove it")
+        elif model.tls is TlsMode.TUNNEL and inside:
+            keys = ", ".join(f"`{key}`" for key in inside)
+            message = f"a tunnel is carried unread, so {keys} can never apply"
+            self._problem((*place, "tls"), message, "write `tls: inspect`, or remove them")
+        elif model.tls is None and self.tls is TlsMode.TUNNEL and inside:
+            self._inside_default_tunnel(verdict, inside[0], place)
+
+    def _inside_default_tunnel(self, verdict: Verdict, key: str, place: Place) -> None:
+        if verdict is Verdict.ALLOW:
+            message = f"the file's `tls: tunnel` carries TLS unread, so `{key}` can never apply to it"
+            self._problem((*place, key), message, "add `tls: inspect` to the rule")
+        else:
+            message = f"the file's `tls: tunnel` carries TLS unread, so this holds whatever the `{key}`"
+            self._warning((*place, key), message, "a denial that might apply to a tunnel does")
+
+    def _check_headers(self, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place) -> None:
+        for key in ("inject", "remove"):
+            if getattr(model, key) is not None and verdict is not Verdict.ALLOW:
+                message = f"`{key}` changes a request that goes on, and this rule says `{verdict}`"
+                self._problem((*place, key), message, "remove it, or move it to the rule that allows")
+        seen: dict[str, str] = {}
+        for header, parts in (model.inject or {}).items():
+            at = (*place, "inject", header)
+            if header.lower() in seen:
+                message = f"the same header as {quoted(seen[header.lower()])}, in another spelling"
+                self._problem(at, message, "keep one of them")
+            seen[header.lower()] = header
+            injection = Injection(header, parts)
+            for secret in dict.fromkeys(injection.secrets):
+                self._check_secret(secret, model, verdict, targets, at)
+        for header in model.remove or ():
+            if header.lower() in seen:
+                message = f"{quoted(header)} is injected, which replaces what the client sent"
+                self._problem((*place, "remove"), message, "remove it from `remove`")
+
+    def _check_secret(
+        self, secret: str, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place
+    ) -> None:
+        if secret not in self.secrets:
+            hint = did_you_mean(secret, self.secrets) or "define it under `secrets`"
+            self._problem(place, f"no secret is named {quoted(secret)}", hint)
+            return
+        definition = self.secrets[secret]
+        if definition is None or verdict is not Verdict.ALLOW:
+            return
+        if model.protocol is not None and not _TLS_PROTOCOLS & set(model.protocol):
+            message = f"the secret {quoted(secret)} goes over verified TLS only, and `protocol` names none"
+            self._problem(place, message, "name `https` in `protocol`")
+        answers = [bound(target, model.ports, definition.hosts) for target in targets]
+        if answers and all(answer is Bound.NEVER for answer in answers):
+            message = f"the secret {quoted(secret)} is bound to none of this rule's hosts"
+            self._problem(place, message, "add the hosts to the secret's `hosts`, or name another secret")
+        elif any(answer is not Bound.ALWAYS for answer in answers):
+            message = f"the secret {quoted(secret)} is not bound to all of this rule's hosts"
+            self._warning(place, message, "requests to the others are refused; write a rule of their own for them")
+
+    def _check_addresses(self, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place) -> None:
+        if model.addresses is None:
+            return
+        at = (*place, "addresses")
+        if verdict is Verdict.DENY:
+            message = "`addresses` says what an allowed name may resolve to, and this rule says `deny`"
+            self._problem(at, message, "write the ranges as targets: `deny: [10.0.0.0/8]`")
+        elif targets and all(isinstance(target.what, NetworkTarget) for target in targets):
+            self._warning(at, "every target here is an address already, so `addresses` adds nothing", "remove it")
+
+    def _problem(self, place: Place, message: str, hint: str) -> None:
+        self.problems.append(self.document.problem(place, message, hint))
+
+    def _warning(self, place: Place, message: str, hint: str) -> None:
+        self.warnings.append(self.document.problem(place, message, hint))

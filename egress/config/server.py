@@ -1,0 +1,188 @@
+"""Loads the server's configuration: flags over environment over `egress.yaml` over defaults."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic_core import PydanticCustomError
+
+from egress.config.checking import check
+from egress.config.document import read_document
+from egress.config.pins import PinError, make_pin, parse_pin
+from egress.config.reading import read_text
+from egress.config.secret_definitions import read_secrets
+from egress.config.server_config import (
+    DEFAULT_LISTEN,
+    AuditConfig,
+    Limits,
+    ServerConfig,
+    ServerOverrides,
+    UpstreamConfig,
+)
+from egress.config.server_model import AuditModel, LimitsModel, ServerModel, read_listen
+from egress.config.sources import PolicySource, find_policy
+from egress.config.wording import printable
+from egress.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from egress.config.document import Document
+    from egress.config.secrets_model import SecretDefinition
+    from egress.config.wording import Place
+    from egress.policy import Address
+
+_ROOT_STATE = Path("/var/lib/egress")
+
+
+def default_state_dir(env: Mapping[str, str], *, user: int | None = None) -> Path:
+    """`$EGRESS_STATE_DIR`, else `/var/lib/egress` for root, else the XDG state folder. `user` None: this process's."""
+    if env.get("EGRESS_STATE_DIR"):
+        return Path(env["EGRESS_STATE_DIR"])
+    if (os.geteuid() if user is None else user) == 0:
+        return _ROOT_STATE
+    folder = env.get("XDG_STATE_HOME", "")
+    # The XDG specification: a path that is not absolute is to be ignored.
+    if folder.startswith("/"):
+        return Path(folder) / "egress"
+    return Path(env.get("HOME") or Path.home()) / ".local" / "state" / "egress"
+
+
+def load_server_config(path: Path | None, overrides: ServerOverrides, env: Mapping[str, str]) -> ServerConfig:
+    """The configuration of `path` (None: no file) under flags and environment.
+
+    Paths of the file are taken from its folder. Raises ConfigError with every problem.
+    """
+    merge = _Merge(overrides, path.parent if path else Path())
+    if path is not None:
+        merge.read(path)
+    config = merge.result(env)
+    if merge.problems:
+        raise ConfigError(merge.problems)
+    return replace(config, file=path)
+
+
+@dataclass(slots=True)
+class _Merge:
+    overrides: ServerOverrides
+    folder: Path
+    document: Document | None = None
+    model: ServerModel = field(default_factory=lambda: ServerModel.model_validate({}))
+    secrets: dict[str, SecretDefinition] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def read(self, path: Path) -> None:
+        """Read the file into `model` and `secrets`."""
+        found = read_text(path)
+        self.problems.extend(found.problems)
+        if found.text is None:
+            return
+        self.document, problems = read_document(found.text, printable(str(path)))
+        self.problems.extend(problems)
+        if self.document is None:
+            return
+        top = {key: value for key, value in self.document.data.items() if key != "secrets"}
+        model, problems = check(ServerModel, top, self.document, (), "server")
+        self.problems.extend(problems)
+        self.model = model or self.model
+        secrets, problems = read_secrets(self.document.data.get("secrets"), self.document, self.folder)
+        self.problems.extend(problems)
+        self.secrets = {name: definition for name, definition in secrets.items() if definition is not None}
+
+    def result(self, env: Mapping[str, str]) -> ServerConfig:
+        """All of it together."""
+        flags, model = self.overrides, self.model
+        state_dir = flags.state_dir or self._state_dir(env)
+        return ServerConfig(
+            listen=self._listen(),
+            state_dir=state_dir,
+            audit=self._audit(model.audit or AuditModel.model_validate({}), state_dir),
+            ca_dir=flags.ca_dir or self._path(model.ca_dir) or state_dir / "ca",
+            upstream=UpstreamConfig(ca=self._roots()),
+            resolve=self._resolve(),
+            policies=self._policies(),
+            limits=_limits(model.limits),
+            secrets=self.secrets,
+        )
+
+    def _state_dir(self, env: Mapping[str, str]) -> Path:
+        if not env.get("EGRESS_STATE_DIR"):
+            named = self._path(self.model.state_dir)
+            if named is not None:
+                return named
+        return default_state_dir(env)
+
+    def _path(self, text: str | None) -> Path | None:
+        return None if text is None else self.folder / text
+
+    def _listen(self) -> tuple[str, int]:
+        if self.overrides.listen is None:
+            return self.model.listen or DEFAULT_LISTEN
+        try:
+            return read_listen(self.overrides.listen)
+        except PydanticCustomError as error:
+            context = error.context or {}
+            self.problems.append(Problem("--listen", None, "", str(context["message"]), str(context["hint"])))
+            return DEFAULT_LISTEN
+
+    def _audit(self, model: AuditModel, state_dir: Path) -> AuditConfig:
+        path = self.overrides.audit or self._path(model.path) or state_dir / "audit.db"
+        stated = model.model_dump(exclude_none=True, exclude={"path"})
+        return AuditConfig(path=path, **stated)
+
+    def _roots(self) -> tuple[Path, ...]:
+        named = (self.model.upstream.ca if self.model.upstream else None) or []
+        return tuple(dict.fromkeys([*(self.folder / text for text in named), *self.overrides.upstream_ca]))
+
+    def _resolve(self) -> dict[str, tuple[Address, ...]]:
+        pins: dict[str, tuple[Address, ...]] = {}
+        for name, addresses in (self.model.resolve or {}).items():
+            pin = make_pin(name, addresses)
+            if isinstance(pin, PinError):
+                self._problem(("resolve", name), pin.message, "write `db.corp.example: 10.1.2.3`")
+            else:
+                pins[pin.name] = pin.addresses
+        flags: dict[str, tuple[Address, ...]] = {}
+        for text in self.overrides.resolve:
+            pin = parse_pin(text)
+            if isinstance(pin, PinError):
+                self.problems.append(Problem("--resolve", None, "", pin.message, pin.hint))
+            else:
+                flags[pin.name] = (*flags.get(pin.name, ()), *pin.addresses)
+        return pins | flags
+
+    def _policies(self) -> tuple[PolicySource, ...]:
+        named: list[PolicySource] = []
+        for index, text in enumerate(self.model.policy or ()):
+            named.extend(self._find(text, ("policy", index)))
+        for scope, texts in (self.model.scopes or {}).items():
+            for index, text in enumerate(texts):
+                named.extend(self._find(f"{scope}={text}", ("scopes", scope, index)))
+        flags = [source for text in self.overrides.policies for source in self._find(text, None)]
+        replaced = {source.scope for source in flags}
+        return (*(source for source in named if source.scope not in replaced), *flags)
+
+    def _find(self, text: str, place: Place | None) -> list[PolicySource]:
+        """The source that `text` names, as the file says at `place` (None: as a flag says); else a problem."""
+        try:
+            source = find_policy(text)
+        except ConfigError as error:
+            for problem in error.problems:
+                message = f"`{problem.file}`: {problem.message}"
+                if place is None:
+                    self.problems.append(Problem("--policy", None, "", message, problem.hint))
+                else:
+                    self._problem(place, message, problem.hint)
+            return []
+        return [source if place is None else PolicySource(source.scope, self.folder / source.path)]
+
+    def _problem(self, place: Place, message: str, hint: str) -> None:
+        if self.document is not None:
+            self.problems.append(self.document.problem(place, message, hint))
+
+
+def _limits(model: LimitsModel | None) -> Limits:
+    return Limits() if model is None else replace(Limits(), **model.model_dump(exclude_none=True))

@@ -1,0 +1,90 @@
+"""The server's configuration as values: what `egress.yaml`, flags and the environment come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from egress.config.secrets_model import SecretDefinition
+    from egress.config.sources import PolicySource
+    from egress.policy import Address
+
+DEFAULT_LISTEN: Final = ("127.0.0.1", 3128)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditConfig:
+    """The audit database.
+
+    `flush_interval` in seconds: what a kill -9 may lose. `queue`: events that may wait.
+    `query_values`: whether the values of a query are recorded in clear.
+    """
+
+    path: Path
+    flush_interval: float = 0.2
+    queue: int = 10_000
+    query_values: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamConfig:
+    """How upstream servers are trusted: PEM files of roots, beside the system's."""
+
+    ca: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every wait and count that has a limit. Times in seconds.
+
+    `connections`: open client connections. `head_seconds`: from the first byte of a request's head to its last.
+    `tls_seconds`: one handshake. `resolve_seconds`: one name. `connect_seconds`: one address. `idle_seconds`: no byte
+    either way. `audit_seconds`: how long a request waits for room in the audit's queue before it is denied.
+    `drain_seconds`: how long requests in flight may take after SIGTERM.
+    """
+
+    connections: int = 4_096
+    head_seconds: float = 10.0
+    tls_seconds: float = 10.0
+    resolve_seconds: float = 5.0
+    connect_seconds: float = 10.0
+    idle_seconds: float = 600.0
+    audit_seconds: float = 2.0
+    drain_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Everything the proxy needs to start. `file` is the configuration file, if there is one."""
+
+    listen: tuple[str, int]
+    state_dir: Path
+    audit: AuditConfig
+    ca_dir: Path
+    upstream: UpstreamConfig
+    resolve: Mapping[str, tuple[Address, ...]]
+    policies: tuple[PolicySource, ...]
+    limits: Limits
+    secrets: Mapping[str, SecretDefinition]
+    file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOverrides:
+    """What flags said. None and empty: not given.
+
+    `listen` is `HOST:PORT`; `resolve` are `NAME:IP[,IP]`; `policies` are `NAME`, `PATH` or `SCOPE=...`. Lists add to
+    the file's, except that policies replace those that the file names for the same scope.
+    """
+
+    listen: str | None = None
+    state_dir: Path | None = None
+    audit: Path | None = None
+    ca_dir: Path | None = None
+    upstream_ca: tuple[Path, ...] = field(default=())
+    resolve: tuple[str, ...] = field(default=())
+    policies: tuple[str, ...] = field(default=())

@@ -1,0 +1,84 @@
+"""The policy core: what is allowed, and why. Pure: no clock, no files, no network, no logging.
+
+Everything public is re-exported here; other rooms import from `egress.policy` only. A denial is a value, never an
+exception, and every function that judges text of the wire is total.
+"""
+
+from __future__ import annotations
+
+from egress.policy.addresses import AddressClass, classify, readings, unmap
+from egress.policy.decide import Policy, compile_policy
+from egress.policy.names import parse_authority, parse_host, parse_port
+from egress.policy.paths import PathPattern, PatternError, canonical_path, compile_path
+from egress.policy.reasons import TEXTS, Reason, ReasonText
+from egress.policy.targets import TargetError, parse_network, parse_target, target_covers
+from egress.policy.values import (
+    Address,
+    AddressDecision,
+    AnyTarget,
+    Decision,
+    Host,
+    HostTarget,
+    Injection,
+    NameDecision,
+    Network,
+    NetworkTarget,
+    PortRange,
+    Refusal,
+    Request,
+    Rule,
+    RuleRef,
+    Say,
+    ScopeRules,
+    SecretRef,
+    Target,
+)
+from egress.policy.vocabulary import HTTP_PROTOCOLS, Certainty, Protocol, Scope, TlsMode, Verdict
+
+__all__ = [
+    "HTTP_PROTOCOLS",
+    "TEXTS",
+    "Address",
+    "AddressClass",
+    "AddressDecision",
+    "AnyTarget",
+    "Certainty",
+    "Decision",
+    "Host",
+    "HostTarget",
+    "Injection",
+    "NameDecision",
+    "Network",
+    "NetworkTarget",
+    "PathPattern",
+    "PatternError",
+    "Policy",
+    "PortRange",
+    "Protocol",
+    "Reason",
+    "ReasonText",
+    "Refusal",
+    "Request",
+    "Rule",
+    "RuleRef",
+    "Say",
+    "Scope",
+    "ScopeRules",
+    "SecretRef",
+    "Target",
+    "TargetError",
+    "TlsMode",
+    "Verdict",
+    "canonical_path",
+    "classify",
+    "compile_path",
+    "compile_policy",
+    "parse_authority",
+    "parse_host",
+    "parse_network",
+    "parse_port",
+    "parse_target",
+    "readings",
+    "target_covers",
+    "unmap",
+]

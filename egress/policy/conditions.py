@@ -1,0 +1,274 @@
+"""How one rule meets one request: which condition fails, or that all hold.
+
+Conditions are asked in a fixed order (port, protocol, headers to change, method, path), so that the condition that
+failed last tells how close a rule came. Doubt counts against the request: an allow's condition fails on what is not
+known or cannot be read one way only, a deny's or ask's holds.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum, auto
+from typing import TYPE_CHECKING, Final
+
+from egress.policy.paths import PathPattern, PathSet, canonical_path, compile_path
+from egress.policy.reasons import Reason
+from egress.policy.values import Refusal, RuleRef, Say
+from egress.policy.vocabulary import Protocol, TlsMode, Verdict
+
+if TYPE_CHECKING:
+    from egress.policy.values import Decision, Request, Rule
+    from egress.policy.vocabulary import Scope
+
+type Ports = tuple[tuple[int, int], ...]
+
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HTTPS_PORT = 443
+DEFAULT_PORTS: Final[Ports] = ((443, 443), (80, 80))
+
+# Sets of protocols as bits: hashing an enum member costs more than all the rest of a comparison.
+_BIT: Final = {protocol: 1 << place for place, protocol in enumerate(Protocol)}
+_EVERY: Final = sum(_BIT.values())
+_TCP: Final = _BIT[Protocol.TCP]
+_HTTP: Final = _BIT[Protocol.HTTP] | _BIT[Protocol.HTTPS]
+_WEBSOCKET: Final = _BIT[Protocol.WS] | _BIT[Protocol.WSS]
+_CLEAR: Final = _BIT[Protocol.HTTP] | _BIT[Protocol.WS]
+_OVER_TLS: Final = _BIT[Protocol.HTTPS] | _BIT[Protocol.WSS]
+# The protocol itself, and what a destination of it may turn out to carry: an upgrade is known at the request only.
+_BITS: Final = {
+    protocol: (bit, next((group for group in (_CLEAR, _OVER_TLS) if bit & group), bit))
+    for protocol, bit in _BIT.items()
+}
+
+
+class Fit(IntEnum):
+    """How far a rule came. From `DOUBT` on it speaks; below, the value says which condition failed."""
+
+    PORT = auto()
+    PROTOCOL = auto()
+    INSIDE = auto()
+    METHOD = auto()
+    PATH = auto()
+    AMBIGUOUS = auto()
+    DOUBT = auto()
+    MATCH = auto()
+
+
+SPEAKS: Final = int(Fit.DOUBT)
+
+REASON_OF_MISS: Final = {
+    Fit.PORT: Reason.PORT_NOT_ALLOWED,
+    Fit.PROTOCOL: Reason.PROTOCOL_NOT_ALLOWED,
+    Fit.INSIDE: Reason.PROTOCOL_NOT_ALLOWED,
+    Fit.METHOD: Reason.METHOD_NOT_ALLOWED,
+    Fit.PATH: Reason.PATH_NOT_ALLOWED,
+    Fit.AMBIGUOUS: Reason.PATH_AMBIGUOUS,
+}
+REASON_OF_VERDICT: Final = {
+    Verdict.ALLOW: Reason.RULE_ALLOW,
+    Verdict.ASK: Reason.APPROVAL_REQUIRED,
+    Verdict.DENY: Reason.RULE_DENY,
+}
+
+
+# What a scope may say, as bits of a set.
+SAYS_NOTHING, SAYS_ALLOW, SAYS_ASK, SAYS_DENY = 1, 2, 4, 8
+SAYING: Final = {None: SAYS_NOTHING, Verdict.ALLOW: SAYS_ALLOW, Verdict.ASK: SAYS_ASK, Verdict.DENY: SAYS_DENY}
+
+
+class CompiledRule:
+    """A rule with everything worked out that does not depend on the request. `scope` is an index, 0 the highest."""
+
+    __slots__ = (
+        "allows",
+        "conditional",
+        "doubt_say",
+        "methods",
+        "names_ports",
+        "needs_inside",
+        "paths",
+        "ports",
+        "protocols",
+        "protocols_on_https_port",
+        "ref",
+        "rule",
+        "say",
+        "saying",
+        "scope",
+        "sole",
+        "tls",
+        "verdict",
+    )
+
+    def __init__(self, rule: Rule, scope: Scope, scope_index: int, scope_tls: TlsMode | None) -> None:
+        verdict = rule.verdict
+        self.rule = rule
+        self.scope = scope_index
+        self.verdict = verdict
+        self.allows = verdict is Verdict.ALLOW
+        self.ref = RuleRef(scope, rule.file, rule.line, rule.name)
+        self.saying = SAYING[verdict]
+        self.say = Say(scope, verdict, REASON_OF_VERDICT[verdict], self.ref)
+        # The decision where this rule alone spoke, once it was made: [request known, opaque].
+        self.sole: list[Decision | None] = [None, None]
+        self.doubt_say = Say(scope, verdict, Reason.PATH_AMBIGUOUS, self.ref)
+        self.methods = rule.methods
+        self.paths = None if rule.paths is None else _path_set(rule.paths, allows=self.allows)
+        self.conditional = rule.methods is not None or rule.paths is not None
+        self.needs_inside = self.conditional or bool(rule.inject or rule.remove)
+        self.names_ports = rule.ports is not None
+        self.ports = _ports(rule)
+        self.protocols = _protocols(rule)
+        # Cleartext on the port of https is a mix-up, or one server's rule used to reach another: it must be stated.
+        guarded = self.allows and rule.protocols is None
+        self.protocols_on_https_port = self.protocols & ~_CLEAR if guarded else self.protocols
+        stated = rule.tls if rule.tls is not None else scope_tls
+        self.tls = TlsMode.INSPECT if stated is None else stated
+
+
+class Entry:
+    """One target of one rule in the index. `order` is the place among all targets, highest scope first."""
+
+    __slots__ = ("order", "ports", "rule", "serves_tcp")
+
+    def __init__(self, order: int, rule: CompiledRule, port: int | None) -> None:
+        self.order = order
+        self.rule = rule
+        self.ports: Ports | None = rule.ports if port is None else ((port, port),)
+        # A raw TCP allow must name its ports: the default ones are those of HTTP.
+        self.serves_tcp = not rule.allows or rule.names_ports or port is not None
+
+
+class Question:
+    """A request while it is judged: its protocol as a bit, with the `alternatives` that it may turn out to be.
+
+    `looked` is set once a rule's method or path condition was asked.
+    """
+
+    __slots__ = ("_path", "_raw_path", "alternatives", "looked", "method", "port", "protocol")
+
+    def __init__(self, request: Request) -> None:
+        self.protocol, self.alternatives = _BITS[request.protocol]
+        self.port = request.port
+        self.method = request.method
+        self.looked = False
+        self._raw_path = request.path
+        self._path: str | Refusal | None = None
+
+    def path(self) -> str | Refusal | None:
+        """The canonical path, worked out once; None where the path is not known."""
+        if self._path is None and self._raw_path is not None:
+            self._path = canonical_path(self._raw_path)
+        return self._path
+
+
+def fit_known(entry: Entry, question: Question) -> Fit:
+    """How the rule meets a request whose method is known."""
+    rule = entry.rule
+    if not _serves_port(entry, question.port):
+        return Fit.PORT
+    if not _covered(entry, question) & question.protocol:
+        return Fit.PROTOCOL
+    if not rule.conditional:
+        return Fit.MATCH
+    question.looked = True
+    if rule.methods is not None and not _method_holds(rule, question):
+        return Fit.METHOD
+    if rule.paths is None:
+        return Fit.MATCH
+    return _path_fit(rule, rule.paths, question)
+
+
+def fit_opaque(entry: Entry, question: Question) -> Fit:
+    """How the rule meets a request that never becomes known: might-match is a match for deny and ask, none for allow.
+
+    A tunnel of TLS may carry WebSocket as well as HTTPS, so an allow must cover both.
+    """
+    rule = entry.rule
+    if not _serves_port(entry, question.port):
+        return Fit.PORT
+    covered = _covered(entry, question)
+    if not covered:
+        return Fit.PROTOCOL
+    if not rule.allows:
+        return Fit.MATCH
+    if rule.methods is not None:
+        return Fit.METHOD
+    if rule.paths is not None:
+        return Fit.PATH
+    return Fit.INSIDE if rule.needs_inside or covered != question.alternatives else Fit.MATCH
+
+
+def possible(entry: Entry, question: Question) -> tuple[bool, bool, bool]:
+    """What the name step can tell of a rule: (it could match, it must match, it needs the inside to know)."""
+    rule = entry.rule
+    covered = _covered(entry, question) if _serves_port(entry, question.port) else 0
+    if not covered:
+        return _IMPOSSIBLE
+    every = covered == question.alternatives
+    return True, every and not rule.conditional, rule.needs_inside or not every
+
+
+_IMPOSSIBLE: Final = (False, False, False)
+
+
+def _serves_port(entry: Entry, port: int) -> bool:
+    ports = entry.ports
+    if ports is None:
+        return True
+    for first, last in ports:  # noqa: SIM110 -- a generator costs three times as much here
+        if first <= port <= last:
+            return True
+    return False
+
+
+def _covered(entry: Entry, question: Question) -> int:
+    """Which of the protocols that the destination may carry the rule speaks about, on this port."""
+    rule = entry.rule
+    covered = rule.protocols_on_https_port if question.port == HTTPS_PORT else rule.protocols
+    if not entry.serves_tcp:
+        covered &= ~_TCP
+    return covered & question.alternatives
+
+
+def _method_holds(rule: CompiledRule, question: Question) -> bool:
+    methods, method = rule.methods, question.method
+    if methods is None or method is None:
+        return methods is None
+    if method in methods:
+        return True
+    # Methods are case-sensitive, yet many servers take `delete` for DELETE: a deny holds for both.
+    return not rule.allows and method.upper() in methods
+
+
+def _path_fit(rule: CompiledRule, paths: PathSet, question: Question) -> Fit:
+    path = question.path()
+    if isinstance(path, str):
+        return Fit.MATCH if paths.match(path) else Fit.PATH
+    if not rule.allows:
+        return Fit.DOUBT
+    return Fit.PATH if path is None else Fit.AMBIGUOUS
+
+
+def _ports(rule: Rule) -> Ports | None:
+    if rule.ports is not None:
+        return tuple((ports.first, ports.last) for ports in rule.ports)
+    return DEFAULT_PORTS if rule.verdict is Verdict.ALLOW else None
+
+
+def _protocols(rule: Rule) -> int:
+    if rule.protocols is not None:
+        return sum(_BIT[protocol] for protocol in rule.protocols)
+    if rule.verdict is not Verdict.ALLOW:
+        return _EVERY
+    # A rule for reading must not become a channel that writes: WebSocket carries messages both ways after its GET.
+    return _HTTP | _WEBSOCKET if rule.methods is None else _HTTP
+
+
+def _path_set(texts: tuple[str, ...], *, allows: bool) -> PathSet:
+    compiled = [compile_path(text) for text in texts]
+    patterns = [pattern for pattern in compiled if isinstance(pattern, PathPattern)]
+    if len(patterns) < len(compiled) and not allows:
+        # A pattern that cannot be read denies every path; config refuses it before, so only hand-made rules get here.
+        patterns = [pattern for pattern in [compile_path("/**")] if isinstance(pattern, PathPattern)]
+    return PathSet(tuple(patterns))

@@ -1,0 +1,250 @@
+"""The policy core: a compiled policy, asked in three steps, each of which can only narrow.
+
+1. by name, before any DNS: no, yes, or maybe (the request decides);
+2. by request, once the lane has read one; a request that never becomes known is judged as opaque;
+3. by address, before anything is dialled (`address_step`).
+
+Within a scope the first rule that matches speaks, else the scope's default, if it states one. Across scopes: `law`.
+Every step is total: for any request there is a decision, and what cannot be read is denied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from egress.policy import address_step, law
+from egress.policy.conditions import (
+    REASON_OF_MISS,
+    SPEAKS,
+    TOKEN,
+    CompiledRule,
+    Entry,
+    Fit,
+    Question,
+    fit_known,
+    fit_opaque,
+)
+from egress.policy.index import Index
+from egress.policy.names import MAX_PORT, is_canonical_name
+from egress.policy.overrides import asks_for_another
+from egress.policy.reasons import Reason
+from egress.policy.survey import Survey, take_survey
+from egress.policy.values import NameDecision, Say, ScopeRules
+from egress.policy.vocabulary import Certainty, Protocol, Scope, TlsMode, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from egress.policy.values import Address, AddressDecision, Decision, Request
+
+_RANK: Final = {scope: rank for rank, scope in enumerate(Scope)}
+_STRICTNESS: Final = {Verdict.ALLOW: 0, Verdict.ASK: 1, Verdict.DENY: 2}
+_REASON_OF_DEFAULT: Final = {Verdict.ALLOW: Reason.DEFAULT_ALLOW, Verdict.ASK: Reason.APPROVAL_REQUIRED}
+_TLS: Final = frozenset({Protocol.HTTPS, Protocol.WSS})
+
+
+class Policy:
+    """A compiled policy. Immutable; safe to share between threads. `digest` names its source in the audit."""
+
+    __slots__ = (
+        "_allows_by_default",
+        "_alone",
+        "_default_tls",
+        "_index",
+        "_silent",
+        "_silent_address",
+        "digest",
+        "scopes",
+    )
+
+    def __init__(self, scopes: tuple[ScopeRules, ...], digest: str) -> None:
+        self.digest = digest
+        self.scopes = scopes
+        self._silent = tuple(_silence(scope, Reason.HOST_NOT_ALLOWED) for scope in scopes)
+        self._silent_address = tuple(_silence(scope, Reason.ADDRESS_NOT_ALLOWED) for scope in scopes)
+        self._default_tls = tuple(TlsMode.INSPECT if scope.tls is None else scope.tls for scope in scopes)
+        # For each scope, whether no other states a default; then where its rule spoke alone, nobody else said anything.
+        self._alone = tuple(all(other.default is None for other in scopes if other is not scope) for scope in scopes)
+        self._allows_by_default = any(scope.default is Verdict.ALLOW for scope in scopes)
+        self._index = _build_index(scopes)
+
+    def decide_name(self, request: Request) -> NameDecision:
+        """Step one: what protocol, host and port alone tell. Nothing has been resolved yet."""
+        refusal = _unreadable(request)
+        if refusal is not None:
+            return NameDecision(Certainty.NO, law.refuse(request, Verdict.DENY, refusal, self._silent))
+        question = Question(request)
+        question.method = None
+        entries = self._index.candidates(request.host)
+        opaque = self._judge(_as_opaque(request), entries, question, fit_opaque)
+        if not entries and not self._allows_by_default:
+            return NameDecision(Certainty.NO, opaque, TlsMode.INSPECT)
+        if request.protocol is Protocol.TCP:
+            return NameDecision(Certainty.YES if opaque.allowed else Certainty.NO, opaque, TlsMode.TUNNEL)
+        survey = take_survey(entries, question, self.scopes)
+        if request.protocol in _TLS and survey.tunnels:
+            return NameDecision(Certainty.YES if opaque.allowed else Certainty.NO, opaque, TlsMode.TUNNEL)
+        certainty = survey.certainty()
+        if certainty is Certainty.YES and not opaque.allowed:
+            return NameDecision(certainty, self._agreed(request, survey), TlsMode.INSPECT)
+        if opaque.tls is not TlsMode.INSPECT:
+            opaque = replace(opaque, tls=TlsMode.INSPECT)
+        return NameDecision(certainty, opaque, TlsMode.INSPECT)
+
+    def decide_request(self, request: Request) -> Decision:
+        """Step two: the request itself. `method` None: it never becomes known, as in a tunnel or raw TCP."""
+        refusal = _unreadable(request)
+        if refusal is not None:
+            return law.refuse(request, Verdict.DENY, refusal, self._silent)
+        entries = self._index.candidates(request.host)
+        question = Question(request)
+        if request.method is None:
+            return self._judge(request, entries, question, fit_opaque)
+        if TOKEN.fullmatch(request.method) is None:
+            return law.refuse(request, Verdict.DENY, Reason.METHOD_INVALID, self._silent)
+        decision = self._judge(request, entries, question, fit_known)
+        if question.looked and decision.verdict is not Verdict.DENY and asks_for_another(request.headers):
+            return law.refuse(request, Verdict.DENY, Reason.OVERRIDE_HEADER, decision.says, decision.rule)
+        return decision
+
+    def decide_address(self, request: Request, decision: Decision, addresses: Sequence[Address]) -> AddressDecision:
+        """Step three: which of the addresses may be dialled under the decision that allowed the request."""
+        return address_step.judge(self._index, request, decision, addresses)
+
+    def _judge(
+        self, request: Request, entries: Sequence[Entry], question: Question, fit: Callable[[Entry, Question], Fit]
+    ) -> Decision:
+        """First match within each scope, then the law across them."""
+        says = list(self._silence_for(request))
+        rules: list[CompiledRule] = []
+        nearest: dict[int, tuple[Fit, CompiledRule]] = {}
+        spoken = -1
+        speakers = 0
+        for entry in entries:
+            rule = entry.rule
+            if rule.scope == spoken:
+                continue
+            how = fit(entry, question)
+            if how >= SPEAKS:
+                spoken = rule.scope
+                speakers += 1
+                says[spoken] = rule.say if how is Fit.MATCH else rule.doubt_say
+                if rule.allows:
+                    rules.append(rule)
+            elif rule.allows and (rule.scope not in nearest or how > nearest[rule.scope][0]):
+                nearest[rule.scope] = (how, rule)
+        explained = bool(nearest) and _explain(says, nearest)
+        if not explained and speakers == len(rules) == 1 and self._alone[spoken] and request.host.address is None:
+            return self._sole(request, says, rules[0])
+        return self._conclude(request, tuple(says), rules)
+
+    def _sole(self, request: Request, says: list[Say], rule: CompiledRule) -> Decision:
+        """The decision where one rule allows and no other scope says anything: the same for every request."""
+        opaque = request.method is None
+        decision = rule.sole[opaque]
+        if decision is None:
+            decision = law.allow(rule.say, tuple(says), [rule], (), opaque=opaque)
+            rule.sole[opaque] = decision
+        return decision
+
+    def _conclude(self, request: Request, says: tuple[Say, ...], rules: list[CompiledRule]) -> Decision:
+        say = law.strictest(says)
+        if say is None:
+            say = _closest(says)
+            if say is None:
+                reason = Reason.HOST_NOT_ALLOWED if request.host.address is None else Reason.ADDRESS_NOT_ALLOWED
+                return law.refuse(request, Verdict.DENY, reason, says)
+            return law.refuse(request, Verdict.DENY, say.reason, says, say.nearest)
+        if say.verdict is Verdict.ALLOW:
+            return law.allow(say, says, rules, self._modes_of_defaults(says), opaque=request.method is None)
+        verdict = Verdict.DENY if say.verdict is None else say.verdict
+        return law.refuse(request, verdict, say.reason, says, say.rule or say.nearest)
+
+    def _silence_for(self, request: Request) -> tuple[Say, ...]:
+        return self._silent if request.host.address is None else self._silent_address
+
+    def _modes_of_defaults(self, says: tuple[Say, ...]) -> list[TlsMode]:
+        return [
+            mode
+            for say, mode in zip(says, self._default_tls, strict=True)
+            if say.verdict is Verdict.ALLOW and say.rule is None
+        ]
+
+    def _agreed(self, request: Request, survey: Survey) -> Decision:
+        """The allow of a destination whose every request is allowed, under the rules that hold at the latest."""
+        rules = [rule for rule in survey.definite if rule is not None and rule.allows]
+        says = list(self._silence_for(request))
+        for rule in rules:
+            says[rule.scope] = rule.say
+        return self._conclude(request, tuple(says), rules)
+
+
+def compile_policy(scopes: Sequence[ScopeRules], *, digest: str) -> Policy:
+    """The policy of these scopes, in any order. Several of one scope become one list, strictest default and TLS."""
+    merged: dict[Scope, ScopeRules] = {}
+    for own in scopes:
+        seen = merged.get(own.scope)
+        merged[own.scope] = own if seen is None else _merge(seen, own)
+    return Policy(tuple(sorted(merged.values(), key=lambda own: _RANK[own.scope])), digest)
+
+
+def _merge(first: ScopeRules, second: ScopeRules) -> ScopeRules:
+    defaults = [own.default for own in (first, second) if own.default is not None]
+    modes = [own.tls for own in (first, second) if own.tls is not None]
+    return ScopeRules(
+        scope=first.scope,
+        rules=first.rules + second.rules,
+        default=max(defaults, key=_STRICTNESS.__getitem__, default=None),
+        tls=max(modes, default=None),
+    )
+
+
+def _build_index(scopes: tuple[ScopeRules, ...]) -> Index:
+    index = Index()
+    order = 0
+    for place, scope in enumerate(scopes):
+        for rule in scope.rules:
+            compiled = CompiledRule(rule, scope.scope, place, scope.tls)
+            for target in rule.targets:
+                index.add(target, Entry(order, compiled, target.port))
+                order += 1
+    return index
+
+
+def _silence(scope: ScopeRules, nothing: Reason) -> Say:
+    """What a scope says when none of its rules speaks."""
+    if scope.default is None:
+        return Say(scope.scope, None, nothing)
+    return Say(scope.scope, scope.default, _REASON_OF_DEFAULT.get(scope.default, nothing))
+
+
+def _unreadable(request: Request) -> Reason | None:
+    """Why the destination is none, if it is none. `parse_host` lets no such host through; this holds if one does."""
+    if not 0 < request.port <= MAX_PORT:
+        return Reason.PORT_INVALID
+    if request.host.address is None and not is_canonical_name(request.host.text):
+        return Reason.HOST_INVALID
+    return None
+
+
+def _as_opaque(request: Request) -> Request:
+    return request if request.method is None else replace(request, method=None)
+
+
+def _explain(says: list[Say], nearest: dict[int, tuple[Fit, CompiledRule]]) -> bool:
+    """Where no rule of a scope spoke and its default does not allow, say what the closest allow rule lacked."""
+    explained = False
+    for place, (fit, rule) in nearest.items():
+        say = says[place]
+        if say.rule is None and say.verdict in {None, Verdict.DENY}:
+            says[place] = Say(say.scope, say.verdict, REASON_OF_MISS[fit], None, rule.ref)
+            explained = True
+    return explained
+
+
+def _closest(says: tuple[Say, ...]) -> Say | None:
+    """Of the scopes that said nothing, the highest whose rule came closest."""
+    order = list(REASON_OF_MISS.values())
+    near = [say for say in says if say.nearest is not None]
+    return max(near, key=lambda say: order.index(say.reason), default=None)

@@ -1,0 +1,127 @@
+"""The compiled index: which rules name a destination, in file order, at a cost that does not grow with their number.
+
+Names: one dict of exact names, one of suffixes that is asked label by label (no deeper than the deepest suffix there
+is), one list for `**`. Addresses: one dict for each prefix length in use. All scopes share the index; entries carry
+their place, so that candidates come out highest scope first, in file order.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING, assert_never
+
+from egress.policy.addresses import readings, unmap
+from egress.policy.targets import unmap_network
+from egress.policy.values import AnyTarget, HostTarget, NetworkTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from egress.policy.conditions import Entry
+    from egress.policy.values import Address, Host, Network, Target
+
+_by_order = attrgetter("order")
+_NOTHING: tuple[Entry, ...] = ()
+
+
+class NetworkIndex:
+    """Entries by the range that they name."""
+
+    __slots__ = ("_tables",)
+
+    def __init__(self) -> None:
+        # For each IP version: (bits to shift away, entries by what is left).
+        self._tables: dict[int, dict[int, dict[int, list[Entry]]]] = {4: {}, 6: {}}
+
+    def add(self, network: Network, entry: Entry) -> None:
+        """Add one range."""
+        shift = network.max_prefixlen - network.prefixlen
+        table = self._tables[network.version].setdefault(shift, {})
+        table.setdefault(int(network.network_address) >> shift, []).append(entry)
+
+    def find(self, address: Address) -> list[Entry]:
+        """The entries whose range holds the address, in no order."""
+        value = int(address)
+        found: list[Entry] = []
+        for shift, table in self._tables[address.version].items():
+            entries = table.get(value >> shift)
+            if entries is not None:
+                found += entries
+        return found
+
+
+class Index:
+    """All targets of all rules. Filled once, then only read."""
+
+    __slots__ = ("_any_address", "_any_name", "_below", "_below_labels", "_exact", "_holds", "_networks")
+
+    def __init__(self) -> None:
+        self._exact: dict[str, list[Entry]] = {}
+        self._below: dict[str, list[Entry]] = {}
+        self._below_labels = 0
+        self._any_name: list[Entry] = []
+        self._any_address: list[Entry] = []
+        self._networks = NetworkIndex()
+        self._holds = NetworkIndex()
+
+    def add(self, target: Target, entry: Entry) -> None:
+        """Add one target; entries must come in their order."""
+        match target.what:
+            case HostTarget(name, exact, below):
+                if exact:
+                    self._exact.setdefault(name, []).append(entry)
+                if below:
+                    self._below.setdefault(name, []).append(entry)
+                    self._below_labels = max(self._below_labels, name.count(".") + 1)
+            case AnyTarget():
+                self._any_name.append(entry)
+                if not entry.rule.allows:
+                    self._any_address.append(entry)
+            case NetworkTarget(network):
+                self._add_network(unmap_network(network), entry)
+            case _:
+                assert_never(target.what)
+
+    def _add_network(self, network: Network, entry: Entry) -> None:
+        # An allow names exactly one reading of an address; a deny or ask holds for each of them.
+        if entry.rule.allows:
+            self._networks.add(network, entry)
+        else:
+            self._holds.add(network, entry)
+
+    def candidates(self, host: Host) -> Sequence[Entry]:
+        """The entries whose target names the destination, in order."""
+        if host.address is not None:
+            return self._for_address(host.address)
+        found = [entries for entries in (self._exact.get(host.text), *self._suffixes(host.text)) if entries]
+        if self._any_name:
+            found.append(self._any_name)
+        if not found:
+            return _NOTHING
+        if len(found) == 1:
+            return found[0]
+        return sorted([entry for entries in found for entry in entries], key=_by_order)
+
+    def holding(self, address: Address) -> list[Entry]:
+        """The deny and ask entries whose range holds any reading of the address, in order and once each."""
+        found = {entry.order: entry for reading in readings(address) for entry in self._holds.find(reading)}
+        return [found[order] for order in sorted(found)]
+
+    def _for_address(self, address: Address) -> list[Entry]:
+        found = self._networks.find(unmap(address)) + self.holding(address) + self._any_address
+        found.sort(key=_by_order)
+        return found
+
+    def _suffixes(self, text: str) -> list[list[Entry]]:
+        """What names suffixes of the name, from the right. A name is not below itself."""
+        found: list[list[Entry]] = []
+        below = self._below
+        dot = len(text)
+        for _ in range(self._below_labels):
+            dot = text.rfind(".", 0, dot)
+            if dot < 0:
+                break
+            entries = below.get(text[dot + 1 :])
+            if entries is not None:
+                found.append(entries)
+        return found

@@ -1,0 +1,115 @@
+"""The law across scopes: from what each scope said to one decision.
+
+1. deny, if any scope says deny: the highest that does is named;
+2. else ask, if any says ask;
+3. else allow, if any says allow: TLS mode the strictest, headers merged, the higher scope winning a conflict;
+4. nothing said at all: deny.
+
+INVARIANT scopes-only-narrow: no scope's allow is looked at before every scope's deny and ask.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from egress.policy.reasons import TEXTS, Reason
+from egress.policy.values import Decision, Injection, RuleRef, Say
+from egress.policy.vocabulary import TlsMode, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from egress.policy.conditions import CompiledRule
+    from egress.policy.values import Request
+
+_RULE_ALLOWS = TEXTS[Reason.RULE_ALLOW].sentence
+_DEFAULT_ALLOWS = TEXTS[Reason.DEFAULT_ALLOW].sentence
+# A method is a token, so it prints; it may still be as long as a head.
+_LONGEST_METHOD = 32
+
+
+def strictest(says: Sequence[Say]) -> Say | None:
+    """The say that decides, or None if no scope said anything."""
+    ask = allow = None
+    for say in says:
+        verdict = say.verdict
+        if verdict is Verdict.DENY:
+            return say
+        if verdict is Verdict.ASK:
+            ask = ask or say
+        elif verdict is Verdict.ALLOW and (allow is None or (allow.rule is None and say.rule is not None)):
+            allow = say
+    return ask or allow
+
+
+def allow(
+    say: Say, says: tuple[Say, ...], rules: Sequence[CompiledRule], default_tls: Sequence[TlsMode], *, opaque: bool
+) -> Decision:
+    """The allow that the scopes agree on. `default_tls` holds the modes of the scopes that allow by default."""
+    mode = max((*(rule.tls for rule in rules), *default_tls), default=TlsMode.INSPECT)
+    if mode is TlsMode.AUTO:
+        mode = TlsMode.TUNNEL if opaque else TlsMode.INSPECT
+    by_default = say.rule is None
+    return Decision(
+        verdict=Verdict.ALLOW,
+        reason=Reason.DEFAULT_ALLOW if by_default else Reason.RULE_ALLOW,
+        detail=_DEFAULT_ALLOWS if by_default else _RULE_ALLOWS,
+        says=says,
+        rule=say.rule,
+        rules=tuple([rule.rule for rule in rules]),
+        tls=mode,
+        inject=_merge_inject(rules),
+        remove=_merge_remove(rules),
+    )
+
+
+def refuse(
+    request: Request, verdict: Verdict, reason: Reason, says: tuple[Say, ...], rule: RuleRef | None = None
+) -> Decision:
+    """A decision that lets nothing pass, with a sentence for people."""
+    return Decision(verdict, reason, _detail(request, reason), says, rule)
+
+
+def _merge_inject(rules: Sequence[CompiledRule]) -> tuple[Injection, ...]:
+    if len(rules) == 1:
+        return rules[0].rule.inject
+    merged: dict[str, Injection] = {}
+    for rule in rules:
+        for injection in rule.rule.inject:
+            merged.setdefault(injection.header.lower(), injection)
+    return tuple(merged.values())
+
+
+def _merge_remove(rules: Sequence[CompiledRule]) -> tuple[str, ...]:
+    if len(rules) == 1:
+        return rules[0].rule.remove
+    merged: dict[str, str] = {}
+    for rule in rules:
+        for header in rule.rule.remove:
+            merged.setdefault(header.lower(), header)
+    return tuple(merged.values())
+
+
+def _detail(request: Request, reason: Reason) -> str:  # noqa: PLR0911 -- one return a reason
+    host = request.host.text
+    match reason:
+        case Reason.HOST_NOT_ALLOWED:
+            return f"No rule allows `{host}`."
+        case Reason.ADDRESS_NOT_ALLOWED:
+            return f"No rule allows the address {host}; a host rule covers its name only."
+        case Reason.PORT_NOT_ALLOWED:
+            return f"A rule allows `{host}`, but not on port {request.port}."
+        case Reason.METHOD_NOT_ALLOWED if request.method is not None:
+            return f"A rule allows `{host}`, but not with {request.method[:_LONGEST_METHOD]}."
+        case Reason.METHOD_NOT_ALLOWED | Reason.PATH_NOT_ALLOWED if request.method is None:
+            return f"A rule allows `{host}` for some requests only, and what a tunnel carries cannot be seen."
+        case Reason.PROTOCOL_NOT_ALLOWED if request.method is None:
+            return f"A rule allows `{host}`, but not as an unseen {request.protocol} connection."
+        case Reason.PROTOCOL_NOT_ALLOWED:
+            return f"A rule allows `{host}`, but not with {request.protocol} on port {request.port}."
+        case Reason.RULE_DENY:
+            return f"A rule denies this request to `{host}`."
+        case Reason.APPROVAL_REQUIRED:
+            return f"A rule asks a person before a request to `{host}`; approvals are not available, so it is refused."
+        case _:
+            return TEXTS[reason].sentence

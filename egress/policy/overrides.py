@@ -1,0 +1,41 @@
+"""Headers that make a server take a request for another one than its method, path and host say."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Headers by which frameworks let a request become another one than its method, path or host say. `_` reads as `-`
+# behind CGI and WSGI, so names are compared with hyphens.
+_OVERRIDE_HEADERS: Final = frozenset(
+    {
+        "x-http-method-override",
+        "x-http-method",
+        "x-method-override",
+        "x-method",
+        "x-original-method",
+        "x-forwarded-method",
+        "x-original-url",
+        "x-original-uri",
+        "x-original-path",
+        "x-rewrite-url",
+        "x-rewrite-uri",
+        "x-override-url",
+        "x-forwarded-uri",
+        "x-forwarded-url",
+        "x-forwarded-path",
+        "x-forwarded-prefix",
+        "x-envoy-original-path",
+        "x-envoy-original-method",
+        "x-host",
+        "x-original-host",
+        "x-forwarded-host",
+        "x-forwarded-server",
+        "x-http-host-override",
+        "x-http-path-override",
+    }
+)
+
+
+def asks_for_another(headers: tuple[tuple[str, str], ...]) -> bool:
+    """Whether any header, in any spelling, asks for another method, path or host than the request states."""
+    return any(name.strip().lower().replace("_", "-") in _OVERRIDE_HEADERS for name, _ in headers)

@@ -1,0 +1,260 @@
+"""Explains a decision: what the policy says to a request, each scope's say, and what would be done to it.
+
+The order is the proxy's own: the URL, the name, the request, the secrets' bindings, the addresses; each step can only
+narrow. Nothing is resolved, nothing is read, no secret's value is known here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from egress.config import is_bound
+from egress.policy import (
+    TEXTS,
+    Certainty,
+    Decision,
+    Protocol,
+    Reason,
+    Refusal,
+    Request,
+    TlsMode,
+    Verdict,
+    parse_authority,
+)
+from egress.review.destination import Destination, parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from egress.config import LoadedPolicy
+    from egress.policy import Address, Policy, ReasonText, RuleRef, Say
+    from egress.review.question import Question
+
+type JsonObject = dict[str, object]
+
+_SECURE = frozenset({Protocol.HTTPS, Protocol.WSS})
+
+
+@dataclass(frozen=True, slots=True)
+class AddressJudgement:
+    """What the address step said: which addresses may be dialled, and why the others may not."""
+
+    allowed: tuple[str, ...]
+    dropped: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One answer. `request` is what was judged, None for what could not be read; `notes` are sentences for people."""
+
+    verdict: Verdict
+    reason: Reason
+    detail: str
+    request: Request | None = None
+    decision: Decision | None = None
+    addresses: AddressJudgement | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def rule(self) -> RuleRef | None:
+        """The rule that decided."""
+        return None if self.decision is None else self.decision.rule
+
+    @property
+    def text(self) -> ReasonText:
+        """The reason for people."""
+        return TEXTS[self.reason]
+
+    @property
+    def allowed(self) -> bool:
+        """True only for the verdict `allow`."""
+        return self.verdict is Verdict.ALLOW
+
+    def as_json(self) -> JsonObject:
+        """The answer as plain values; the first six keys are always there."""
+        request = self.request
+        answer: JsonObject = {
+            "verdict": self.verdict.value,
+            "reason": self.reason.value,
+            "rule": _rule_json(self.rule),
+            "host": request.host.text if request else None,
+            "port": request.port if request else None,
+            "detail": self.detail,
+        }
+        if request is not None:
+            answer |= {
+                "protocol": request.protocol.value,
+                "method": request.method,
+                "path": request.path,
+                "sandbox": request.sandbox,
+            }
+        if self.decision is not None:
+            answer["scopes"] = [_say_json(say) for say in self.decision.says]
+        if self.decision is not None and self.allowed:
+            answer["tls"] = self.decision.tls.word
+            answer["headers"] = {
+                "set": [
+                    {"name": injection.header, "secrets": list(injection.secrets)} for injection in self.decision.inject
+                ],
+                "remove": list(self.decision.remove),
+            }
+        if self.addresses is not None:
+            answer["addresses"] = {
+                "allowed": list(self.addresses.allowed),
+                "dropped": [{"address": address, "why": why} for address, why in self.addresses.dropped],
+            }
+        answer["notes"] = list(self.notes)
+        return answer
+
+
+def explain(
+    question: Question | Refusal, loaded: LoadedPolicy, *, pins: Mapping[str, tuple[Address, ...]] | None = None
+) -> Explanation:
+    """The policy's answer to one question. `pins` are the names that `--resolve` answers for. Never raises."""
+    if isinstance(question, Refusal):
+        return _refused(question)
+    try:
+        return _explain(question, loaded, pins or {})
+    except Exception:  # noqa: BLE001  INVARIANT fail-closed: what cannot be judged is denied
+        return _refused(Refusal(Reason.INTERNAL_ERROR, "the request could not be judged"))
+
+
+def explain_reason(code: str) -> tuple[Reason, ReasonText] | None:
+    """A reason code and its text, if `code` is one."""
+    return (Reason(code), TEXTS[Reason(code)]) if code in Reason else None
+
+
+def _explain(question: Question, loaded: LoadedPolicy, pins: Mapping[str, tuple[Address, ...]]) -> Explanation:
+    destination = parse_url(question.url)
+    if isinstance(destination, Refusal):
+        return _refused(destination)
+    request = _request(question, destination)
+    mismatch = _check_host(request)
+    if mismatch is not None:
+        return replace(_refused(mismatch), request=request)
+    answer = _judge(request, loaded.policy)
+    if destination.bare and not answer.allowed:
+        # A CONNECT does not say what it will carry; raw TCP is allowed by rules of its own.
+        raw = _judge(replace(request, protocol=Protocol.TCP), loaded.policy)
+        answer = raw if raw.allowed else answer
+    if question.ignored:
+        keys = ", ".join(f"`{key[:40]}`" for key in question.ignored[:10])
+        answer = replace(answer, notes=(*answer.notes, f"ignored: {keys}"))
+    if answer.allowed:
+        answer = _check_secrets(answer, loaded)
+    if answer.allowed:
+        addresses = question.addresses or pins.get(destination.host.text, ())
+        answer = _check_addresses(answer, loaded.policy, addresses)
+    return answer
+
+
+def _request(question: Question, destination: Destination) -> Request:
+    has_method = destination.protocol is not Protocol.TCP
+    return Request(
+        sandbox=question.sandbox,
+        protocol=destination.protocol,
+        host=destination.host,
+        port=destination.port,
+        method=("GET" if question.method is None else question.method) if has_method else None,
+        path=destination.path,
+        query=destination.query,
+        headers=question.headers,
+    )
+
+
+def _check_host(request: Request) -> Refusal | None:
+    """INVARIANT one-name: a Host that the question gives is the URL's, once."""
+    hosts = [value for name, value in request.headers if name.lower() == "host"]
+    if not hosts:
+        return None
+    if len(hosts) > 1:
+        return Refusal(Reason.REQUEST_MALFORMED, "the request has more than one Host")
+    named = parse_authority(hosts[0], 443 if request.protocol in _SECURE else 80)
+    if isinstance(named, Refusal):
+        return named
+    if named != (request.host, request.port):
+        return Refusal(Reason.NAME_MISMATCH, "Host is not the URL's host and port")
+    return None
+
+
+def _judge(request: Request, policy: Policy) -> Explanation:
+    """The name step, then the request step, as a lane would take them."""
+    unread = replace(request, method=None, path=None, query=None, headers=())
+    if request.protocol is Protocol.TCP:
+        decision = policy.decide_request(unread)
+        return Explanation(decision.verdict, decision.reason, decision.detail, unread, decision)
+    secure = request.protocol in _SECURE
+    name = policy.decide_name(replace(unread, protocol=Protocol.HTTPS if secure else Protocol.HTTP))
+    if name.certainty is Certainty.NO:
+        decision = name.decision
+        return Explanation(decision.verdict, decision.reason, decision.detail, request, decision)
+    if secure and name.tls is TlsMode.TUNNEL:
+        decision = policy.decide_request(replace(unread, protocol=Protocol.HTTPS))
+        note = "TLS passes unopened: method, path and headers are not seen"
+        return Explanation(decision.verdict, decision.reason, decision.detail, unread, decision, notes=(note,))
+    decision = policy.decide_request(request)
+    return Explanation(decision.verdict, decision.reason, decision.detail, request, decision)
+
+
+def _check_secrets(answer: Explanation, loaded: LoadedPolicy) -> Explanation:
+    """INVARIANT secret-confinement: only to hosts that the secret is bound to, only over verified TLS."""
+    request, decision = answer.request, answer.decision
+    if request is None or decision is None:
+        return answer
+    names = list(dict.fromkeys(name for injection in decision.inject for name in injection.secrets))
+    if not names:
+        return answer
+    if request.protocol not in _SECURE:
+        return _narrowed(answer, Reason.CREDENTIAL_INSECURE)
+    for name in names:
+        definition = loaded.secrets.get(name)
+        if definition is None:
+            return _narrowed(answer, Reason.CREDENTIAL_UNAVAILABLE)
+        if not is_bound(definition.hosts, request.host, request.port):
+            return _narrowed(answer, Reason.CREDENTIAL_UNBOUND)
+    note = "whether the values of its secrets can be had is seen only when the proxy runs"
+    return replace(answer, notes=(*answer.notes, note))
+
+
+def _check_addresses(answer: Explanation, policy: Policy, addresses: tuple[Address, ...]) -> Explanation:
+    request, decision = answer.request, answer.decision
+    if request is None or decision is None:
+        return answer
+    if request.host.address is not None:
+        addresses = (request.host.address,)
+    if not addresses:
+        note = "the name is not resolved here: each address is judged before it is dialled (try --address IP)"
+        return replace(answer, notes=(*answer.notes, note))
+    judged = policy.decide_address(request, decision, addresses)
+    told = AddressJudgement(
+        tuple(str(address) for address in judged.addresses),
+        tuple((str(address), why) for address, why in judged.dropped),
+    )
+    final = judged.decision
+    return replace(
+        answer, verdict=final.verdict, reason=final.reason, detail=final.detail, decision=final, addresses=told
+    )
+
+
+def _narrowed(answer: Explanation, reason: Reason) -> Explanation:
+    return replace(answer, verdict=Verdict.DENY, reason=reason, detail=TEXTS[reason].sentence)
+
+
+def _refused(refusal: Refusal) -> Explanation:
+    return Explanation(Verdict.DENY, refusal.reason, refusal.detail)
+
+
+def _rule_json(rule: RuleRef | None) -> JsonObject | None:
+    if rule is None:
+        return None
+    return {"name": rule.name, "scope": rule.scope.value, "file": rule.file, "line": rule.line}
+
+
+def _say_json(say: Say) -> JsonObject:
+    return {
+        "scope": say.scope.value,
+        "verdict": None if say.verdict is None else say.verdict.value,
+        "reason": say.reason.value,
+        "rule": _rule_json(say.rule),
+    }
