@@ -110,7 +110,7 @@ def _decode(data: bytes, name: str, found: Found) -> str | None:
 def _os_message(error: OSError) -> tuple[str, str]:
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
-            return "no such file", "check the path; it is taken from the folder of the file that names it"
+            return "no such file", "check the path"
         case errno.EACCES | errno.EPERM:
             return "this user may not read the file", "change its owner or mode"
         case errno.EISDIR:

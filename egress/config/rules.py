@@ -114,7 +114,8 @@ class RuleReader:
         read = read_host_list(path, verdict)
         for problem in read.problems:
             if problem.line is None:
-                self._problem(at, f"{problem.file}: {problem.message}", problem.hint)
+                hint = f"{problem.hint}; it is taken from the policy's folder"
+                self._problem(at, f"{problem.file}: {problem.message}", hint)
             else:
                 self.problems.append(problem)
         self.warnings.extend(read.warnings)

@@ -1,0 +1,355 @@
+"""Each file under `broken/` is wrong in one way (or several at once), and says exactly this.
+
+A row is a file and every line of its error. The texts are part of the product: whoever changes one changes it here.
+"""
+
+# ruff: noqa: E501  a row is one line of output, as people see it
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from egress.config import PolicySource, load_policy
+from egress.errors import ConfigError
+from egress.policy import Scope
+
+BROKEN = Path(__file__).parent / "broken"
+
+EXPECTED: dict[str, tuple[str, ...]] = {
+    "addresses_on_deny": (
+        "addresses_on_deny.yaml:4: rules[0].addresses: `addresses` says what an allowed name may resolve to, and this rule says `deny`, write the ranges as targets: `deny: [10.0.0.0/8]`",
+    ),
+    "alias_bomb": ("alias_bomb.yaml:7: rules[4][1]: aliases stand for more than 10000 values, write the values out",),
+    "at_sign": ('at_sign.yaml:3: a value cannot begin with `@`, quote the value: `"..."`',),
+    "bad_addresses": (
+        "bad_addresses.yaml:4: rules[0].addresses[0]: `10.0.0.1/8` has bits set outside its range, write `10.0.0.0/8` or `10.0.0.1`",
+        "bad_addresses.yaml:4: rules[0].addresses[1]: `0.0.0.0/0` covers every address, name the ranges that are needed",
+        "bad_addresses.yaml:4: rules[0].addresses[2]: `db.example.com` is not an address or a CIDR range, write it like `10.0.0.0/8`",
+        'bad_addresses.yaml:4: rules[0].addresses[3]: should be text, not a number, put it in quotes: `"7"`',
+        "bad_addresses.yaml:4: rules[0].addresses[4]: `fe80::1%eth0` is not an address or a CIDR range, write it like `10.0.0.0/8`",
+    ),
+    "bad_indent": (
+        "bad_indent.yaml:4: this line's indentation fits nothing above it, give the keys of one mapping the same indentation, and quote values with special characters",
+    ),
+    "bad_methods": (
+        "bad_methods.yaml:4: rules[0].methods[0]: methods are upper-case, and `get` is another method than `GET`, write `GET`",
+        "bad_methods.yaml:4: rules[0].methods[1]: `CONNECT` opens a tunnel and is judged by host and port, remove it from `methods`",
+        "bad_methods.yaml:4: rules[0].methods[2]: `TRACE` makes a server send back what it got, injected secrets too, remove it from `methods`",
+        "bad_methods.yaml:4: rules[0].methods[3]: `G ET` is not an HTTP method, write upper-case methods, as in `[GET, POST]`",
+        "bad_methods.yaml:4: rules[0].methods[4]: `read-only` stands for a whole list of methods, write `methods: read-only`, or name each method",
+        'bad_methods.yaml:4: rules[0].methods[5]: should be text, not a number, put it in quotes: `"1"`',
+        "bad_methods.yaml:6: rules[1].methods: this list is empty, so nothing could match, name at least one, or remove the key",
+        "bad_methods.yaml:8: rules[2].methods: unknown word `readonly`, did you mean `methods: read-only`?",
+    ),
+    "bad_names": (
+        "bad_names.yaml:3: rules[0].name: a name is one line of 1 to 100 printable characters, write `name: model API`",
+        "bad_names.yaml:5: rules[1].name: a name is one line of 1 to 100 printable characters, write `name: model API`",
+        'bad_names.yaml:7: rules[2].name: should be text, not a number, put it in quotes: `"7"`',
+    ),
+    "bad_paths": (
+        "bad_paths.yaml:4: rules[0].paths[0]: `v1` does not start with a slash, write `/v1`",
+        "bad_paths.yaml:4: rules[0].paths[1]: `/a?b=c` holds a query or fragment, write the path alone; it is matched without its query",
+        "bad_paths.yaml:4: rules[0].paths[2]: `/a#b` holds a query or fragment, write the path alone; it is matched without its query",
+        "bad_paths.yaml:4: rules[0].paths[3]: `/a*b` holds a `*` inside a segment, `*` stands for one whole segment, `**` for any number",
+        "bad_paths.yaml:4: rules[0].paths[4]: `/a/../b` can never match: the path holds dot segments, write the path as clients send it",
+        'bad_paths.yaml:4: rules[0].paths[5]: should be text, not a number, put it in quotes: `"7"`',
+    ),
+    "bad_ports": (
+        "bad_ports.yaml:4: rules[0].ports[0]: `0` is outside the ports from 1 to 65535, write `443` or `8000-8010`",
+        "bad_ports.yaml:4: rules[0].ports[1]: `65536` is outside the ports from 1 to 65535, write `443` or `8000-8010`",
+        "bad_ports.yaml:4: rules[0].ports[2]: the range `90-80` ends before it begins, write `80-90`",
+        "bad_ports.yaml:4: rules[0].ports[3]: `https` is not a port or a range of ports, write `443` or `8000-8010`",
+        "bad_ports.yaml:4: rules[0].ports[4]: should be a port or a range of ports, not true/false, write `443` or `8000-8010`",
+        "bad_ports.yaml:4: rules[0].ports[5]: should be a port or a range of ports, not a number, write `443` or `8000-8010`",
+        "bad_ports.yaml:4: rules[0].ports[6]: `-1` is not a port or a range of ports, write `443` or `8000-8010`",
+        "bad_ports.yaml:6: rules[1].ports: this list is empty, so nothing could match, name at least one, or remove the key",
+    ),
+    "bad_protocols": (
+        "bad_protocols.yaml:4: rules[0].protocol: unknown word `htps`, did you mean `https`?",
+        "bad_protocols.yaml:6: rules[1].protocol[1]: unknown word `quic`, write `http`, `https`, `tcp`, `ws` or `wss`",
+        "bad_protocols.yaml:6: rules[1].protocol[2]: should be `http`, `https`, `ws`, `wss` or `tcp`, not a number",
+    ),
+    "bad_targets": (
+        "bad_targets.yaml:3: rules[0].allow[0]: `*` is not a target, write `**` for any name, or better the hosts that are needed",
+        "bad_targets.yaml:3: rules[0].allow[1]: `*.com` covers names that anyone can register, name more of the host, like `*.example.com`, or write `**` if any name is meant",
+        "bad_targets.yaml:3: rules[0].allow[2]: `al*ed.example.com` holds a `*` that is not a whole first label, write `*.ed.example.com` for all names below, or `.ed.example.com` for the name and all below",
+        "bad_targets.yaml:3: rules[0].allow[3]: `https://api.example.com` is a URL, write the host alone, and the rest as `ports` and `paths`",
+        "bad_targets.yaml:3: rules[0].allow[4]: `api.example.com:0` has no valid port, a port is a number from 1 to 65535; `ports` takes ranges",
+        "bad_targets.yaml:3: rules[0].allow[5]: `a..example.com` is not a host: a label of the host is empty, write a plain host name, an address or a CIDR range",
+        'bad_targets.yaml:3: rules[0].allow[6]: should be text, not a number, put it in quotes: `"127.1"`',
+        "bad_targets.yaml:3: rules[0].allow[7]: `10.0.0.1/8` has bits set outside its range, write `10.0.0.0/8` or `10.0.0.1`",
+        "bad_targets.yaml:3: rules[0].allow[8]: `0.0.0.0/0` covers every address, name the ranges that are needed",
+        "bad_targets.yaml:3: rules[0].allow[9]: `*.co.uk` covers names that anyone can register, name more of the host, like `*.example.co.uk`, or write `**` if any name is meant",
+        "bad_targets.yaml:4: rules[1].deny[0]: `*` is not a target, write `**` for any name, or better the hosts that are needed",
+        "bad_targets.yaml:4: rules[1].deny[1]: `a b` holds a space, write one target an entry",
+    ),
+    "byte_order_mark": (
+        "byte_order_mark.yaml:1: the file begins with a byte order mark, save it as UTF-8 without a byte order mark",
+    ),
+    "colon_in_value": (
+        "colon_in_value.yaml:3: a `: ` stands where no key can be, quote the value if it holds `: `, else check the indentation",
+    ),
+    "control_character": (
+        'control_character.yaml:3: YAML does not allow the character U+0007, remove it, or write it as an escape in `"..."`',
+    ),
+    "default_boolean": ("default_boolean.yaml:2: default: should be `allow`, `deny` or `ask`, not true/false",),
+    "default_nothing": (
+        "default_nothing.yaml:2: default: nothing stands after this key, give it a value, or remove it",
+    ),
+    "default_unknown": ("default_unknown.yaml:2: default: unknown word `denied`, did you mean `deny`?",),
+    "directive": ("directive.yaml:2: a `%` directive is not allowed, remove it; the file is read as YAML 1.2",),
+    "double_star_unquoted": (
+        'double_star_unquoted.yaml:3: rules[0].deny: to YAML, `**` without quotes is an alias, not text, quote it: `"**"`',
+    ),
+    "duplicate_key": (
+        "duplicate_key.yaml:3: default: this key stands here twice, first on line 2, keep one of them",
+        "duplicate_key.yaml:6: rules[0].allow: this key stands here twice, first on line 5, keep one of them",
+    ),
+    "empty": ("empty.yaml:1: the file is empty, write `version: 1`, which alone denies everything",),
+    "inject_bad_headers": (
+        "inject_bad_headers.yaml:5: rules[0].inject.Host: `Host` says where a request ends or goes, and rules cannot change it, remove it",
+        "inject_bad_headers.yaml:6: rules[0].inject.content-length: `content-length` says where a request ends or goes, and rules cannot change it, remove it",
+        "inject_bad_headers.yaml:7: rules[0].inject.Transfer-Encoding: `Transfer-Encoding` says where a request ends or goes, and rules cannot change it, remove it",
+        "inject_bad_headers.yaml:8: rules[0].inject.connection: `connection` says where a request ends or goes, and rules cannot change it, remove it",
+        'inject_bad_headers.yaml:9: rules[0].inject[":path"]: `:path` is a pseudo-header of HTTP/2, name an ordinary header',
+        'inject_bad_headers.yaml:10: rules[0].inject["x y"]: `x y` is not a header name, write letters, digits and `-`, as in `x-api-key`',
+        "inject_bad_headers.yaml:11: rules[0].inject.X-Egress-Decision: `X-Egress-Decision` is a header of egress itself, name another header",
+        "inject_bad_headers.yaml:12: rules[0].inject.Proxy-Authorization: `Proxy-Authorization` says where a request ends or goes, and rules cannot change it, remove it",
+        "inject_bad_headers.yaml:13: rules[0].remove[0]: `Host` says where a request ends or goes, and rules cannot change it, remove it",
+        "inject_bad_headers.yaml:13: rules[0].remove[1]: `a b` is not a header name, write letters, digits and `-`, as in `x-api-key`",
+    ),
+    "inject_bad_templates": (
+        "inject_bad_templates.yaml:5: rules[0].inject.x-a: a `$` that begins no `${name}`, close the brace, or write `$$` for a dollar sign",
+        "inject_bad_templates.yaml:6: rules[0].inject.x-b: empty text is not a secret's name, write letters, digits, `_` and `-`: `${github}`",
+        "inject_bad_templates.yaml:7: rules[0].inject.x-c: a `$` that begins no `${name}`, close the brace, or write `$$` for a dollar sign",
+        "inject_bad_templates.yaml:8: rules[0].inject.x-d: a header's value has no space at its ends and is not empty, write `Bearer ${name}`",
+        "inject_bad_templates.yaml:9: rules[0].inject.x-e: a header's value is printable ASCII, remove the other characters",
+        "inject_bad_templates.yaml:10: rules[0].inject.x-f: a header's value has no space at its ends and is not empty, write `Bearer ${name}`",
+        "inject_bad_templates.yaml:11: rules[0].inject.x-g: should be text, not a number",
+        "inject_bad_templates.yaml:12: rules[0].inject.x-h: `a b` is not a secret's name, write letters, digits, `_` and `-`: `${github}`",
+    ),
+    "inject_on_deny": (
+        "inject_on_deny.yaml:6: rules[0].inject: `inject` changes a request that goes on, and this rule says `deny`, remove it, or move it to the rule that allows",
+        "inject_on_deny.yaml:8: rules[1].remove: `remove` changes a request that goes on, and this rule says `ask`, remove it, or move it to the rule that allows",
+    ),
+    "inject_over_plain_http": (
+        "inject_over_plain_http.yaml:7: rules[0].inject.Authorization: the secret `github` goes over verified TLS only, and `protocol` names none, name `https` in `protocol`",
+    ),
+    "inject_same_header_twice": (
+        "inject_same_header_twice.yaml:4: rules[0].inject.x-key: the same header as `X-Key`, in another spelling, keep one of them",
+        "inject_same_header_twice.yaml:5: rules[0].remove: `x-KEY` is injected, which replaces what the client sent, remove it from `remove`",
+    ),
+    "inject_secret_bound_elsewhere": (
+        "inject_secret_bound_elsewhere.yaml:6: rules[0].inject.Authorization: the secret `github` is bound to none of this rule's hosts, add the hosts to the secret's `hosts`, or name another secret",
+        "inject_secret_bound_elsewhere.yaml:8: rules[1].inject.Authorization: the secret `github` is bound to none of this rule's hosts, add the hosts to the secret's `hosts`, or name another secret",
+    ),
+    "inject_unknown_secret": (
+        "inject_unknown_secret.yaml:6: rules[0].inject.Authorization: no secret is named `githb`, did you mean `github`?",
+    ),
+    "inject_without_secrets": (
+        "inject_without_secrets.yaml:4: rules[0].inject.Authorization: no secret is named `github`, define it under `secrets`",
+    ),
+    "ipv6_port_in_block_list_unquoted": (
+        'ipv6_port_in_block_list_unquoted.yaml:4: to YAML, `[2001:db8::1]:443` without quotes begins a list, quote it: `"[2001:db8::1]:443"`',
+    ),
+    "ipv6_port_unquoted": (
+        'ipv6_port_unquoted.yaml:3: to YAML, `[2001:db8::1]:443` without quotes begins a list, quote it: `"[2001:db8::1]:443"`',
+    ),
+    "key_without_colon": (
+        "key_without_colon.yaml:2: a `: ` stands where no key can be, quote the value if it holds `: `, else check the indentation",
+    ),
+    "later_rule_keys": (
+        "later_rule_keys.yaml:4: rules[0].rewrite: `rewrite` is not supported by this version of egress, remove it",
+        "later_rule_keys.yaml:5: rules[0].sign: `sign` is not supported by this version of egress, remove it",
+        "later_rule_keys.yaml:6: rules[0].limits: `limits` is not supported by this version of egress, remove it",
+        "later_rule_keys.yaml:7: rules[0].annotate: `annotate` is not supported by this version of egress, remove it",
+        "later_rule_keys.yaml:8: rules[0].query: `query` is not supported by this version of egress, remove it",
+        "later_rule_keys.yaml:9: rules[0].headers: `headers` is not supported by this version of egress, remove it",
+        "later_rule_keys.yaml:10: rules[0].mcp: `mcp` is not supported by this version of egress, remove it",
+        "later_rule_keys.yaml:11: rules[0].graphql: `graphql` is not supported by this version of egress, remove it",
+        "later_rule_keys.yaml:12: rules[0].sandboxes: `sandboxes` is not supported by this version of egress, remove it",
+        "later_rule_keys.yaml:13: rules[0].until: `until` is not supported by this version of egress, remove it",
+        "later_rule_keys.yaml:14: rules[0].mode: `mode` is not supported by this version of egress, remove it",
+        "later_rule_keys.yaml:15: rules[0].ignore_case: `ignore_case` is not supported by this version of egress, remove it",
+    ),
+    "later_top_keys": (
+        "later_top_keys.yaml:2: mode: `mode` is not supported by this version of egress, remove it",
+        "later_top_keys.yaml:3: include: `include` is not supported by this version of egress, remove it",
+        "later_top_keys.yaml:4: sandboxes: `sandboxes` is not supported by this version of egress, remove it",
+        "later_top_keys.yaml:5: limits: `limits` is not supported by this version of egress, remove it",
+    ),
+    "latin1": ("latin1.yaml:2: byte 0xe9 is not UTF-8, save it as UTF-8",),
+    "list_as_key": (
+        'list_as_key.yaml:4: rules[0]: a key should be text, not a list or mapping, quote text that begins with `{` or `[`, as in `"${name}"`',
+    ),
+    "list_file_bad_key": (
+        "list_file_bad_key.yaml:3: rules[0].allow: `file` is missing, write `{file: lists/hosts.txt}`",
+        "list_file_bad_key.yaml:3: rules[0].allow.fil: unknown key, did you mean `file`?",
+        'list_file_bad_key.yaml:4: rules[1].deny.file: should be text, not a number, put it in quotes: `"7"`',
+        "list_file_bad_key.yaml:5: rules[2].deny.file: empty text is not a path, write a file's path",
+    ),
+    "list_file_missing": (
+        "list_file_missing.yaml:3: rules[0].allow.file: lists/none.txt: no such file, check the path; it is taken from the policy's folder",
+    ),
+    "list_file_wrong": (
+        "lists/wrong.txt:3: the port stands here and in `ports` of the rule on line 3 of list_file_wrong.yaml, keep one",
+        "lists/wrong.txt:5: `*.com` covers names that anyone can register, name more of the host, like `*.example.com`, or write `**` if any name is meant",
+        "lists/wrong.txt:6: `[2001:db8::1` is not an address in brackets, write it like `[2001:db8::1]:443`",
+        "lists/wrong.txt:7: `https://a.example.com/` is a URL, write the host alone, and the rest as `ports` and `paths`",
+    ),
+    "list_not_closed": (
+        "list_not_closed.yaml:4: a list opened with `[` is not closed, or a `,` is missing, write `[a, b]`",
+    ),
+    "many_at_once": (
+        "many_at_once.yaml:1: version: this version of egress reads policies of version 1, not 3, write `version: 1`",
+        "many_at_once.yaml:2: defalt: unknown key, did you mean `default`?",
+        "many_at_once.yaml:4: rules[0].allow: `*.com` covers names that anyone can register, name more of the host, like `*.example.com`, or write `**` if any name is meant",
+        "many_at_once.yaml:5: rules[0].methods[0]: methods are upper-case, and `get` is another method than `GET`, write `GET`",
+        "many_at_once.yaml:7: rules[1].inject.Host: `Host` says where a request ends or goes, and rules cannot change it, remove it",
+        "many_at_once.yaml:8: rules[2].alow: unknown key, did you mean `allow`?",
+    ),
+    "mapping_not_closed": (
+        "mapping_not_closed.yaml:3: a mapping opened with `{` is not closed, or a `,` is missing, write `{key: value, key: value}`",
+    ),
+    "merge_key": (
+        "merge_key.yaml:5: rules[1]: `<<` (merge) is not part of YAML 1.2, write the keys out",
+        "merge_key.yaml:5: rules[1]: a rule needs `allow`, `deny` or `ask`, write `allow: api.example.com`",
+    ),
+    "no_verb": ("no_verb.yaml:3: rules[0]: a rule needs `allow`, `deny` or `ask`, write `allow: api.example.com`",),
+    "not_a_mapping": (
+        "not_a_mapping.yaml:1: the top of the file should be a mapping of keys, not a list, start with `version: 1`",
+    ),
+    "number_as_key": ('number_as_key.yaml:4: rules[0].inject: a key should be text, not a number, quote it: `"1"`',),
+    "odd_keys": (
+        'odd_keys.yaml:4: rules[0]: a key should be text, not a list or mapping, quote text that begins with `{` or `[`, as in `"${name}"`',
+        'odd_keys.yaml:5: rules[0]: to YAML, `*foo` without quotes is an alias, not text, quote it: `"*foo"`',
+    ),
+    "only_comments": ("only_comments.yaml:1: the file is empty, write `version: 1`, which alone denies everything",),
+    "port_twice": ("port_twice.yaml:3: rules[0].allow[1]: the port stands here and in `ports`, keep one of them",),
+    "quote_not_closed": (
+        "quote_not_closed.yaml:3: a quote is opened and not closed, close it with the same quote, `\"` or `'`",
+    ),
+    "rule_not_mapping": (
+        "rule_not_mapping.yaml:3: rules[0]: should be a mapping of keys, not text",
+        "rule_not_mapping.yaml:4: rules[1]: should be a mapping of keys, not a number",
+        "rule_not_mapping.yaml:5: rules[2]: should be a mapping of keys, not nothing",
+    ),
+    "rules_mapping": ("rules_mapping.yaml:2: rules: should be a list, not a mapping, begin each rule with `- `",),
+    "secret_bad_name": (
+        'secret_bad_name.yaml:3: secrets["a b"]: `a b` is not a name for a secret, write letters, digits, `_` and `-`, as in `github`',
+    ),
+    "secret_bad_source": (
+        "secret_bad_source.yaml:3: secrets.one.env: this is not the name of an environment variable, write its name, as in `GITHUB_TOKEN`, never its value",
+        "secret_bad_source.yaml:4: secrets.two.file: `/proc/1/environ` is not a file that can hold a secret, write the path of a file of mode 0600",
+        "secret_bad_source.yaml:5: secrets.three.file: `../../../../../../../../../../../../proc/self/environ` is not a file that can hold a secret, write the path of a file of mode 0600",
+        'secret_bad_source.yaml:6: secrets.four.env: should be text, not a number, put it in quotes: `"7"`',
+    ),
+    "secret_bound_to_any": (
+        "secret_bound_to_any.yaml:3: secrets.github.hosts[0]: a secret is bound to hosts that are named, not to any, name the hosts it may be sent to",
+    ),
+    "secret_later_keys": (
+        "secret_later_keys.yaml:6: secrets.github.placeholder: `placeholder` is not supported by this version of egress, remove it",
+        "secret_later_keys.yaml:7: secrets.other.store: `store` is not supported by this version of egress, remove it",
+    ),
+    "secret_without_hosts": (
+        "secret_without_hosts.yaml:3: secrets.github: `hosts` is missing, write `hosts: [api.example.com]`, the hosts that it may be sent to",
+        "secret_without_hosts.yaml:4: secrets.other.hosts: this list is empty, so nothing could match, name at least one, or remove the key",
+    ),
+    "secret_without_source": (
+        "secret_without_source.yaml:3: secrets.github: a secret has one source, and this one has neither `env` nor `file`, write `env: GITHUB_TOKEN` or `file: /run/secrets/github`",
+        "secret_without_source.yaml:4: secrets.both: a secret has one source, and this one has both `env` and `file`, write `env: GITHUB_TOKEN` or `file: /run/secrets/github`",
+    ),
+    "secrets_list": (
+        "secrets_list.yaml:2: secrets: should be a mapping of names, not a list, write `github: {env: GITHUB_TOKEN, hosts: [...]}`",
+    ),
+    "tab_indent": ("tab_indent.yaml:3: a tab indents this line, indent with spaces",),
+    "tag": (
+        "tag.yaml:3: rules[0].allow: a YAML tag (`tag:yaml.org,2002:str`) is not allowed, remove it, or quote the value if it is text that begins with `!`",
+        "tag.yaml:4: rules[0].name: a YAML tag (`tag:yaml.org,2002:python/object:os.system`) is not allowed, remove it, or quote the value if it is text that begins with `!`",
+    ),
+    "target_types": (
+        'target_types.yaml:3: rules[0].allow: should be text, not a number, put it in quotes: `"1.5"`',
+        'target_types.yaml:4: rules[1].deny[0]: should be text, not true/false, put it in quotes: `"true"`',
+        'target_types.yaml:4: rules[1].deny[1]: should be text, not a number, put it in quotes: `"7"`',
+        "target_types.yaml:4: rules[1].deny[2]: should be text, not nothing, write text",
+        "target_types.yaml:4: rules[1].deny[3]: should be text, not a mapping, write text",
+        "target_types.yaml:5: rules[2].ask: `file` is missing, write `{file: lists/hosts.txt}`",
+        "target_types.yaml:5: rules[2].ask.path: unknown key, write `file`",
+        "target_types.yaml:6: rules[3].deny: this list is empty, so nothing could match, name at least one, or remove the key",
+    ),
+    "tcp_with_http_keys": (
+        "tcp_with_http_keys.yaml:5: rules[0].methods: raw TCP is carried unread, so `methods` can never apply, remove it, or name `https` in `protocol`",
+        "tcp_with_http_keys.yaml:6: rules[0].paths: raw TCP is carried unread, so `paths` can never apply, remove it, or name `https` in `protocol`",
+        "tcp_with_http_keys.yaml:7: rules[0].tls: raw TCP is carried unread, so `tls` can never apply, remove it, or name `https` in `protocol`",
+    ),
+    "tcp_without_ports": (
+        "tcp_without_ports.yaml:4: rules[0].protocol: a `tcp` allow must name its ports, add `ports: [5432]`",
+        "tcp_without_ports.yaml:6: rules[1].protocol: a `tcp` allow must name its ports, add `ports: [5432]`",
+    ),
+    "template_unquoted": (
+        'template_unquoted.yaml:4: to YAML, `${key}` without quotes holds a mapping, quote it: `"${key}"`',
+    ),
+    "tls_on_deny": (
+        "tls_on_deny.yaml:4: rules[0].tls: `tls` says how an allowed connection is carried, and this rule says `deny`, remove it",
+    ),
+    "tls_unknown": ("tls_unknown.yaml:2: tls: unknown word `tunel`, did you mean `tunnel`?",),
+    "too_deep": ("too_deep.yaml:2: rules[0][0]: nested deeper than 16 levels, flatten it",),
+    "tunnel_by_default_with_conditions": (
+        "tunnel_by_default_with_conditions.yaml:5: rules[0].paths: the file's `tls: tunnel` carries TLS unread, so `paths` can never apply to it, add `tls: inspect` to the rule",
+    ),
+    "tunnel_with_conditions": (
+        "tunnel_with_conditions.yaml:6: rules[0].tls: a tunnel is carried unread, so `methods`, `inject` can never apply, write `tls: inspect`, or remove them",
+    ),
+    "two_documents": (
+        "two_documents.yaml:2: a second document starts here, keep one document a file: remove the `---`",
+    ),
+    "two_verbs": (
+        "two_verbs.yaml:3: rules[0]: a rule has one verb, and this one has `allow` and `deny`, write a rule for each",
+    ),
+    "unknown_rule_key": (
+        "unknown_rule_key.yaml:5: rules[1].port: unknown key, did you mean `ports`?",
+        "unknown_rule_key.yaml:7: rules[2].colour: unknown key, write `addresses`, `allow`, `ask`, `deny`, `inject`, `methods`, `name`, `paths`, `ports`, `protocol`, `remove` or `tls`",
+    ),
+    "unknown_top_key": ("unknown_top_key.yaml:2: rulez: unknown key, did you mean `rules`?",),
+    "utf16": ("utf16.yaml:1: the file is UTF-16, save it as UTF-8 without a byte order mark",),
+    "verb_nothing": (
+        "verb_nothing.yaml:3: rules[0].allow: nothing stands after this key, give it a value, or remove it",
+    ),
+    "version_missing": ("version_missing.yaml:1: `version` is missing, write `version: 1`",),
+    "version_text": ("version_text.yaml:1: version: should be the number 1, not text, write `version: 1`",),
+    "version_two": (
+        "version_two.yaml:1: version: this version of egress reads policies of version 1, not 2, write `version: 1`",
+    ),
+    "wildcard_in_list_unquoted": (
+        'wildcard_in_list_unquoted.yaml:3: rules[0].allow[1]: to YAML, `*.github.com` without quotes is an alias, not text, quote it: `"*.github.com"`',
+        'wildcard_in_list_unquoted.yaml:3: rules[0].allow[2]: to YAML, `*.example.org:8443` without quotes is an alias, not text, quote it: `"*.example.org:8443"`',
+    ),
+    "wildcard_unquoted": (
+        'wildcard_unquoted.yaml:3: rules[0].allow: to YAML, `*.github.com` without quotes is an alias, not text, quote it: `"*.github.com"`',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_broken_file_says_file_line_place_and_what_to_write(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every problem of the file is told, with its line, and nothing else."""
+    monkeypatch.chdir(BROKEN)
+    with pytest.raises(ConfigError) as caught:
+        load_policy([PolicySource(Scope.SANDBOX, Path(f"{name}.yaml"))])
+    assert tuple(str(problem) for problem in caught.value.problems) == EXPECTED[name]
+
+
+def test_every_broken_file_has_its_row() -> None:
+    """No file of the folder goes untested, and no row lacks its file."""
+    assert {path.stem for path in BROKEN.glob("*.yaml")} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_messages_keep_the_house_form(name: str) -> None:
+    """One line each, no final period, no type names of the libraries, nothing that a terminal would act on."""
+    for line in EXPECTED[name]:
+        assert not line.endswith(".")
+        assert line.isprintable()
+        assert not any(word in line for word in ("pydantic", "ruamel", "Input should", "NoneType", "dict", "Exception"))
