@@ -213,7 +213,11 @@ class RuleReader:
             self._problem(place, message, "add the hosts to the secret's `hosts`, or name another secret")
         elif any(answer is not Bound.ALWAYS for answer in answers):
             message = f"the secret {quoted(secret)} is not bound to all of this rule's hosts"
-            self._warning(place, message, "requests to the others are refused; write a rule of their own for them")
+            self._warning(
+                place,
+                message,
+                "requests to the others go without it; write a rule of their own for them",
+            )
 
     def _check_addresses(self, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place) -> None:
         if model.addresses is None:

@@ -95,7 +95,8 @@ def apply_headers(fields: Sequence[Field], remove: Sequence[str], inject: Render
     else. Structural names (Host, Content-Length ...) in `remove` or `inject` are left alone: see `settable`.
     """
     injected = [(name.encode("ascii"), value) for name, value in inject.headers if settable(name)]
-    gone = {_fold(name) for name, _ in injected} | {_fold(name.encode()) for name in remove if settable(name)}
+    dropped = [name for name in (*remove, *inject.withheld) if settable(name)]
+    gone = {_fold(name) for name, _ in injected} | {_fold(name.encode()) for name in dropped}
     if not gone:
         return list(fields)
     kept = [(name, value) for name, value in fields if _fold(name) not in gone or name.lower() in _UNSETTABLE]

@@ -2,11 +2,11 @@
 
 Precedence, when a request may not carry a secret:
 
-1. insecure: the request does not go over verified TLS;
-2. unbound: the secret's definition does not name this host and port;
-3. unavailable: there is no usable value.
+1. insecure: the request does not go over verified TLS, and is refused;
+2. unbound: the secret's definition does not name this host and port; the request goes without the header;
+3. unavailable: there is no usable value, and the request is refused.
 
-The first one found is the answer, and nothing is rendered in part.
+A header is rendered whole or not at all.
 """
 
 from __future__ import annotations
@@ -34,10 +34,16 @@ _OVER_TLS = frozenset({Protocol.HTTPS, Protocol.WSS})
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Headers to set, each with its whole value, and the names of the secrets in them (for the audit)."""
+    """Headers to set, each with its whole value, and the names of the secrets in them (for the audit).
+
+    `withheld` are headers whose secrets (`unbound`) are not bound to the destination: the client's own value of them
+    goes nowhere either, since the rule has put the proxy in charge of the header.
+    """
 
     headers: tuple[tuple[str, Secret], ...] = ()
     names: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+    unbound: tuple[str, ...] = ()
 
 
 class CredentialStore:
@@ -124,35 +130,42 @@ class CredentialStore:
         none. INVARIANT secret-confinement: a value is rendered only for a host that its definition names, over
         verified TLS.
         """
-        names = tuple(dict.fromkeys(name for injection in injections for name in injection.secrets))
-        refusal = self._refuse(names, request, verified_tls=verified_tls)
+        wanted = tuple(dict.fromkeys(name for injection in injections for name in injection.secrets))
+        refusal = self._refuse(wanted, request, verified_tls=verified_tls)
         if refusal is not None:
             return refusal
+        unbound = tuple(name for name in wanted if not self._is_bound(name, request))
         values: dict[str, Secret] = {}
-        for name in names:
-            value = self._value(name)
+        for name in wanted:
+            value = None if name in unbound else self._value(name)
             if isinstance(value, CredentialError):
                 # The detail goes to the sandbox: the store's own places stay in the log.
                 return Refusal(Reason.CREDENTIAL_UNAVAILABLE, f"the secret `{name}` has no usable value")
-            values[name] = value
+            if value is not None:
+                values[name] = value
         headers: list[tuple[str, Secret]] = []
+        withheld: list[str] = []
         for injection in injections:
+            if not values.keys() >= set(injection.secrets):
+                withheld.append(injection.header)
+                continue
             whole = _whole(injection, values)
             if whole is None:
                 return Refusal(Reason.INTERNAL_ERROR, "the rule sets a header that no rule may set, or not like this")
             headers.append((injection.header, whole))
-        return Rendered(tuple(headers), names)
+        used = {name for injection in injections if injection.header not in withheld for name in injection.secrets}
+        return Rendered(tuple(headers), tuple(name for name in wanted if name in used), tuple(withheld), unbound)
 
     def _refuse(self, names: tuple[str, ...], request: Request, *, verified_tls: bool) -> Refusal | None:
         for name in names:
             if not verified_tls or request.protocol not in _OVER_TLS:
                 return Refusal(Reason.CREDENTIAL_INSECURE, f"the secret `{name}` goes over verified TLS only")
-            definition = self._definitions.get(name)
-            if definition is None:
+            if name not in self._definitions:
                 return Refusal(Reason.CREDENTIAL_UNAVAILABLE, f"the secret `{name}` is not defined")
-            if not is_bound(definition.hosts, request.host, request.port):
-                return Refusal(Reason.CREDENTIAL_UNBOUND, f"the secret `{name}` is not bound to this host and port")
         return None
+
+    def _is_bound(self, name: str, request: Request) -> bool:
+        return is_bound(self._definitions[name].hosts, request.host, request.port)
 
     def _value(self, name: str) -> Secret | CredentialError:
         source = self._definitions[name].source

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from egress.policy import Decision, Protocol, Reason, Refusal, Request
@@ -55,6 +55,9 @@ async def permit(
     rendered = generation.credentials.render(decision.inject, request, verified_tls=is_secure(request))
     if isinstance(rendered, Refusal):
         return Refused(rendered.reason, rendered.detail, decision, digest)
+    if rendered.unbound:
+        told = ", ".join(f"`{name}`" for name in rendered.unbound)
+        decision = replace(decision, detail=f"Sent without a secret that is not bound to this host: {told}.")
     candidates = await _candidates(resolver, request, peer)
     if isinstance(candidates, str):
         return Refused(Reason.NAME_NOT_RESOLVED, candidates, decision, digest)

@@ -145,7 +145,8 @@ class ExchangeHooks:
     def _outbound(self, flow: http.HTTPFlow, exchange: Exchange) -> list[tuple[bytes, bytes]]:
         """The fields that the upstream gets; from here on they may hold secrets."""
         upgrade = exchange.request.protocol in (Protocol.WS, Protocol.WSS)
-        protected = [name for name, _ in exchange.rendered.headers] + list(exchange.decision.remove)
+        rendered = exchange.rendered
+        protected = [*(name for name, _ in rendered.headers), *rendered.withheld, *exchange.decision.remove]
         fields = strip_hop_by_hop(list(flow.request.headers.fields), upgrade=upgrade, protected=protected)
         if not flow.request.is_http2:
             # A proxy writes Host anew from what was asked for (RFC 9112, section 3.2.2).

@@ -47,8 +47,8 @@ _BOTH_HELD_SECONDS = 1.0
 _UPSTREAMS_AT_MOST = 128
 
 
-async def handle_hook(self: ProxyConnectionHandler, hook: commands.StartHook) -> None:
-    """Run a hook so that an exception, a hang or a missing lane refuses."""
+async def handle_hook(self: ProxyConnectionHandler, hook: commands.StartHook) -> bool:
+    """Run a hook so that an exception, a hang or a missing lane refuses; whether it ran to its end."""
     (data,) = hook.args()
     with self.timeout_watchdog.disarm():
         arm(hook.name, data)
@@ -56,7 +56,7 @@ async def handle_hook(self: ProxyConnectionHandler, hook: commands.StartHook) ->
         if lane is None:
             logger.error("no policy is in charge: everything is denied")
             _close_client(self)
-            return
+            return False
         try:
             async with asyncio.timeout(lane.hook_seconds):
                 await lane.run(self, hook, data)
@@ -64,6 +64,8 @@ async def handle_hook(self: ProxyConnectionHandler, hook: commands.StartHook) ->
             logger.exception("hook %s failed: the connection is refused", hook.name)
             arm(hook.name, data)
             await lane.hook_failed(self, hook.name, data)
+            return False
+    return True
 
 
 def arm(name: str, data: Any) -> None:
@@ -77,6 +79,8 @@ def arm(name: str, data: Any) -> None:
             data.response = refusal(Denial(new_decision_id(), Reason.INTERNAL_ERROR))
         case "tls_start_client" | "tls_start_server":
             data.ssl_conn = None
+        case "egress_upstream_ready":
+            data.refusal = "the connection was not judged"
         case "dns_request" if isinstance(data, dns.DNSFlow):
             data.response = data.request.fail(dns.response_codes.REFUSED)
         case _:
@@ -96,12 +100,15 @@ async def open_connection(self: ProxyConnectionHandler, command: commands.OpenCo
     server = command.connection
     failure = await _open(self, server)
     hook_data = server_hooks.ServerConnectionHookData(client=self.client, server=server)
+    # INVARIANT fail-closed: the layers hold bytes for this connection and send them as soon as they know it open.
+    if not failure and not await handle_hook(self, server_hooks.ServerConnectedHook(hook_data)):
+        failure = "refused by the gate"
     if failure:
         server.error = failure
+        _forget(self, server)
         await self.handle_hook(server_hooks.ServerConnectErrorHook(hook_data))
         await self.server_event(events.OpenConnectionCompleted(command, failure))
         return
-    await self.handle_hook(server_hooks.ServerConnectedHook(hook_data))
     await self.server_event(events.OpenConnectionCompleted(command, None))
     try:
         await self.handle_connection(server)
@@ -189,6 +196,14 @@ def log(self: ProxyConnectionHandler, message: str, level: int = logging.INFO, e
         _close_client(self)
         return
     logging.getLogger("mitmproxy.proxy.server").debug("%s", message, extra={"client": self.client.peername})
+
+
+def _forget(self: ProxyConnectionHandler, server: Server) -> None:
+    """Drop a connection that was not opened, or must not be used; mitmproxy would keep and count it."""
+    transport = self.transports.pop(server, None)
+    server.state = ConnectionState.CLOSED
+    if transport is not None and transport.writer is not None:
+        transport.writer.close()
 
 
 def _close_client(self: ProxyConnectionHandler) -> None:

@@ -42,7 +42,7 @@ _OURS_ALONE = frozenset({"next_layer", "tls_start_client", "tls_start_server", "
 _JUDGING = frozenset({"requestheaders", "http_connect", "egress_head_refused", "tls_clienthello", "next_layer"})
 
 # Hooks whose refusal is an answer that the client still gets.
-_ANSWERED = frozenset({"requestheaders", "http_connect", "client_disconnected"})
+_ANSWERED = frozenset({"requestheaders", "http_connect"})
 
 type Hook = Callable[[ClientConnection, Any], Awaitable[None]]
 
@@ -119,7 +119,10 @@ class MitmLane:
                 connection.recorded += 1
             except Exception:
                 logger.exception("a refusal could not be recorded")
-        if name not in _ANSWERED:
+        if name == "client_disconnected":
+            self.connections.pop(handler.client.id, None)
+            connection.finish(Reason.INTERNAL_ERROR.value)
+        elif name not in _ANSWERED:
             connection.finish(Reason.INTERNAL_ERROR.value)
             connection.close()
 

@@ -84,6 +84,7 @@ class CompiledRule:
         "conditional",
         "doubt_say",
         "methods",
+        "miss_says",
         "names_ports",
         "needs_inside",
         "paths",
@@ -111,6 +112,8 @@ class CompiledRule:
         self.say = Say(scope, verdict, REASON_OF_VERDICT[verdict], self.ref)
         # The decision where this rule alone spoke, once it was made: [request known, opaque].
         self.sole: list[Decision | None] = [None, None]
+        # What the scope says where this rule came closest, for each condition that failed.
+        self.miss_says: dict[Fit, Say] = {}
         self.doubt_say = Say(scope, verdict, Reason.PATH_AMBIGUOUS, self.ref)
         self.methods = rule.methods
         self.paths = None if rule.paths is None else _path_set(rule.paths, allows=self.allows)

@@ -237,8 +237,12 @@ def _explain(says: list[Say], nearest: dict[int, tuple[Fit, CompiledRule]]) -> b
     explained = False
     for place, (fit, rule) in nearest.items():
         say = says[place]
-        if say.rule is None and say.verdict in {None, Verdict.DENY}:
-            says[place] = Say(say.scope, say.verdict, REASON_OF_MISS[fit], None, rule.ref)
+        if say.rule is None and (say.verdict is None or say.verdict is Verdict.DENY):
+            miss = rule.miss_says.get(fit)
+            if miss is None:
+                miss = Say(say.scope, say.verdict, REASON_OF_MISS[fit], None, rule.ref)
+                rule.miss_says[fit] = miss
+            says[place] = miss
             explained = True
     return explained
 

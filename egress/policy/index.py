@@ -93,14 +93,19 @@ class Index:
         """The entries whose target names the destination, in order."""
         if host.address is not None:
             return self._for_address(host.address)
-        found = [entries for entries in (self._exact.get(host.text), *self._suffixes(host.text)) if entries]
+        found = self._exact.get(host.text)
+        more: list[list[Entry]] = []
+        if self._below_labels:
+            more = self._suffixes(host.text)
         if self._any_name:
-            found.append(self._any_name)
-        if not found:
-            return _NOTHING
-        if len(found) == 1:
-            return found[0]
-        return sorted([entry for entries in found for entry in entries], key=_by_order)
+            more.append(self._any_name)
+        if not more:
+            return _NOTHING if found is None else found
+        if found is not None:
+            more.append(found)
+        if len(more) == 1:
+            return more[0]
+        return sorted([entry for entries in more for entry in entries], key=_by_order)
 
     def holding(self, address: Address) -> list[Entry]:
         """The deny and ask entries whose range holds any reading of the address, in order and once each."""

@@ -48,7 +48,6 @@ class Reason(StrEnum):
     LIMIT_MEMORY = "limit-memory"
     # denied because a part of the proxy could not do its work
     CREDENTIAL_UNAVAILABLE = "credential-unavailable"
-    CREDENTIAL_UNBOUND = "credential-unbound"
     CREDENTIAL_INSECURE = "credential-insecure"
     NAME_NOT_RESOLVED = "name-not-resolved"
     AUDIT_UNAVAILABLE = "audit-unavailable"
@@ -213,11 +212,6 @@ TEXTS: dict[Reason, ReasonText] = {
         "The rule injects a secret whose value cannot be had, so the request was not sent.",
         "see the proxy's log: the secret's variable or file is missing or empty",
         503,
-    ),
-    Reason.CREDENTIAL_UNBOUND: ReasonText(
-        "credential not bound to this host",
-        "The rule injects a secret that is not bound to this host, so the request was not sent.",
-        "add the host to the secret's `hosts` where it is defined",
     ),
     Reason.CREDENTIAL_INSECURE: ReasonText(
         "credential needs TLS",

@@ -207,14 +207,23 @@ def _check_secrets(answer: Explanation, loaded: LoadedPolicy) -> Explanation:
         return answer
     if request.protocol not in _SECURE:
         return _narrowed(answer, Reason.CREDENTIAL_INSECURE)
+    unbound: list[str] = []
     for name in names:
         definition = loaded.secrets.get(name)
         if definition is None:
             return _narrowed(answer, Reason.CREDENTIAL_UNAVAILABLE)
         if not is_bound(definition.hosts, request.host, request.port):
-            return _narrowed(answer, Reason.CREDENTIAL_UNBOUND)
-    note = "whether the values of its secrets can be had is seen only when the proxy runs"
-    return replace(answer, notes=(*answer.notes, note))
+            unbound.append(name)
+    notes = [f"the secret `{name}` is not bound to this host: the request goes without it" for name in unbound]
+    if len(unbound) < len(names):
+        notes.append("whether the values of its secrets can be had is seen only when the proxy runs")
+    withheld = [injection for injection in decision.inject if set(injection.secrets) & set(unbound)]
+    sent = replace(
+        decision,
+        inject=tuple(injection for injection in decision.inject if injection not in withheld),
+        remove=(*decision.remove, *(injection.header for injection in withheld)),
+    )
+    return replace(answer, decision=sent, notes=(*answer.notes, *notes))
 
 
 def _check_addresses(answer: Explanation, policy: Policy, addresses: tuple[Address, ...]) -> Explanation:

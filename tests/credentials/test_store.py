@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from egress.config import EnvSource, FileSource, SecretDefinition
 from egress.credentials import CredentialStore, Rendered
+from egress.credentials.headers import apply_headers
 from egress.policy import (
     AnyTarget,
     Host,
@@ -68,11 +69,16 @@ def ask(text: str = "api.example.com", port: int = 443, protocol: Protocol = Pro
 
 
 def one(store: CredentialStore, request: Request | None = None, *, verified_tls: bool = True) -> str:
-    """The one header's value, or the reason of the refusal."""
+    """The one header's value, the reason of the refusal, or `withheld` where the secret is not bound."""
     result = store.render((BEARER,), request or ask(), verified_tls=verified_tls)
     if isinstance(result, Refusal):
         assert CANARY not in result.detail
         return result.reason.value
+    if result.withheld:
+        assert (result.withheld, result.unbound) == (("Authorization",), ("github",))
+        assert not result.headers
+        assert not result.names
+        return "withheld"
     assert result.names == ("github",)
     ((name, value),) = result.headers
     assert name == "Authorization"
@@ -108,19 +114,19 @@ BINDINGS = [
 def test_a_secret_goes_to_its_hosts_and_ports_alone(bound: str, to: str, port: int, *, allowed: bool) -> None:
     """A binding names host and port (443 if it names none), and is never wider than it reads."""
     store = CredentialStore(env_secret(bound), env={"TOKEN": CANARY})
-    assert one(store, ask(to, port)) == (f"Bearer {CANARY}" if allowed else "credential-unbound")
+    assert one(store, ask(to, port)) == (f"Bearer {CANARY}" if allowed else "withheld")
 
 
 def test_a_secret_bound_to_everything_goes_nowhere() -> None:
     """Configuration refuses `**`; a definition made in another way gets nothing by it."""
     definition = SecretDefinition("github", EnvSource("TOKEN"), (Target(AnyTarget()),))
-    assert one(CredentialStore({"github": definition}, env={"TOKEN": CANARY})) == "credential-unbound"
+    assert one(CredentialStore({"github": definition}, env={"TOKEN": CANARY})) == "withheld"
 
 
 def test_a_secret_without_hosts_goes_nowhere() -> None:
     """No binding is no permission."""
     definition = SecretDefinition("github", EnvSource("TOKEN"), ())
-    assert one(CredentialStore({"github": definition}, env={"TOKEN": CANARY})) == "credential-unbound"
+    assert one(CredentialStore({"github": definition}, env={"TOKEN": CANARY})) == "withheld"
 
 
 @pytest.mark.parametrize(
@@ -238,7 +244,6 @@ def test_preflight_refuses_before_anything_is_dialled() -> None:
     assert store.preflight((PLAIN,), ask(protocol=Protocol.HTTP)) is None
     for request, reason in [
         (ask(protocol=Protocol.HTTP), Reason.CREDENTIAL_INSECURE),
-        (ask("other.example"), Reason.CREDENTIAL_UNBOUND),
     ]:
         refusal = store.preflight((BEARER,), request)
         assert refusal is not None
@@ -428,7 +433,7 @@ def test_a_reload_keeps_the_values_that_the_environment_lost() -> None:
 def test_a_reload_binds_anew() -> None:
     """The old binding is gone with the old definitions."""
     store = CredentialStore(env_secret(), env={"TOKEN": "one"}).reloaded(env_secret("other.example.com"), env={})
-    assert one(store) == "credential-unbound"
+    assert one(store) == "withheld"
     assert one(store, ask("other.example.com")) == "Bearer one"
 
 
@@ -479,3 +484,16 @@ def test_host_targets_match_as_rules_do() -> None:
             store = CredentialStore(env_secret(bound), env={"TOKEN": "x"})
             port = target.port or 443
             assert (one(store, ask(to, port)) == "Bearer x") is target_covers(target, host(to), port)
+
+
+def test_a_header_of_several_secrets_is_withheld_whole() -> None:
+    """One secret that is not bound keeps the whole header back, and the client's own value of it too."""
+    definitions = env_secret() | env_secret("other.example", name="second", variable="SECOND")
+    store = CredentialStore(definitions, env={"TOKEN": CANARY, "SECOND": "second-value"})
+    both = Injection("X-Both", (SecretRef("github"), ":", SecretRef("second")))
+    result = store.render((BEARER, both), ask(), verified_tls=True)
+    assert not isinstance(result, Refusal)
+    assert [(name, value.reveal()) for name, value in result.headers] == [("Authorization", f"Bearer {CANARY}")]
+    assert (result.withheld, result.unbound, result.names) == (("X-Both",), ("second",), ("github",))
+    sent = apply_headers([(b"x-both", b"mine"), (b"Accept", b"*/*")], (), result)
+    assert (b"x-both", b"mine") not in sent

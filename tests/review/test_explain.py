@@ -66,7 +66,7 @@ ANSWERS = [
     ({"url": "https://api.example.com/v1/..%2fadmin", "method": "POST"}, "deny", "path-ambiguous", 7),
     ({"url": "http://api.example.com/v1/messages", "method": "POST"}, "deny", "credential-insecure", 7),
     ({"url": "https://api.example.net/"}, "allow", "rule-allow", 13),
-    ({"url": "https://api.example.org/"}, "deny", "credential-unbound", 13),
+    ({"url": "https://api.example.org/"}, "allow", "rule-allow", 13),
     ({"url": "https://evil.test/"}, "deny", "host-not-allowed", None),
     ({"url": "https://api.example.net:8443/"}, "deny", "port-not-allowed", 13),
     ({"url": "https://tunnel.example.com/any", "method": "DELETE"}, "allow", "rule-allow", 15),
@@ -134,7 +134,14 @@ def test_refusal_has_the_same_keys(loaded: LoadedPolicy) -> None:
 
 def test_denied_answer_tells_no_headers(loaded: LoadedPolicy) -> None:
     """INVARIANT secret-confinement: nothing is injected into what is refused, and none is named."""
-    assert "headers" not in explain(Question("https://api.example.org/"), loaded).as_json()
+    assert "headers" not in explain(Question("http://api.example.com/v1/x", method="POST"), loaded).as_json()
+
+
+def test_unbound_secret_is_told_as_withheld(loaded: LoadedPolicy) -> None:
+    """INVARIANT secret-confinement: a host that the secret is not bound to gets neither it nor the client's header."""
+    answer = explain(Question("https://api.example.org/"), loaded).as_json()
+    assert answer["headers"] == {"set": [], "remove": ["x-api-key"]}
+    assert any("not bound to this host" in note for note in answer["notes"])  # type: ignore[union-attr]
 
 
 def test_dropped_addresses_are_told(loaded: LoadedPolicy) -> None:
