@@ -113,7 +113,7 @@ class Gate:
         """Spend a grant on a connection. Without one: a failure, and nothing is sent."""
         grant = book.spend(host, port, tls=tls)
         if grant is None:  # INVARIANT no-grant-no-connect
-            logger.warning("refused to dial %s:%d: no grant", host, port)
+            logger.info("refused to dial %s:%d: no grant", host, port)
             return DialFailure("no grant for this destination")
         outcome = await dial(grant, timeout_seconds=self.limits.connect_seconds)
         exchange = self.open.get(grant.decision_id)

@@ -37,6 +37,7 @@ def build_lane(
         TlsContexts(authority, roots),
         connections_at_most=config.limits.connections,
         head_seconds=config.limits.head_seconds,
+        tls_seconds=config.limits.tls_seconds,
         others=others,
     )
 

@@ -143,6 +143,7 @@ async def _open(self: ProxyConnectionHandler, server: Server) -> str:
     server.peername = writer.get_extra_info("peername")
     server.sockname = writer.get_extra_info("sockname")
     self.transports[server] = ConnectionIO(handler=asyncio.current_task(), reader=reader, writer=writer)
+    lane.opened(self, server)
     return ""
 
 

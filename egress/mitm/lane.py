@@ -57,6 +57,7 @@ class MitmLane:
         *,
         connections_at_most: int = 1024,
         head_seconds: float = 10.0,
+        tls_seconds: float = 10.0,
         hook_seconds: float = 45.0,
         others: Callable[[ProxyConnectionHandler, StartHook], Awaitable[None]] | None = None,
     ) -> None:
@@ -65,6 +66,7 @@ class MitmLane:
         self.connections: dict[str, ClientConnection] = {}
         self._connections_at_most = connections_at_most
         self._head_seconds = head_seconds
+        self._tls_seconds = tls_seconds
         self._others = others
         tunnels = TunnelHooks(gate, contexts)
         exchanges = ExchangeHooks(gate)
@@ -172,6 +174,12 @@ class MitmLane:
             connection.tunnel.finish(f"{Reason.UPSTREAM_UNREACHABLE.value}: {outcome.detail}")
         return outcome
 
+    def opened(self, handler: ProxyConnectionHandler, server: Server) -> None:
+        """An upstream accepted: if it is to speak TLS, its handshake must end in time."""
+        connection = self.connections.get(handler.client.id)
+        if server.tls and connection is not None and connection.tunnel is None:
+            asyncio.get_running_loop().call_later(self._tls_seconds, _end_unfinished_tls, handler, server)
+
     async def _client_connected(self, handler: ProxyConnectionHandler, client: MitmClient) -> None:
         connection = ClientConnection(
             handler, Client(SANDBOX, peer_text(client)), self._head_seconds, on_slow=self._too_slow
@@ -195,3 +203,9 @@ class MitmLane:
         # The gate opens connections on a grant; this lets mitmproxy's own addons see which.
         if len(connection.book):
             data.server.error = None
+
+
+def _end_unfinished_tls(handler: ProxyConnectionHandler, server: Server) -> None:
+    transport = handler.transports.get(server)
+    if transport is not None and transport.handler is not None and not server.tls_established:
+        transport.handler.cancel("the TLS handshake took too long")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import time
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class Started:
 def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
     """Serve until SIGTERM or SIGINT; the exit status. Raises EgressError if it cannot start."""
     options_profile.scrub_key_logging()
+    _allow_open_files()
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     generation = load_generation(config, os.environ)
     authority = Authority.load_or_create(config.ca_dir)
@@ -60,6 +62,12 @@ def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
     finally:
         if not writer.close(_FLUSH_SECONDS):
             logger.error("not everything could be recorded before the end")
+
+
+def _allow_open_files() -> None:
+    """Raise the soft limit of descriptors to the hard one: a connection takes two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Server:

@@ -1,7 +1,8 @@
 """The request target in its four forms (RFC 9112 section 3.2), each only where HTTP allows it.
 
 A target that servers are known to read in two ways is refused: a fragment, a backslash, userinfo, a percent sign
-that is no escape, a path that begins with `//` (an authority to some readers), a query with no path before it.
+that is no escape, a query with no path before it. A path that begins with `//` is read as a path, as RFC 9112 has it
+(clients whose base URL ends in a slash send one); where a rule depends on the path, the policy refuses it.
 
 The path and query characters are those of RFC 3986 and, beyond them, the few that the WHATWG URL standard lets
 clients send raw: brackets, `|` and `^` in a path, braces and the backquote too in a query. None delimits anything.
@@ -19,7 +20,7 @@ from egress.wire.outcome import Reject, malformed
 _HOST = r"(?:[A-Za-z0-9._\-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])"
 _PORT = r"[0-9]{1,5}"
 _PATH_CHARACTERS = r"A-Za-z0-9\-._~!$&'()*+,;=:@/\[\]|^"
-_PATH = rf"/(?!/)(?:[{_PATH_CHARACTERS}]++|%[0-9A-Fa-f]{{2}})*+"
+_PATH = rf"/(?:[{_PATH_CHARACTERS}]++|%[0-9A-Fa-f]{{2}})*+"
 _QUERY = rf"(?:[{_PATH_CHARACTERS}?{{}}`]++|%[0-9A-Fa-f]{{2}})*+"
 
 _AUTHORITY = re.compile(rf"{_HOST}(?::{_PORT})?", re.ASCII)
@@ -35,7 +36,6 @@ _DEFECTS: tuple[tuple[re.Pattern[str], Reject], ...] = (
     (re.compile(r"\\"), malformed("the request target holds a backslash")),
     (re.compile(r"\A[^/?]*//[^/?]*@"), malformed("the request target holds user information")),
     (re.compile(r"%(?![0-9A-Fa-f]{2})"), malformed("the request target holds a percent sign that is no escape")),
-    (re.compile(r"\A//|\A[^/?]+//[^/?]*//"), malformed("the request target's path begins with two slashes")),
     (re.compile(r"\A\*"), malformed("the target `*` is for OPTIONS only")),
     (re.compile(r""), malformed("the request target is in none of the forms that HTTP allows for its method")),
 )
