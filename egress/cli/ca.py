@@ -28,9 +28,18 @@ ConfigFile = Annotated[
 Create = Annotated[bool, typer.Option("--create", help="Make the CA if there is none.")]
 
 
+_HELP = """The CA that clients of the proxy trust.
+
+\b
+Examples:
+  egress ca path
+  egress ca print > egress-ca.pem
+"""
+
+
 def register(app: typer.Typer) -> None:
     """Add the `ca` group to `app`."""
-    group = typer.Typer(no_args_is_help=True, help="The CA that clients of the proxy trust.")
+    group = typer.Typer(no_args_is_help=True, help=_HELP)
     group.command("path")(path)
     group.command("print")(print_certificate)
     app.add_typer(group, name="ca")

@@ -64,6 +64,7 @@ def explain(
 ) -> None:
     """Explain a decision: verdict, reason, rule and line, and what each scope says. Exit 0: allowed, 1: not.
 
+    \b
     Examples:
       egress explain https://api.github.com/user --policy coding-agent
       egress explain https://api.example.com/v1 --method POST --policy policy.yaml --address 10.1.2.3
@@ -73,7 +74,7 @@ def explain(
 
     With --json - each line is an object with `url` and, if wanted, `method`, `sandbox`, `headers`, `address`; each is
     answered by one line, in order.
-    """
+    """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
     from egress import review  # noqa: PLC0415  # loaded by the command, so that --help is fast
 
     text = review.explain_reason(what)

@@ -15,9 +15,18 @@ Files = Annotated[
 ]
 
 
+_HELP = """Check policy files, and print their JSON Schema.
+
+\b
+Examples:
+  egress policy check policy.yaml
+  egress policy schema > policy.schema.json
+"""
+
+
 def register(app: typer.Typer) -> None:
     """Add the `policy` group to `app`."""
-    group = typer.Typer(no_args_is_help=True, help="Check policy files, and print their JSON Schema.")
+    group = typer.Typer(no_args_is_help=True, help=_HELP)
     group.command("check")(check)
     group.command("schema")(schema)
     app.add_typer(group, name="policy")
@@ -26,11 +35,12 @@ def register(app: typer.Typer) -> None:
 def check(files: Files) -> None:
     """Check policy files; each as if it stood alone. Says every problem of every file. Exit 0 if all are usable.
 
+    \b
     Examples:
       egress policy check policy.yaml
       egress policy check policies/*.yaml
       egress policy check coding-agent
-    """
+    """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
     from egress.config import find_policy, load_policy  # noqa: PLC0415  # loaded by the command, so that --help is fast
     from egress.errors import ConfigError  # noqa: PLC0415
 
@@ -53,9 +63,10 @@ def check(files: Files) -> None:
 def schema() -> None:
     """Print the JSON Schema of policy files, for editors.
 
+    \b
     Examples:
       egress policy schema > policy.schema.json
-    """
+    """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
     from egress.config import policy_schema_text  # noqa: PLC0415
 
     typer.echo(policy_schema_text(), nl=False)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 Policies = Annotated[
     list[str] | None,
-    typer.Option("--policy", metavar="NAME|FILE", help="A shipped policy by name, or a policy file."),
+    typer.Option(
+        "--policy", metavar="[SCOPE=]NAME|FILE", help="A shipped policy by name, or a policy file. May be repeated."
+    ),
 ]
 Listen = Annotated[
     str | None,
@@ -37,14 +39,14 @@ CaDir = Annotated[
 ]
 UpstreamCa = Annotated[
     list[Path] | None,
-    typer.Option("--upstream-ca", metavar="PEM", help="Trust these roots for upstream servers too."),
+    typer.Option("--upstream-ca", metavar="PEM", help="Trust these roots for upstream servers too. May be repeated."),
 ]
 Resolve = Annotated[
     list[str] | None,
     typer.Option(
         "--resolve",
         metavar="NAME:IP",
-        help="Answer NAME with IP in place of DNS. An answer, not a permission: the address is judged like any other.",
+        help="Answer NAME with IP in place of DNS. May be repeated. An answer, not a permission: the address is judged.",
     ),
 ]
 ConfigFile = Annotated[
