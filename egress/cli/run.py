@@ -39,7 +39,7 @@ CaDir = Annotated[
 ]
 UpstreamCa = Annotated[
     list[Path] | None,
-    typer.Option("--upstream-ca", metavar="PEM", help="Trust these roots for upstream servers too. May be repeated."),
+    typer.Option("--upstream-ca", metavar="PEM", help="Roots to trust for upstreams too. May be repeated."),
 ]
 Resolve = Annotated[
     list[str] | None,

@@ -29,7 +29,7 @@ from egress.policy.index import Index
 from egress.policy.names import MAX_PORT, is_canonical_name
 from egress.policy.overrides import asks_for_another
 from egress.policy.reasons import Reason
-from egress.policy.survey import Survey, take_survey
+from egress.policy.survey import Silence, Survey, take_survey
 from egress.policy.values import NameDecision, Say, ScopeRules
 from egress.policy.vocabulary import Certainty, Protocol, Scope, TlsMode, Verdict
 
@@ -52,6 +52,7 @@ class Policy:
         "_alone",
         "_default_tls",
         "_index",
+        "_silences",
         "_silent",
         "_silent_address",
         "digest",
@@ -63,6 +64,7 @@ class Policy:
         self.scopes = scopes
         self._silent = tuple(_silence(scope, Reason.HOST_NOT_ALLOWED) for scope in scopes)
         self._silent_address = tuple(_silence(scope, Reason.ADDRESS_NOT_ALLOWED) for scope in scopes)
+        self._silences = tuple(map(Silence, scopes))
         self._default_tls = tuple(TlsMode.INSPECT if scope.tls is None else scope.tls for scope in scopes)
         # For each scope, whether no other states a default; then where its rule spoke alone, nobody else said anything.
         self._alone = tuple(all(other.default is None for other in scopes if other is not scope) for scope in scopes)
@@ -75,14 +77,13 @@ class Policy:
         if refusal is not None:
             return NameDecision(Certainty.NO, law.refuse(request, Verdict.DENY, refusal, self._silent))
         question = Question(request)
-        question.method = None
         entries = self._index.candidates(request.host)
         opaque = self._judge(_as_opaque(request), entries, question, fit_opaque)
         if not entries and not self._allows_by_default:
             return NameDecision(Certainty.NO, opaque, TlsMode.INSPECT)
         if request.protocol is Protocol.TCP:
             return NameDecision(Certainty.YES if opaque.allowed else Certainty.NO, opaque, TlsMode.TUNNEL)
-        survey = take_survey(entries, question, self.scopes)
+        survey = take_survey(entries, question, self._silences)
         if request.protocol in _TLS and survey.tunnels:
             return NameDecision(Certainty.YES if opaque.allowed else Certainty.NO, opaque, TlsMode.TUNNEL)
         certainty = survey.certainty()

@@ -18,25 +18,34 @@ if TYPE_CHECKING:
     from egress.policy.values import ScopeRules
 
 
+class Silence:
+    """What a scope says where no rule of it speaks: a saying, and the TLS mode of a default that allows."""
+
+    __slots__ = ("mode", "saying")
+
+    def __init__(self, scope: ScopeRules) -> None:
+        stated = TlsMode.INSPECT if scope.tls is None else scope.tls
+        self.saying = SAYING[scope.default]
+        self.mode = stated if scope.default is Verdict.ALLOW else None
+
+
 class Survey:
-    """What the scopes could say of a destination, over all requests: a set of sayings for each scope."""
+    """The sayings of each scope as a set of bits, and the rule that speaks in it at the latest."""
 
     __slots__ = ("definite", "mode", "needs_inside", "sayings")
 
-    def __init__(self, scopes: int) -> None:
-        self.sayings = [0] * scopes
-        self.definite: list[CompiledRule | None] = [None] * scopes
-        self.needs_inside = False
-        self.mode: TlsMode | None = None
+    def __init__(
+        self, sayings: list[int], definite: list[CompiledRule | None], mode: TlsMode | None, *, needs_inside: bool
+    ) -> None:
+        self.sayings = sayings
+        self.definite = definite
+        self.mode = mode
+        self.needs_inside = needs_inside
 
     @property
     def tunnels(self) -> bool:
         """Whether TLS stays closed: `auto` opens it where a rule that could match needs the inside."""
         return self.mode is TlsMode.TUNNEL or (self.mode is TlsMode.AUTO and not self.needs_inside)
-
-    def stricter(self, mode: TlsMode) -> None:
-        """Hold the TLS mode of one more rule that could allow."""
-        self.mode = mode if self.mode is None else max(self.mode, mode)
 
     def certainty(self) -> Certainty:
         """NO if no combination of sayings allows, YES if every one does."""
@@ -52,9 +61,12 @@ class Survey:
         return Certainty.YES if agreed and together <= SAYS_ALLOW | SAYS_NOTHING else Certainty.MAYBE
 
 
-def take_survey(entries: Sequence[Entry], question: Question, scopes: Sequence[ScopeRules]) -> Survey:
+def take_survey(entries: Sequence[Entry], question: Question, silences: Sequence[Silence]) -> Survey:
     """Go through the rules that name the destination; in each scope up to the first that must match."""
-    survey = Survey(len(scopes))
+    sayings = [0] * len(silences)
+    definite: list[CompiledRule | None] = [None] * len(silences)
+    mode: TlsMode | None = None
+    inside = False
     spoken = -1
     for entry in entries:
         rule = entry.rule
@@ -63,16 +75,16 @@ def take_survey(entries: Sequence[Entry], question: Question, scopes: Sequence[S
         could, must, needs_inside = possible(entry, question)
         if not could:
             continue
-        survey.sayings[rule.scope] |= rule.saying
-        survey.needs_inside = survey.needs_inside or needs_inside
-        if rule.allows:
-            survey.stricter(rule.tls)
+        sayings[rule.scope] |= rule.saying
+        inside = inside or needs_inside
+        if rule.allows and (mode is None or rule.tls > mode):
+            mode = rule.tls
         if must:
             spoken = rule.scope
-            survey.definite[spoken] = rule
-    for place, scope in enumerate(scopes):
-        if survey.definite[place] is None:
-            survey.sayings[place] |= SAYING[scope.default]
-            if scope.default is Verdict.ALLOW:
-                survey.stricter(TlsMode.INSPECT if scope.tls is None else scope.tls)
-    return survey
+            definite[spoken] = rule
+    for place, silence in enumerate(silences):
+        if definite[place] is None:
+            sayings[place] |= silence.saying
+            if silence.mode is not None and (mode is None or silence.mode > mode):
+                mode = silence.mode
+    return Survey(sayings, definite, mode, needs_inside=inside)

@@ -1,0 +1,101 @@
+"""A second, naive reading of the law: linear, without index, bits or caches. The core is compared against it.
+
+Written from the law alone: every rule is tried in turn, every target of it, and every condition in plain words.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from egress.policy import (
+    AnyTarget,
+    HostTarget,
+    Protocol,
+    Refusal,
+    Request,
+    Rule,
+    Scope,
+    ScopeRules,
+    Target,
+    Verdict,
+    canonical_path,
+    readings,
+    unmap,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PAIRS = ((Protocol.HTTP, Protocol.WS), (Protocol.HTTPS, Protocol.WSS))
+SIBLING = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
+
+
+def decide(scopes: Sequence[ScopeRules], request: Request) -> tuple[Verdict, int | None]:
+    """The verdict, and the line of the rule that gave it (None: a default, or nothing was said)."""
+    said = [say for own in sorted(scopes, key=lambda own: list(Scope).index(own.scope)) if (say := _say(own, request))]
+    for verdict in (Verdict.DENY, Verdict.ASK, Verdict.ALLOW):
+        lines = [line for says, line in said if says is verdict]
+        if lines:
+            stated = [line for line in lines if line is not None]
+            return verdict, (stated[0] if verdict is Verdict.ALLOW and stated else lines[0])
+    return Verdict.DENY, None
+
+
+def _say(scope: ScopeRules, request: Request) -> tuple[Verdict, int | None] | None:
+    for rule in scope.rules:
+        if any(_names(rule, target, request) and _conditions(rule, target, request) for target in rule.targets):
+            return rule.verdict, rule.line
+    return None if scope.default is None else (scope.default, None)
+
+
+def _names(rule: Rule, target: Target, request: Request) -> bool:
+    host, what, allows = request.host, target.what, rule.verdict is Verdict.ALLOW
+    if isinstance(what, AnyTarget):
+        return host.address is None or not allows
+    if isinstance(what, HostTarget):
+        below = host.text.endswith("." + what.name)
+        return host.address is None and ((what.exact and host.text == what.name) or (what.below and below))
+    if host.address is None:
+        return False
+    seen = [unmap(host.address)] if allows else readings(host.address)
+    return any(address in what.network for address in seen)
+
+
+def _conditions(rule: Rule, target: Target, request: Request) -> bool:
+    allows = rule.verdict is Verdict.ALLOW
+    named = [range(ports.first, ports.last + 1) for ports in rule.ports or ()]
+    if target.port is not None:
+        named = [range(target.port, target.port + 1)]
+    if not any(request.port in ports for ports in named or ([(80, 443)] if allows else [range(65536)])):
+        return False
+    protocols = {request.protocol}
+    if request.method is None and request.protocol is not Protocol.TCP:
+        protocols.add(SIBLING[request.protocol])
+    covered = [_covers(rule, protocol, request.port, named=bool(named)) for protocol in protocols]
+    if not (all(covered) if allows else any(covered)):
+        return False
+    if request.method is None:
+        return not allows or not (rule.methods or rule.paths or rule.inject or rule.remove)
+    methods = {request.method} if allows else {request.method, request.method.upper()}
+    if rule.methods is not None and not methods & rule.methods:
+        return False
+    if rule.paths is None:
+        return True
+    path = Refusal if request.path is None else canonical_path(request.path)
+    return any(_path(pattern, path) for pattern in rule.paths) if isinstance(path, str) else not allows
+
+
+def _covers(rule: Rule, protocol: Protocol, port: int, *, named: bool) -> bool:
+    if rule.verdict is not Verdict.ALLOW:
+        return rule.protocols is None or protocol in rule.protocols
+    if rule.protocols is not None:
+        return protocol in rule.protocols and (named or protocol is not Protocol.TCP)
+    clear = protocol in {Protocol.HTTP, Protocol.WS}
+    websocket = protocol in {Protocol.WS, Protocol.WSS}
+    return protocol is not Protocol.TCP and not (websocket and rule.methods) and not (clear and port == 443)
+
+
+def _path(pattern: str, path: str) -> bool:
+    expression = re.escape(pattern).replace(r"/\*\*", "/.*").replace(r"/\*", "/[^/]+")
+    return re.fullmatch(expression, path) is not None
