@@ -46,7 +46,7 @@ Resolve = Annotated[
     typer.Option(
         "--resolve",
         metavar="NAME:IP",
-        help="Answer NAME with IP in place of DNS. May be repeated. An answer, not a permission: the address is judged.",
+        help="Answer NAME with IP in place of DNS. May be repeated. No permission: the address is judged.",
     ),
 ]
 ConfigFile = Annotated[
