@@ -7,6 +7,7 @@ for before the connection is handed on.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
@@ -64,7 +65,9 @@ async def _connect(address: Address, port: int, seconds: float) -> Dialled | Dia
         return DialFailure("the server did not accept the connection in time")
     except OSError as error:
         sock.close()
-        return DialFailure(f"the connection failed: {error.strerror or type(error).__name__}")
+        # Not `error.strerror`: asyncio writes the address into it, and this sentence goes to the client.
+        told = os.strerror(error.errno) if error.errno else type(error).__name__
+        return DialFailure(f"the connection failed: {told}")
     except BaseException:
         sock.close()
         raise

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from egress.gate.generation import Generation
     from egress.gate.record import Recorder
     from egress.gate.resolver import Resolver
-    from egress.policy import Address
+    from egress.policy import Address, Policy
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,8 @@ class GateLimits:
 class Destination:
     """A destination that a client may go on towards, and what it may turn out to carry.
 
-    `opaque` is True if raw TCP is allowed by a rule; `tls` says whether a TLS hello is passed unopened or opened.
+    `opaque` is True if raw TCP is allowed by a rule; `tls` says whether a TLS hello is passed unopened or opened, `ech`
+    whether one that hides a second name (RFC 9849) may pass unopened: only where a rule asks for a tunnel outright.
     """
 
     host: Host
@@ -62,6 +63,7 @@ class Destination:
     https: bool
     http: bool
     opaque: bool
+    ech: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +154,11 @@ class Gate:
         self.generation = generation
         doomed = [exchange for exchange in self.open.values() if not self._still_allowed(exchange)]
         for exchange in doomed:
-            exchange.finish(f"{RELOADED}: the policy was reloaded and denies it")
-            exchange.cut(RELOADED)
+            try:
+                exchange.finish(f"{RELOADED}: the policy was reloaded and denies it")
+                exchange.cut(RELOADED)
+            except Exception:  # INVARIANT reload-is-atomic: one connection's end must not keep the others
+                logger.exception("a connection that the new policy denies could not be cut")
         return len(doomed)
 
     async def _judge_connect(self, client: Client, request: Request) -> Destination | Denial:
@@ -170,6 +175,7 @@ class Gate:
             https=https.certainty is not Certainty.NO,
             http=http.certainty is not Certainty.NO,
             opaque=tcp.allowed,
+            ech=not _is_auto(policy, https),
         )
         if not (destination.https or destination.http or destination.opaque):
             return await self._refuse(client, request, _most_helpful(https, http, tcp), None)
@@ -240,7 +246,8 @@ class Gate:
     async def _internal_error(self, error: Exception, client: Client, request: Request, sni: str | None) -> Denial:
         logger.error("a request could not be judged", exc_info=error)
         try:
-            return await self.refuse(client, request, Reason.INTERNAL_ERROR, sni=sni)
+            async with asyncio.timeout(self.limits.judge_seconds):
+                return await self.refuse(client, request, Reason.INTERNAL_ERROR, sni=sni)
         except Exception:
             logger.exception("a refusal could not be recorded")
             return Denial(new_decision_id(), Reason.INTERNAL_ERROR)
@@ -252,10 +259,18 @@ class Gate:
 
     def _still_allowed(self, exchange: Exchange) -> bool:
         policy = self.generation.policy
-        decision = policy.decide_request(exchange.request)
-        if not decision.allowed:
+        try:
+            decision = policy.decide_request(exchange.request)
+            return bool(policy.decide_address(exchange.request, decision, exchange.addresses).addresses)
+        except Exception:
+            logger.exception("a connection could not be judged again, and is cut")
             return False
-        return bool(policy.decide_address(exchange.request, decision, exchange.addresses).addresses)
+
+
+def _is_auto(policy: Policy, https: NameDecision) -> bool:
+    """Whether a tunnel may be one only because nothing needed the inside."""
+    rules = https.decision.rules
+    return any(rule.tls is TlsMode.AUTO for rule in rules) or any(scope.tls is TlsMode.AUTO for scope in policy.scopes)
 
 
 def _most_helpful(https: NameDecision, http: NameDecision, tcp: Decision) -> Refused:

@@ -42,6 +42,7 @@ NAMED = "egress.named"
 _LINGER_SECONDS = 5.0
 _SWITCHING_PROTOCOLS = 101
 _VERIFY_FAILED = "Certificate verify failed"
+_NOT_OUR_TLS = "The remote server "
 
 # What an upstream may not tell a client: our own verdict, a way around us (HTTP/3), its connection's affairs.
 _NOT_FOR_CLIENTS = frozenset(
@@ -336,6 +337,6 @@ def _connect_failure(message: str, exchange: Exchange) -> tuple[Reason, str]:
     """Tell our own sentences, and OpenSSL's of a certificate, from mitmproxy's, which repeat bytes of the wire."""
     if message.startswith(_VERIFY_FAILED):
         return Reason.UPSTREAM_TLS, message
-    if is_secure(exchange.request) and "SSL" in message:
+    if is_secure(exchange.request) and ("SSL" in message or message.startswith(_NOT_OUR_TLS)):
         return Reason.UPSTREAM_TLS, "the TLS handshake with the server failed"
     return Reason.UPSTREAM_UNREACHABLE, "" if "SSL" in message else message

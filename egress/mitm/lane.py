@@ -196,6 +196,7 @@ class MitmLane:
         connection.finish("client-closed")
 
     def _too_slow(self, connection: ClientConnection) -> None:
+        connection.recorded += 1
         task = asyncio.ensure_future(self.gate.refuse_unread(connection.client, Reason.LIMIT_TIME, "the head"))
         task.add_done_callback(lambda _: connection.close())
 

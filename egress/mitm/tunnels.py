@@ -207,6 +207,8 @@ def _hello_problem(data: ClientHelloData, destination: Destination) -> tuple[Rea
     hello = parse_client_hello(data.client_hello.raw_bytes(wrap_in_record=True))
     if not isinstance(hello, ClientHello):
         return Reason.REQUEST_MALFORMED, "the TLS hello cannot be read in one way"
+    if hello.ech and destination.tls is TlsMode.TUNNEL and not destination.ech:
+        return Reason.ECH_REFUSED, ""
     if hello.sni is None:
         return None if destination.host.address is not None else (Reason.SNI_MISSING, "")
     named = parse_authority(hello.sni, destination.port)

@@ -170,8 +170,8 @@ TEXTS: dict[Reason, ReasonText] = {
     ),
     Reason.ECH_REFUSED: ReasonText(
         "encrypted hello refused",
-        "The TLS hello hides its server name, so the destination cannot be checked.",
-        "turn Encrypted Client Hello off in the client",
+        "The TLS hello hides a second server name, and the connection would pass unopened, so it cannot be checked.",
+        "use `tls: inspect`, or turn Encrypted Client Hello off in the client",
     ),
     Reason.REQUEST_MALFORMED: ReasonText(
         "request malformed",
