@@ -1,0 +1,144 @@
+"""Everything that a test of the wire needs, in one namespace: recorders, name server, packet tap, proxies by policy."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.addon import AddonProcess
+from harness.attacker import Attacker
+from harness.authority import TestAuthority
+from harness.nameserver import NameServer
+from harness.namespace import Namespace
+from harness.origins import Origins
+from harness.proxy import ProxyProcess, Start
+from harness.wiretap import WireTap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from harness.nameserver import Answers
+
+# Global unicast addresses, so that the real classifier calls them public; none is reached from the namespace.
+ALLOWED4, ALLOWED6 = "93.184.216.34", "2606:2800:220:1:248:1893:25c8:34"
+EVIL4, EVIL6 = "93.184.216.66", "2606:2800:220:1:248:1893:25c8:66"
+PROXY4 = "93.184.216.99"
+PUBLIC4 = "93.184.216.77"
+STREAM4 = "93.184.216.35"
+NAMESERVER = "127.0.0.53"
+ALLOWED = frozenset({ALLOWED4, ALLOWED6, STREAM4})
+
+ZONE: dict[str, Answers] = {
+    "allowed.test": [f"A {ALLOWED4}"],
+    "*.allowed.test": [f"A {ALLOWED4}"],
+    "stream.test": [f"A {STREAM4}"],
+    "evil.test": [f"A {EVIL4}", f"AAAA {EVIL6}"],
+    "*.evil.test": [f"A {EVIL4}", f"AAAA {EVIL6}"],
+    "*.test": [f"A {EVIL4}"],
+    "corp.internal": [f"A {EVIL4}"],
+    "*.corp.internal": [f"A {EVIL4}"],
+}
+
+
+class World:
+    """A session's namespace and what stands in it. `everywhere`: every address answers, else only the named ones."""
+
+    def __init__(self, folder: Path, *, everywhere: bool = True) -> None:
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+        self.authority = TestAuthority(folder / "authority")
+        self.namespace = Namespace(NAMESERVER)
+        self._proxies: dict[object, ProxyProcess] = {}
+        self._started: list[ProxyProcess] = []
+        self._count = itertools.count(1)
+        try:
+            self.names = NameServer(self.namespace, NAMESERVER, ZONE)
+            addresses = ("0.0.0.0", "::") if everywhere else (STREAM4, EVIL4, EVIL6)
+            self.origins = Origins(self.namespace, self.authority, allowed=ALLOWED, addresses=addresses)
+            self.tap = WireTap(self.namespace)
+        except BaseException:
+            self.namespace.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def fresh_client(self) -> str:
+        """A client address that no other case uses, so that its audit rows are known."""
+        number = next(self._count)
+        return f"10.77.{number >> 8 & 255}.{number & 255}"
+
+    def start(self, policy: str, *, listen: str = f"{PROXY4}:0", **changes: object) -> ProxyProcess:
+        """Start a proxy; the caller closes it. `changes` are fields of `Start`."""
+        start = Start(policy, listen, self.authority.ca_file)
+        folder = self.folder / f"proxy-{next(self._count)}"
+        made = ProxyProcess(self.namespace, folder, replace(start, **changes))  # type: ignore[arg-type]
+        self._started.append(made)
+        return made
+
+    def start_addon(self, policy: str, *options: str, **changes: object) -> AddonProcess:
+        """Start stock mitmdump with the addon as a script and these `--set` options; the caller closes it."""
+        start = Start(policy, f"{PROXY4}:{20000 + next(self._count)}", self.authority.ca_file, extra=options)
+        folder = self.folder / f"mitmdump-{next(self._count)}"
+        made = AddonProcess(self.namespace, folder, replace(start, **changes))  # type: ignore[arg-type]
+        self._started.append(made)
+        return made
+
+    def proxy(self, policy: str, env: Mapping[str, str] | None = None) -> ProxyProcess:
+        """The session's proxy for a policy text; started at its first use, closed (and held to account) at the end."""
+        key = (policy, tuple(sorted((env or {}).items())))
+        if key not in self._proxies or not self._proxies[key].alive:
+            self._proxies[key] = self.start(policy, env=env or {})
+        return self._proxies[key]
+
+    def attacker(self, proxy: ProxyProcess, source: str = "") -> Attacker:
+        """A raw client of `proxy`."""
+        return Attacker(self.namespace, proxy.address, source)
+
+    def marks(self) -> tuple[int, int, int]:
+        """How much the recorders hold now: connections, questions, packets."""
+        return len(self.origins.connections), len(self.names.questions), len(self.tap.packets)
+
+    def settle(self, mark: int, patience: float = 0.03) -> None:
+        """Let what is on the way arrive: a moment, or until no origin connection since `mark` grows."""
+        before = -1
+        while before != (now := sum(len(seen.received) + 1 for seen in self.origins.since(mark))):
+            before = now
+            time.sleep(patience)
+
+    def client_env(self, proxy: ProxyProcess, home: Path) -> dict[str, str]:
+        """The environment that points the common clients at `proxy`, as `egress env` would."""
+        bundle = str(proxy.ca_file)
+        names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO")
+        proxies = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY")
+        return {
+            "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            "HOME": str(home),
+            "LANG": "C.UTF-8",
+            **dict.fromkeys(names, bundle),
+            **dict.fromkeys(proxies, proxy.url),
+        }
+
+    def close(self) -> None:
+        """Stop everything; a proxy that did not end well fails here."""
+        failures: list[str] = []
+        for proxy in self._proxies.values():
+            try:
+                proxy.close()
+            except AssertionError as failure:
+                failures.append(str(failure))
+        for proxy in self._started:
+            if proxy.alive:  # left by a test that failed
+                proxy.kill()
+        for part in (self.origins, self.names, self.tap, self.namespace):
+            part.close()
+        assert not failures, "\n".join(failures)
