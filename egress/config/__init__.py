@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from egress.config.bindings import is_bound
 from egress.config.load import LoadedPolicy, load_policy
+from egress.config.owners import foreign_owners
 from egress.config.pins import Pin, PinError, parse_pin
 from egress.config.schema import policy_schema, policy_schema_text
 from egress.config.secrets_model import EnvSource, FileSource, SecretDefinition
@@ -38,6 +39,7 @@ __all__ = [
     "UpstreamConfig",
     "default_state_dir",
     "find_policy",
+    "foreign_owners",
     "is_bound",
     "load_policy",
     "load_server_config",

@@ -1,7 +1,8 @@
 """Secrets: their values, the hosts they are bound to, and how they get into a request."""
 
 from egress.credentials.headers import apply_headers, settable, strip_hop_by_hop
+from egress.credentials.redaction import redact_logs
 from egress.credentials.secret import Secret
 from egress.credentials.store import CredentialStore, Rendered
 
-__all__ = ["CredentialStore", "Rendered", "Secret", "apply_headers", "settable", "strip_hop_by_hop"]
+__all__ = ["CredentialStore", "Rendered", "Secret", "apply_headers", "redact_logs", "settable", "strip_hop_by_hop"]

@@ -118,6 +118,12 @@ class CredentialStore:
                     )
         return tuple(found)
 
+    def known(self) -> tuple[Secret, ...]:
+        """The values read so far, for `redact_logs`."""
+        with self._lock:
+            files = [reading.secret for reading in self._files.values()]
+        return tuple(value for value in (*self._env.values(), *files) if isinstance(value, Secret))
+
     def preflight(self, injections: tuple[Injection, ...], request: Request) -> Refusal | None:
         """What `render` would refuse whatever the upstream's certificate: to ask before anything is dialled."""
         result = self.render(injections, request, verified_tls=True)

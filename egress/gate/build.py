@@ -6,9 +6,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from egress.audit import AuditWriter
-from egress.config import load_policy
+from egress.config import foreign_owners, load_policy
 from egress.credentials import CredentialStore
-from egress.errors import StartError
+from egress.errors import ConfigError, StartError, StateError
 from egress.gate.gate import Gate, GateLimits
 from egress.gate.generation import Generation
 from egress.gate.record import Recorder
@@ -16,6 +16,7 @@ from egress.gate.resolver import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
+    from pathlib import Path
 
     from egress.config import ServerConfig
 
@@ -32,6 +33,9 @@ def load_generation(
     if not config.policies:
         raise StartError("no policy is named", hint="use --policy NAME or --policy FILE, for example --policy starter")
     loaded = load_policy(config.policies, secrets=config.secrets)
+    foreign = foreign_owners(loaded.files)
+    if foreign:
+        raise ConfigError(foreign)
     for warning in loaded.warnings:
         logger.warning("%s", warning)
     if previous is None:
@@ -44,9 +48,19 @@ def load_generation(
     return Generation(1 if previous is None else previous.number + 1, loaded.policy, credentials)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder of our own, for us alone, if it is not there. Raises StateError."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"cannot make the folder `{path}`: {error.strerror}", hint="name a folder that can be written"
+        ) from error
+
+
 def open_audit(config: ServerConfig) -> AuditWriter:
     """Start the audit writer. Raises AuditError: without a record nothing may pass."""
-    config.audit.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(config.audit.path.parent)
     writer = AuditWriter(config.audit.path, flush_interval=config.audit.flush_interval, capacity=config.audit.queue)
     writer.start()
     return writer

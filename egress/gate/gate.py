@@ -30,6 +30,7 @@ from egress.policy import Certainty, Decision, Host, NameDecision, Protocol, Rea
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from egress.credentials import Secret
     from egress.gate.generation import Generation
     from egress.gate.record import Recorder
     from egress.gate.resolver import Resolver
@@ -148,6 +149,10 @@ class Gate:
     async def refuse_unread(self, client: Client, reason: Reason, detail: str) -> Denial:
         """Refuse what could not be read as a request at all, and record it."""
         return await self.refuse(client, Request(client.sandbox, Protocol.TCP, Host(""), 0), reason, detail)
+
+    def secrets(self) -> tuple[Secret, ...]:
+        """The values in force, for the cleaning of logs."""
+        return self.generation.credentials.known()
 
     def swap(self, generation: Generation) -> int:
         """Judge by a new generation from now on, and cut what it denies. Returns how many were cut."""

@@ -7,6 +7,7 @@ INVARIANT one-name: target, Host (or `:authority`) and, inside a tunnel, the CON
 3. Host              present, once, equal to the destination, port defaults by scheme
 4. Upgrade           nothing, or exactly a WebSocket handshake
 5. TRACE             never: its answer would repeat injected headers
+6. Trailer           none announced: they would come after the decision
 """
 
 from __future__ import annotations
@@ -19,9 +20,6 @@ from egress.wire.head import TargetForm
 
 if TYPE_CHECKING:
     from egress.wire.head import RequestHead
-
-# Upgrades that a client only offers: the request goes on without them.
-_OFFERS = frozenset({b"h2c"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +35,8 @@ def name_request(head: RequestHead, sandbox: str, route: Route | None) -> Reques
     """The request in `head` as the policy core judges it. `route` None: the client speaks to the proxy itself."""
     if head.method == "TRACE":
         return Refusal(Reason.METHOD_NOT_ALLOWED, "TRACE is never passed on: it would echo what the proxy adds")
+    if head.values(b"trailer"):
+        return Refusal(Reason.REQUEST_MALFORMED, "fields after the body are not passed on: no rule has seen them")
     destination = _proxied(head) if route is None else _tunnelled(head, route)
     if isinstance(destination, Refusal):
         return destination
@@ -95,10 +95,9 @@ def _check_host(head: RequestHead, host: Host, port: int, *, tls: bool) -> Refus
 
 def _upgrade(head: RequestHead) -> bool | Refusal:
     """True for a WebSocket handshake, False for none; anything else that asks to switch is refused."""
-    asked = set(head.upgrade) - _OFFERS
-    if not asked:
+    if not head.upgrade:
         return False
-    if asked != {b"websocket"} or len(head.upgrade) != 1:
+    if head.upgrade != (b"websocket",):
         return Refusal(Reason.UPGRADE_NOT_ALLOWED, "only a plain WebSocket handshake may ask for an upgrade")
     if head.method != "GET" or b"upgrade" not in head.connection:
         return Refusal(Reason.UPGRADE_NOT_ALLOWED, "a WebSocket handshake is a GET whose Connection names Upgrade")

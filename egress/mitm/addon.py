@@ -27,8 +27,9 @@ options_profile.scrub_key_logging()
 
 from egress.certs import Authority  # noqa: E402 - the guard comes first
 from egress.config import ServerOverrides, load_server_config  # noqa: E402
+from egress.credentials import redact_logs  # noqa: E402
 from egress.errors import EgressError  # noqa: E402
-from egress.gate.build import build_gate, load_generation, open_audit  # noqa: E402
+from egress.gate.build import build_gate, load_generation, make_folder, open_audit  # noqa: E402
 from egress.mitm.build import build_lane, client_bundle  # noqa: E402
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class EgressAddon:
         policy = ctx.options.egress_policy
         overrides = ServerOverrides(policies=(policy,) if policy else ())
         config = load_server_config(Path(named) if named else None, overrides, os.environ)
-        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(config.state_dir)
         generation = load_generation(config, os.environ)
         authority = Authority.load_or_create(config.ca_dir)
         self._writer = open_audit(config)
@@ -94,6 +95,7 @@ class EgressAddon:
         client_bundle(config, authority)
         for server in ctx.master.addons.get("proxyserver").servers:
             gate.own.ports.update(address[1] for address in server.listen_addrs)
+        redact_logs(gate.secrets)
         guard.attach(self._lane)
         logger.info("egress is in charge; clients trust %s", authority.certificate_path)
 

@@ -24,8 +24,8 @@ class ClientConnection:
     """One accepted connection. Everything starts in the state that lets nothing through.
 
     `destination` is set by an allowed CONNECT; `hello_checked` by a ClientHello whose SNI is that destination;
-    `verified` holds the ids of upstream connections whose certificate our context verified; `foreign` says that what
-    came was neither TLS nor HTTP; `recorded` counts the decisions that this connection left.
+    `verified` holds the ids of upstream connections whose certificate our context verified. `foreign`: what came was
+    neither TLS nor HTTP. `closed`: nothing may begin any more. `recorded` counts the decisions that it left.
     """
 
     handler: ProxyConnectionHandler
@@ -40,6 +40,7 @@ class ClientConnection:
     verified: set[str] = field(default_factory=set)
     recorded: int = 0
     foreign: bool = False
+    closed: bool = False
     _deadline: asyncio.TimerHandle | None = None
 
     def await_head(self) -> None:
@@ -66,6 +67,7 @@ class ClientConnection:
     def finish(self, error: str = "") -> None:
         """Record the outcome of whatever is still under way."""
         self.met()
+        self.closed = True
         if self.tunnel is not None:
             self.tunnel.finish()
         for exchange in tuple(self.exchanges.values()):

@@ -28,7 +28,7 @@ from egress.policy import Host, Protocol, Reason, Refusal, Request, parse_author
 from egress.wire.head import NoBody, Reject, RejectKind, RequestHead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from egress.gate.gate import Gate
     from egress.mitm.connection import ClientConnection
@@ -43,6 +43,9 @@ _LINGER_SECONDS = 5.0
 _SWITCHING_PROTOCOLS = 101
 _VERIFY_FAILED = "Certificate verify failed"
 _NOT_OUR_TLS = "The remote server "
+
+# Fields of a connection, which HTTP/2 has none of (RFC 9113, section 8.2.2).
+_NOT_IN_HTTP2 = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
 
 # What an upstream may not tell a client: our own verdict, a way around us (HTTP/3), its connection's affairs.
 _NOT_FOR_CLIENTS = frozenset(
@@ -76,6 +79,10 @@ class ExchangeHooks:
         if isinstance(outcome, Denial):
             return self._refuse(connection, flow, head, outcome)
         connection.recorded += 1
+        if connection.closed:
+            # The client left while it was being judged: nobody would end the exchange later.
+            outcome.finish("client-closed")
+            return None
         connection.exchanges[outcome.id] = outcome
         flow.metadata[EXCHANGE] = outcome
         flow.metadata[NAMED] = _named(flow)
@@ -137,7 +144,9 @@ class ExchangeHooks:
             use.refusal = problem
             return
         fields = self._outbound(flow, exchange)
-        if flow.request.is_http2 and server.alpn != b"h2" and flow.metadata.get(BODY) and not _sized(fields):
+        if server.alpn == b"h2":
+            fields = [field for field in fields if field[0].lower() not in _NOT_IN_HTTP2]
+        elif flow.request.is_http2 and flow.metadata.get(BODY) and not _sized(fields):
             # mitmproxy would send the body after a head that announces none: a second request to the server.
             fields.append((b"Transfer-Encoding", b"chunked"))
         flow.request.headers = http.Headers(fields)
@@ -268,22 +277,25 @@ def _sized(fields: list[tuple[bytes, bytes]]) -> bool:
     return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in fields)
 
 
-def _counting_up(exchange: Exchange) -> Callable[[bytes], bytes]:
-    """The place in the body's path towards the upstream: every chunk passes here once."""
+def _counting_up(exchange: Exchange) -> Callable[[bytes], Sequence[bytes]]:
+    """The place in the body's path towards the upstream: every chunk passes here once.
 
-    def pass_on(chunk: bytes) -> bytes:
+    An empty one goes no further: chunked, it would end the body, and what follows it would be another request.
+    """
+
+    def pass_on(chunk: bytes) -> Sequence[bytes]:
         exchange.bytes_up += len(chunk)
-        return chunk
+        return (chunk,) if chunk else ()
 
     return pass_on
 
 
-def _counting_down(exchange: Exchange) -> Callable[[bytes], bytes]:
-    """The place in the body's path towards the client."""
+def _counting_down(exchange: Exchange) -> Callable[[bytes], Sequence[bytes]]:
+    """The place in the body's path towards the client; as above."""
 
-    def pass_on(chunk: bytes) -> bytes:
+    def pass_on(chunk: bytes) -> Sequence[bytes]:
         exchange.bytes_down += len(chunk)
-        return chunk
+        return (chunk,) if chunk else ()
 
     return pass_on
 
@@ -323,6 +335,8 @@ def _failure(flow: http.HTTPFlow, exchange: Exchange) -> tuple[Reason | None, st
     match flow.metadata.get(FAILURE):
         case Failure.CLIENT:
             return None, ""
+        case Failure.REQUEST:
+            return Reason.REQUEST_MALFORMED, "the body breaks the rules of HTTP, or fields follow it"
         case Failure.MALFORMED:
             return Reason.UPSTREAM_MALFORMED, ""
         case Failure.CLOSED:

@@ -59,6 +59,7 @@ def install() -> None:
         (_http1, "make_error_response", http1.error_response),
         (_http2, "format_error", http2.error_body),
         (_http2.Http2Server, "protocol_error", http2.protocol_error),
+        (_http2.Http2Server, "handle_h2_event", http2.handle_event),
         (http_layers, "HttpStream", stream.GuardedStream),
     )
     for owner, name, replacement in replacements:

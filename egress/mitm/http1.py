@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import h11
-from h11._readers import ChunkedReader
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layers.http import ReceiveHttp
@@ -21,7 +20,9 @@ from egress.gate.ids import new_decision_id
 from egress.mitm.guard import attached
 from egress.mitm.hooks_of_ours import EgressHeadRefusedHook, RefusedHead
 from egress.policy import Reason
+from egress.wire.chunked import ChunkedChecker
 from egress.wire.head import (
+    Chunked,
     NeedMore,
     Reject,
     RejectKind,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 HEAD = "egress_head"
 
-_NOT_FOR_A_PROXY = "this is a proxy: ask it for a whole URL, or for a tunnel with CONNECT"
+type Problem = tuple[Reason, str]
 
 
 def read_request(self: Http1Server, event: events.Event) -> CommandGenerator[None]:
@@ -55,12 +56,9 @@ def read_request(self: Http1Server, event: events.Event) -> CommandGenerator[Non
     if isinstance(head, NeedMore):
         lane.head_incomplete(self.context.client, started=bool(self.buf))
         return
-    if isinstance(head, Reject):
-        reason = Reason.LIMIT_HEAD if head.kind is RejectKind.TOO_LARGE else Reason.REQUEST_MALFORMED
-        yield from _refuse(self, reason, head.detail)
-        return
-    if not lane.in_tunnel(self.context.client) and head.target.form in (TargetForm.ORIGIN, TargetForm.ASTERISK):
-        yield from _refuse(self, Reason.REQUEST_MALFORMED, _NOT_FOR_A_PROXY)
+    problem = _problem(head, _buffered(self), tunnelled=lane.in_tunnel(self.context.client))
+    if isinstance(head, Reject) or problem is not None:
+        yield from _refuse(self, problem)
         return
     lane.head_complete(self.context.client)
     raw = self.buf.maybe_extract_at_most(head.length) or b""
@@ -68,11 +66,13 @@ def read_request(self: Http1Server, event: events.Event) -> CommandGenerator[Non
         self.request = http1.read_request_head(bytes(raw)[:-4].split(b"\r\n"))
         size = http1.expected_http_body_size(self.request)
     except ValueError:
-        yield from _refuse(self, Reason.REQUEST_MALFORMED, "the request's head cannot be read")
+        yield from _refuse(self, (Reason.REQUEST_MALFORMED, "the request's head cannot be read"))
         return
     attach_head(self.request, head)
     yield ReceiveHttp(RequestHeaders(self.stream_id, self.request, size == 0))
     self.body_reader = make_body_reader(size)
+    if isinstance(self.body_reader, BodyReader):
+        self.body_reader.takes_trailers = False
     self.state = self.read_body
     yield from self.state(event)
 
@@ -109,18 +109,56 @@ def read_response(self: Http1Client, event: events.Event) -> CommandGenerator[No
     yield from self.state(event)
 
 
+def _problem(head: RequestHead | Reject, buffered: bytearray, *, tunnelled: bool) -> Problem | None:
+    """Why a head becomes no request: it cannot be read, is for no proxy, or what came with it of its body is broken."""
+    if isinstance(head, Reject):
+        too_large = head.kind is RejectKind.TOO_LARGE
+        return Reason.LIMIT_HEAD if too_large else Reason.REQUEST_MALFORMED, head.detail
+    if not tunnelled and head.target.form in (TargetForm.ORIGIN, TargetForm.ASTERISK):
+        return Reason.REQUEST_MALFORMED, "this is a proxy: ask it for a whole URL, or for a tunnel with CONNECT"
+    if isinstance(head.framing, Chunked):
+        checker = ChunkedChecker()
+        rejected = checker.feed(buffered[head.length :])
+        if rejected is not None:
+            return Reason.REQUEST_MALFORMED, rejected.detail
+        if checker.trailers:
+            return Reason.REQUEST_MALFORMED, "fields after the body are not passed on: no rule has seen them"
+    return None
+
+
 def attach_head(request: http.Request, head: RequestHead) -> None:
     """Let the lane find what our parser read."""
     setattr(request, HEAD, head)
 
 
-class BodyReader(ChunkedReader):
-    """h11's reader of chunked bodies; trailers, which mitmproxy's layers crash on, are dropped (RFC 9110, 6.5.1)."""
+class BodyReader:
+    """Reads a chunked body by our own parser, in the form that mitmproxy's layers ask h11's reader.
+
+    An answer's trailers, which those layers cannot carry, are dropped (RFC 9110, section 6.5.1). A request's are
+    refused: they come after the decision, and no rule has seen them.
+    """
+
+    def __init__(self) -> None:
+        self._checker = ChunkedChecker()
+        self.takes_trailers = True
 
     def __call__(self, buffer: ReceiveBuffer) -> h11.Data | h11.EndOfMessage | None:
-        """Read what is there of the body."""
-        event = super().__call__(buffer)
-        return h11.EndOfMessage() if isinstance(event, h11.EndOfMessage) else event
+        """Take what is there of the body out of the buffer; None: more is needed."""
+        checker = self._checker
+        if not checker.complete:
+            data = bytes(buffer)
+            rejected = checker.feed(data)
+            if rejected is not None or (checker.trailers and not self.takes_trailers):
+                raise h11.RemoteProtocolError("the chunked body is malformed")
+            buffer.maybe_extract_at_most(checker.consumed)
+            body = b"".join(data[start:end] for start, end in checker.spans)
+            if body:
+                return h11.Data(body)
+        return h11.EndOfMessage() if checker.complete else None
+
+    def read_eof(self) -> h11.EndOfMessage:
+        """The connection ended inside the body."""
+        raise h11.RemoteProtocolError("the chunked body has no end")
 
 
 def error_response(status: int, message: str = "") -> bytes:
@@ -133,7 +171,8 @@ def _buffered(self: Http1Server | Http1Client) -> bytearray:
     return self.buf._data  # noqa: SLF001 - the buffer has no other view of itself
 
 
-def _refuse(self: Http1Server, reason: Reason, detail: str) -> CommandGenerator[None]:
+def _refuse(self: Http1Server, problem: Problem | None) -> CommandGenerator[None]:
+    reason, detail = problem or (Reason.REQUEST_MALFORMED, "")
     refused = RefusedHead(self.context.client, reason, detail)
     yield EgressHeadRefusedHook(refused)
     if refused.answer:

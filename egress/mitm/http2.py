@@ -6,8 +6,11 @@ parser decides for both versions, and what HTTP/1.1 could not carry unharmed to 
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import h2.events
 from mitmproxy.proxy.layer import Layer
 from mitmproxy.proxy.layers.http import HttpLayer, HttpStream
 from mitmproxy.proxy.layers.http._http1 import Http1Connection
@@ -28,7 +31,13 @@ if TYPE_CHECKING:
     from mitmproxy.proxy.layer import CommandGenerator
 
 _original_protocol_error = Http2Server.protocol_error
+_original_handle_event = Http2Server.handle_h2_event
 _LAYERS_AT_MOST = 4096
+
+# Tokens of a client's budget for events that bring nothing; a reset costs ten, since it threw a request away.
+BUDGET = 2_000
+REFILL = 200
+_ENHANCE_YOUR_CALM = 11
 _MALFORMED = Reject(RejectKind.MALFORMED, "the HTTP/2 request holds what no HTTP request may hold")
 
 
@@ -38,6 +47,54 @@ def protocol_error(self: Http2Server, message: str, error_code: int = 1) -> Comm
         RefusedHead(self.context.client, Reason.REQUEST_MALFORMED, "the HTTP/2 connection breaks the protocol")
     )
     yield from _original_protocol_error(self, message, error_code)
+
+
+def handle_event(self: Http2Server, event: h2.events.Event) -> CommandGenerator[bool]:
+    """In place of `Http2Server.handle_h2_event`: events that cost us work and bring nothing have a budget.
+
+    A client that opens and resets streams, or floods with settings, pings or empty data, is cut off (CVE-2023-44487,
+    CVE-2019-9511 and its kin).
+    """
+    cost = _cost(event)
+    if cost:
+        budget = self.__dict__.setdefault("_egress_budget", Budget())
+        if not budget.spend(cost, time.monotonic()):
+            yield from self.protocol_error("too much that brings nothing", _ENHANCE_YOUR_CALM)
+            return True
+    return (yield from _original_handle_event(self, event))
+
+
+@dataclass(slots=True)
+class Budget:
+    """A bucket of tokens: `BUDGET` at first, and `REFILL` more each second up to that."""
+
+    tokens: float = float(BUDGET)
+    filled: float = 0.0
+
+    def spend(self, cost: int, now: float) -> bool:
+        """Take `cost` tokens; False if they are not there."""
+        if self.filled:
+            self.tokens = min(float(BUDGET), self.tokens + (now - self.filled) * REFILL)
+        self.filled = now
+        self.tokens -= cost
+        return self.tokens >= 0
+
+
+def _cost(event: h2.events.Event) -> int:
+    match event:
+        case h2.events.StreamReset():
+            return 10
+        case h2.events.DataReceived(data=b"", stream_ended=None):
+            return 1
+        case (
+            h2.events.PingReceived()
+            | h2.events.RemoteSettingsChanged()
+            | h2.events.PriorityUpdated()
+            | h2.events.UnknownFrameReceived()
+        ):
+            return 1
+        case _:
+            return 0
 
 
 def error_body(status_code: int, message: str) -> bytes:
@@ -76,10 +133,12 @@ def held_bytes(top: Layer, reading: Connection | None) -> int:
     """
     held = 0
     pending: list[tuple[Layer, Connection | None]] = [(top, None)]
-    for _ in range(_LAYERS_AT_MOST):
-        if not pending:
-            break
+    seen: set[int] = set()
+    while pending and len(seen) < _LAYERS_AT_MOST:
         layer, owner = pending.pop()
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
         if owner is None or owner is not reading:
             held += _held_by(layer)
         pending.extend(_children(layer, owner))
@@ -94,6 +153,10 @@ def _children(layer: Layer, owner: Connection | None) -> Iterator[tuple[Layer, C
         child = getattr(layer, name, None)
         if isinstance(child, Layer):
             yield child, owner
+    # The outermost layer knows its child only by the method that it hands events to.
+    handed_to = getattr(layer._handle_event, "__self__", None)  # noqa: SLF001 - likewise
+    if isinstance(handed_to, Layer):
+        yield handed_to, owner
 
 
 def _held_by(layer: Layer) -> int:

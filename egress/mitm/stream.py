@@ -18,7 +18,10 @@ from mitmproxy.proxy.layers import tcp
 from mitmproxy.proxy.layers.http import DropStream, HttpStream, SendHttp, validate_request
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
+    RequestData,
+    RequestEndOfMessage,
     RequestProtocolError,
+    RequestTrailers,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
@@ -41,6 +44,7 @@ class Failure(StrEnum):
     """Whose fault it is that an exchange ended early."""
 
     CLIENT = "client"
+    REQUEST = "request"
     CONNECT = "connect"
     CLOSED = "closed"
     MALFORMED = "malformed"
@@ -52,8 +56,10 @@ class GuardedStream(HttpStream):
     def check_invalid(self, request: bool) -> CommandGenerator[bool]:  # noqa: FBT001 - mitmproxy's signature
         """Leave an invalid request to the lane; end an invalid response."""
         if request:
-            problem = validate_request(self.mode, self.flow.request, validate_inbound_headers=True)
-            if problem:
+            head = self.flow.request
+            # HTTP/2 is spoken inside TLS only. mitmproxy overwrites what stands there, and a server may believe it.
+            scheme_lies = head.is_http2 and head.scheme != "https"
+            if scheme_lies or validate_request(self.mode, head, validate_inbound_headers=True):
                 self.flow.metadata[INVALID] = True
             return False
         assert self.flow.response is not None  # noqa: S101 - mitmproxy calls this with a response
@@ -87,8 +93,30 @@ class GuardedStream(HttpStream):
         self.flow.metadata[BODY] = True
         if self.flow.response is not None:
             yield from self.answer_now()
+        elif any(isinstance(event, RequestTrailers) for event in self._paused_event_queue):
+            # They came while the head was being judged: then nothing need leave at all.
+            yield from self.refuse_trailers()
         else:
             yield from super().start_request_stream()
+
+    def state_stream_request_body(
+        self, event: RequestData | RequestTrailers | RequestEndOfMessage
+    ) -> CommandGenerator[None]:
+        """Pass a body on; fields after it end the exchange, since no rule has seen them."""
+        if not isinstance(event, RequestTrailers):
+            yield from super().state_stream_request_body(event)
+            return
+        yield SendHttp(
+            RequestProtocolError(self.stream_id, "trailers", ErrorCode.GENERIC_CLIENT_ERROR), self.context.server
+        )
+        yield from self.refuse_trailers()
+
+    def refuse_trailers(self) -> CommandGenerator[None]:
+        """End the exchange as one whose request is malformed."""
+        self.flow.metadata[FAILURE] = Failure.REQUEST
+        yield from self.handle_protocol_error(
+            ResponseProtocolError(self.stream_id, "trailers", ErrorCode.GENERIC_CLIENT_ERROR)
+        )
 
     def answer_now(self) -> CommandGenerator[None]:
         """Send `flow.response` and forget the stream: whatever else comes for it is thrown away."""
@@ -142,7 +170,7 @@ class GuardedStream(HttpStream):
 
 def _failure(event: RequestProtocolError | ResponseProtocolError) -> Failure:
     if isinstance(event, RequestProtocolError):
-        return Failure.CLIENT
+        return Failure.REQUEST if "protocol error" in event.message else Failure.CLIENT
     match event.code:
         case ErrorCode.CONNECT_FAILED:
             return Failure.CONNECT

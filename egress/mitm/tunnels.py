@@ -72,46 +72,29 @@ class TunnelHooks:
     async def http_connect(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
         """Judge the destination of a CONNECT, before anything is resolved."""
         connection.met()
-        head: RequestHead = getattr(flow.request, HEAD)
-        named = parse_authority(head.target.authority or "", None)
-        if isinstance(named, Refusal):
-            return await self._refuse_connect(connection, flow, named.reason, named.detail)
-        if head.host is not None and parse_authority(head.host, named[1]) != named:
-            detail = "Host is not the CONNECT target"
-            return await self._refuse_connect(connection, flow, Reason.NAME_MISMATCH, detail, named)
-        if connection.destination is not None:
-            detail = "a CONNECT inside a tunnel"
-            return await self._refuse_connect(connection, flow, Reason.REQUEST_MALFORMED, detail, named)
+        named, problem = _connect_target(flow, inside=connection.destination is not None)
+        if problem is not None:
+            request = Request(connection.client.sandbox, Protocol.HTTPS, *named)
+            denial = await self._gate.refuse(connection.client, request, problem.reason, problem.detail)
+            connection.recorded += 1
+            flow.response = refusal(denial)
+            return
         host, port = named
         judged = await self._gate.judge_connect(connection.client, host, port)
         if isinstance(judged, Denial):
             connection.recorded += 1
             flow.response = refusal(judged)
-            return None
+            return
         connection.destination = judged
         # `data`, because the properties would also rewrite Host.
         flow.request.data.host, flow.request.data.port = host.text, port
         if judged.opaque and not (judged.https or judged.http):
             flow.metadata[RAW] = True
-            denial = await self._admit_tunnel(connection, judged, Protocol.TCP, None)
-            if denial is not None:
-                flow.response = refusal(denial)
-                return None
+            refused = await self._admit_tunnel(connection, judged, Protocol.TCP, None)
+            if refused is not None:
+                flow.response = refusal(refused)
+                return
         flow.response = None
-        return None
-
-    async def _refuse_connect(
-        self,
-        connection: ClientConnection,
-        flow: http.HTTPFlow,
-        reason: Reason,
-        detail: str,
-        named: tuple[Host, int] = (Host(""), 0),
-    ) -> None:
-        request = Request(connection.client.sandbox, Protocol.HTTPS, *named)
-        denial = await self._gate.refuse(connection.client, request, reason, detail)
-        connection.recorded += 1
-        flow.response = refusal(denial)
 
     async def http_connected(self, connection: ClientConnection, _flow: http.HTTPFlow) -> None:
         """The tunnel stands: its first bytes must come in time."""
@@ -131,6 +114,8 @@ class TunnelHooks:
             return outcome
         connection.met()
         connection.tunnel = outcome
+        if connection.closed:
+            outcome.finish("client-closed")
         return None
 
     # 3. TLS
@@ -196,6 +181,22 @@ class TunnelHooks:
         """Remember that our verifying context did this handshake."""
         if data.ssl_conn is not None and self._contexts.is_verifying(data.ssl_conn):
             connection.verified.add(data.conn.id)
+
+
+def _connect_target(flow: http.HTTPFlow, *, inside: bool) -> tuple[tuple[Host, int], Refusal | None]:
+    """The destination of a CONNECT as far as it can be read, and why it is refused if it is. `inside`: of a tunnel."""
+    nowhere = (Host(""), 0)
+    head: RequestHead | None = getattr(flow.request, HEAD, None)
+    if head is None:
+        return nowhere, Refusal(Reason.REQUEST_MALFORMED, "a CONNECT over HTTP/2")
+    named = parse_authority(head.target.authority or "", None)
+    if isinstance(named, Refusal):
+        return nowhere, named
+    if head.host is not None and parse_authority(head.host, named[1]) != named:  # INVARIANT one-name
+        return named, Refusal(Reason.NAME_MISMATCH, "Host is not the CONNECT target")
+    if inside:
+        return named, Refusal(Reason.REQUEST_MALFORMED, "a CONNECT inside a tunnel")
+    return named, None
 
 
 def _looks_like_http(data: bytes) -> bool:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from egress.certs import Authority
+from egress.credentials import redact_logs
 from egress.errors import ConfigError, EgressError
-from egress.gate.build import build_gate, load_generation, open_audit
+from egress.gate.build import build_gate, load_generation, make_folder, open_audit
 from egress.mitm import options_profile
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
     """Serve until SIGTERM or SIGINT; the exit status. Raises EgressError if it cannot start."""
     options_profile.scrub_key_logging()
     _allow_open_files()
-    config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(config.state_dir)
     generation = load_generation(config, os.environ)
     authority = Authority.load_or_create(config.ca_dir)
     writer = open_audit(config)
@@ -83,6 +84,7 @@ class _Server:
         from egress.mitm.master import EmbeddedMaster  # noqa: PLC0415
 
         loop = asyncio.get_running_loop()
+        redact_logs(gate.secrets)
         lane = build_lane(self._config, gate, self._authority)
         master = EmbeddedMaster(lane, idle_seconds=int(self._config.limits.idle_seconds))
         warning = options_profile.check_h2()
