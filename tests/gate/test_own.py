@@ -1,0 +1,31 @@
+"""The proxy's own listeners are never dialled, by whatever address of this machine."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from egress.gate.own import OwnListeners
+
+ADDRESSES = [
+    ("127.0.0.1", 3128, True),
+    ("127.9.9.9", 3128, True),
+    ("::1", 3128, True),
+    ("0.0.0.0", 3128, True),
+    ("127.0.0.1", 3129, False),
+    ("192.0.2.1", 3128, False),
+    ("2001:db8::1", 3128, False),
+    ("8.8.8.8", 443, False),
+]
+
+
+@pytest.mark.parametrize(("address", "port", "ours"), ADDRESSES)
+def test_own_listener_is_any_address_of_this_machine_on_its_port(*, address: str, port: int, ours: bool) -> None:
+    """Every local address counts, whichever the listener was bound to; another port does not."""
+    assert OwnListeners({3128}).includes(ip_address(address), port) is ours
+
+
+def test_without_listeners_nothing_is_ours() -> None:
+    """The set starts empty."""
+    assert not OwnListeners().includes(ip_address("127.0.0.1"), 3128)

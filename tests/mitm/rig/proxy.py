@@ -1,0 +1,194 @@
+"""The embedded lane in a thread of its own, on a free port of loopback, with an audit in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harness.origins import Origins
+
+from egress.certs import Authority
+from egress.config import AuditConfig, Limits, PolicySource, ServerConfig, UpstreamConfig
+from egress.gate.build import build_gate, load_generation
+from egress.mitm.build import build_lane
+from egress.mitm.master import EmbeddedMaster
+from egress.policy import Scope
+from rig.ledger import Ledger
+from rig.wire import Http2, Reply, Wire, trusting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
+    from pathlib import Path
+
+    from harness.authority import TestAuthority
+
+    from egress.gate.gate import Gate
+    from egress.mitm.lane import MitmLane
+    from egress.policy import Address
+
+SECRET = "canary-0123456789-never-seen"
+LOOPBACK = "addresses: [127.0.0.0/8]"
+
+
+class Loopback:
+    """Listeners in this process's own namespace; stands in for the end-to-end tests' namespace."""
+
+    def listener(self, address: str, port: int) -> socket.socket:
+        """A listening socket."""
+        return socket.create_server((address, port), backlog=64)
+
+
+def origin_on(authority: TestAuthority, address: str = "127.0.0.1") -> Origins:
+    """A recorded origin on a free port of `address`."""
+    return Origins(
+        Loopback(),  # type: ignore[arg-type]
+        authority,
+        allowed=frozenset({"127.0.0.1"}),
+        addresses=(address,),
+        ports=(0,),
+    )
+
+
+def port_of(origins: Origins) -> int:
+    """The port that an origin listens on."""
+    return int(origins._listeners[0].getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a proxy is set up: the text of its policy, pins, environment of secrets, roots, limits."""
+
+    policy: str
+    pins: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    roots: tuple[Path, ...] = ()
+    limits: Limits = field(default_factory=lambda: Limits(audit_seconds=0.2, connect_seconds=2, resolve_seconds=1))
+
+
+class Proxy:
+    """A running proxy. What touches the gate or the lane goes through `call`, onto the loop's thread."""
+
+    def __init__(self, folder: Path, setup: Setup) -> None:
+        self.folder = folder
+        self.ledger = Ledger()
+        self.policy_file = folder / "policy.yaml"
+        self.policy_file.write_text(setup.policy)
+        self.config = ServerConfig(
+            listen=("127.0.0.1", 0),
+            state_dir=folder,
+            audit=AuditConfig(folder / "audit.db"),
+            ca_dir=folder / "ca",
+            upstream=UpstreamConfig(ca=setup.roots),
+            resolve=setup.pins,
+            policies=(PolicySource(Scope.SANDBOX, self.policy_file),),
+            limits=setup.limits,
+            secrets={},
+        )
+        self.authority = Authority.load_or_create(self.config.ca_dir)
+        generation = load_generation(self.config, dict(setup.env))
+        self.gate: Gate = build_gate(self.config, self.ledger, generation, lane="mitm")  # type: ignore[arg-type]
+        self.lane: MitmLane
+        self.master: EmbeddedMaster
+        self.address: tuple[str, int]
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop
+        self._stop: asyncio.Event
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
+        self._thread.start()
+        self._ready.wait(20)
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # noqa: BLE001 -- told to the thread that waits
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self.lane = build_lane(self.config, self.gate, self.authority)
+        self.master = EmbeddedMaster(self.lane, idle_seconds=int(self.config.limits.idle_seconds))
+        self.address = await self.master.listen("127.0.0.1", 0)
+        self._ready.set()
+        await self._stop.wait()
+        self.master.stop_accepting()
+        await self.master.close()
+
+    def call[T](self, work: Coroutine[Any, Any, T]) -> T:
+        """Run on the proxy's loop and wait for it."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+
+    def reload(self, policy: str) -> int:
+        """Swap in another policy; how many connections were cut."""
+        self.policy_file.write_text(policy)
+        generation = load_generation(self.config, {}, self.gate.generation)
+
+        async def swap() -> int:
+            return self.gate.swap(generation)
+
+        return self.call(swap())
+
+    def close(self) -> None:
+        """Stop it, and wait until it has."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(20)
+        assert not self._thread.is_alive(), "the proxy did not stop"
+        if self._failure is not None:
+            raise self._failure
+
+    # clients
+
+    def connect(self) -> Wire:
+        """A new connection."""
+        return Wire(socket.create_connection(self.address, timeout=10))
+
+    def ask(self, host: str, port: int, path: str = "/", method: str = "GET") -> Reply:
+        """A plain request on a connection of its own."""
+        with self.connect() as wire:
+            wire.send(f"{method} http://{host}:{port}{path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+            return wire.reply(method)
+
+    def tunnel(self, host: str, port: int) -> tuple[Wire, Reply]:
+        """A connection after its CONNECT, and the answer to that."""
+        wire = self.connect()
+        wire.send(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        return wire, wire.reply("CONNECT")
+
+    def secure(self, wire: Wire, name: str, *alpn: str, ca: bytes | None = None) -> Wire:
+        """TLS inside a tunnel; raises ssl.SSLError or OSError where the proxy ends it."""
+        context = trusting(ca or self.authority.certificate_pem, alpn)
+        try:
+            return Wire(context.wrap_socket(wire.carrier, server_hostname=name))
+        except BaseException:
+            wire.close()
+            raise
+
+    @contextlib.contextmanager
+    def inside(self, host: str, port: int, *alpn: str, ca: bytes | None = None) -> Iterator[Wire]:
+        """TLS through an allowed tunnel; whatever ends it is the block's affair."""
+        wire, reply = self.tunnel(host, port)
+        with wire:
+            assert reply.status == 200, reply
+            with self.secure(wire, host, *alpn, ca=ca) as secured:
+                yield secured
+
+    @contextlib.contextmanager
+    def http2(self, host: str, port: int, *, flow_control: bool = True, strict: bool = True) -> Iterator[Http2]:
+        """An HTTP/2 client through an allowed tunnel."""
+        with self.inside(host, port, "h2") as wire:
+            yield Http2(wire, flow_control=flow_control, strict=strict)
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for a state of the lane."""
+        from rig.ledger import wait_until
+
+        wait_until(condition, what)

@@ -1,0 +1,202 @@
+"""The fault matrix: whatever raises or hangs, in whatever mode, the origin is sent nothing and no secret comes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from rig.faults import Fault, break_hook, fail, hang
+from rig.modes import HOOKS, HOST, SENT, Mode, Site, make_site
+from rig.proxy import SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from harness.origins import Origins
+    from rig.proxy import Proxy
+
+HOOK_CASES = [
+    pytest.param(mode, hook, fault, id=f"{mode}-{hook}-{fault}")
+    for mode in Mode
+    for hook in (*dict.fromkeys(HOOKS[mode]), "client_disconnected", "server_disconnected")
+    for fault in Fault
+]
+INSPECTED = (Mode.PLAIN, Mode.TLS1, Mode.TLS2)
+# Which parts of the gate a mode asks; `credentials` renders for every request, if only nothing.
+PARTS = {
+    "decide_name": tuple(Mode)[1:],
+    "decide_request": tuple(Mode),
+    "decide_address": tuple(Mode),
+    "resolve": tuple(Mode),
+    "render": tuple(Mode),
+    "own": tuple(Mode),
+    "offer": tuple(Mode),
+}
+PART_CASES = [pytest.param(mode, part, id=f"{mode}-{part}") for part, modes in PARTS.items() for mode in modes]
+
+
+@pytest.fixture
+def site(start: Callable[..., Proxy], origin: Origins) -> Iterator[Site]:
+    """A proxy and its origin; afterwards nobody may have been told the secret but the origin."""
+    return make_site(start, origin)
+
+
+@pytest.mark.parametrize(("mode", "hook", "fault"), HOOK_CASES)
+def test_fail_closed(mode: Mode, hook: str, fault: Fault, site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """A hook that raises or hangs before the request leaves: the origin sees no byte of it. Later: no secret leaks."""
+    struck = break_hook(site.proxy.lane, hook, fault)
+    with site.serving(mode):
+        reply = site.exchange(mode)
+        site.proxy.until(lambda: bool(struck), f"hook {hook}")
+        site.proxy.until(lambda: not site.proxy.gate.open, "the end of what was admitted")
+    assert SECRET.encode() not in reply.whole
+    if hook not in SENT:
+        assert reply.status != 200
+        assert site.received == b""
+    # Raw TCP is admitted at CONNECT and dialled at once, beside the hook that only tells of it.
+    if hook in HOOKS[mode][: HOOKS[mode].index("server_connected")] and (mode, hook) != (Mode.TCP, "http_connected"):
+        assert site.origin.connections == []
+    decisions = site.proxy.ledger.decisions
+    for decision in decisions:
+        if decision.verdict == "allow":
+            site.proxy.ledger.outcome(decision)
+    if hook != "client_connected":
+        assert decisions or hook in _BEFORE_ANYTHING_IS_ASKED, "no row"
+    assert "was never retrieved" not in caplog.text
+
+
+# A connection that dies before a request or a destination was judged leaves no decision, for there was none.
+_BEFORE_ANYTHING_IS_ASKED = {"http_connected", "tls_start_client", "tls_established_client"}
+
+
+@pytest.mark.parametrize(("mode", "hook"), [(mode, hook) for mode in Mode for hook in dict.fromkeys(HOOKS[mode])])
+def test_a_hook_that_fails_after_its_work_refuses_all_the_same(mode: Mode, hook: str, site: Site) -> None:
+    """The work of a hook does not count before the hook has ended: what it allowed is taken back."""
+    struck = break_hook(site.proxy.lane, hook, Fault.RAISE, after=True)
+    with site.serving(mode):
+        reply = site.exchange(mode)
+        site.proxy.until(lambda: bool(struck), f"hook {hook}")
+        site.proxy.until(lambda: not site.proxy.gate.open, "the end of what was admitted")
+    assert SECRET.encode() not in reply.whole
+    if hook not in SENT:
+        assert reply.status != 200
+        assert site.received == b""
+
+
+@pytest.mark.parametrize(("mode", "part"), PART_CASES)
+def test_fail_closed_in_every_part_of_the_gate(
+    mode: Mode, part: str, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception in policy, resolver, credentials or audit: nothing is dialled, and the client is told."""
+    break_part(site, part, monkeypatch)
+    with site.serving(mode):
+        reply = site.exchange(mode)
+    assert reply.status in {0, 500, 503}
+    assert reply.reason in {None, "internal-error", "audit-unavailable"}
+    assert site.origin.connections == []
+    assert SECRET.encode() not in reply.whole
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_fail_closed_when_the_resolver_hangs(mode: Mode, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that never answers ends in a denial within the time that judging may take."""
+    monkeypatch.setattr(type(site.proxy.gate.resolver), "resolve", hang)
+    object.__setattr__(site.proxy.gate.limits, "judge_seconds", 0.2)
+    with site.serving(mode):
+        reply = site.exchange(mode)
+    assert (reply.status, reply.reason) in {(500, "internal-error"), (0, None)}
+    assert site.origin.connections == []
+    assert [row.reason for row in site.proxy.ledger.wait(1)] == ["internal-error"]
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_fail_closed_when_the_audit_takes_nothing(mode: Mode, site: Site) -> None:
+    """An audit that is full or broken: the traffic waits, then it is denied, and nothing was dialled."""
+    site.proxy.ledger.accepts = lambda _: False
+    with site.serving(mode):
+        reply = site.exchange(mode)
+    assert (reply.status, reply.reason) in {(503, "audit-unavailable"), (0, None)}
+    assert site.origin.connections == []
+
+
+@pytest.mark.parametrize("mode", INSPECTED)
+def test_audit_unavailable_is_what_the_client_reads(mode: Mode, site: Site) -> None:
+    """Where there is a request to answer, the answer says why."""
+    site.proxy.ledger.accepts = lambda _: False
+    with site.serving(mode):
+        assert site.exchange(mode).reason == "audit-unavailable"
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_no_lane_in_charge_denies_everything(mode: Mode, site: Site) -> None:
+    """With the lane taken away (a script that was removed), the handler forwards nothing and dials nothing."""
+    from egress.mitm import guard
+
+    guard.detach(site.proxy.lane)
+    with site.serving(mode):
+        assert site.exchange(mode).status == 0
+    assert site.origin.connections == []
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_lane_that_is_taken_away_halfway_denies_the_rest(mode: Mode, site: Site) -> None:
+    """Nothing is sent on a connection whose lane was detached after the request was admitted."""
+    from egress.mitm import guard
+
+    run = site.proxy.lane.run
+
+    async def detach_at_dial(handler: object, hook: object, data: object) -> None:
+        if hook.name == "server_connect":  # type: ignore[attr-defined]
+            guard.detach(site.proxy.lane)
+        await run(handler, hook, data)  # type: ignore[arg-type]
+
+    site.proxy.lane.run = detach_at_dial  # type: ignore[method-assign]
+    with site.serving(mode):
+        assert site.exchange(mode).status != 200
+    assert site.received == b""
+
+
+@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("hook", ["error", "server_connect_error", "egress_head_refused", "tls_failed_client"])
+def test_fail_closed_in_the_hooks_of_failures(site: Site, hook: str, fault: Fault) -> None:
+    """A hook that fails while a failure is told: the client gets no answer of another's, and the row has its end."""
+    struck = break_hook(site.proxy.lane, hook, fault)
+    if hook == "egress_head_refused":
+        with site.proxy.connect() as wire:
+            assert wire.send(b"no request\r\n\r\n").reply().status == 0
+    elif hook == "tls_failed_client":
+        wire, _ = site.proxy.tunnel(HOST, site.port)
+        with pytest.raises(OSError, match=r"."):
+            site.proxy.secure(wire, HOST, ca=site.origin._authority.ca_file.read_bytes())
+    else:
+        site.origin.close()
+        assert site.exchange(Mode.PLAIN).status in {0, 500, 502}
+    site.proxy.until(lambda: bool(struck), hook)
+    site.proxy.until(lambda: not site.proxy.gate.open, "the end of what was admitted")
+    assert site.received == b""
+    site.proxy.until(lambda: not site.proxy.lane.connections, "the end of the connection")
+
+
+def test_the_proxy_serves_on_after_a_fault(site: Site) -> None:
+    """A fault costs its own connection only."""
+    run = site.proxy.lane.run
+    break_hook(site.proxy.lane, "requestheaders", Fault.RAISE)
+    assert site.exchange(Mode.PLAIN).reason == "internal-error"
+    site.proxy.lane.run = run  # type: ignore[method-assign]
+    assert site.exchange(Mode.PLAIN).status == 200
+
+
+def break_part(site: Site, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make one part of the gate raise."""
+    gate = site.proxy.gate
+    match part:
+        case "decide_name" | "decide_request" | "decide_address":
+            monkeypatch.setattr(type(gate.generation.policy), part, fail)
+        case "resolve":
+            monkeypatch.setattr(type(gate.resolver), part, fail)
+        case "render":
+            monkeypatch.setattr(type(gate.generation.credentials), part, fail)
+        case "own":
+            monkeypatch.setattr(type(gate.own), "includes", fail)
+        case _:
+            monkeypatch.setattr(site.proxy.ledger, part, fail)
