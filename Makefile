@@ -71,8 +71,8 @@ check: lint ## the fast part: lint, types, import contracts, tests that start no
 	@$(BIN)/pytest -m "not e2e"
 
 .PHONY: system
-system:
-	@bash tests/tools/system_packages.sh
+system: setup
+	@$(BIN)/python tests/tools/system_packages.py
 
 .PHONY: bench
 bench: setup ## the benchmarks
