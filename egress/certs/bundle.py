@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,13 +57,15 @@ def write_roots(path: Path, extra: Sequence[Path] = ()) -> None:
 
 
 def _trusted_roots(extra: Sequence[Path]) -> list[x509.Certificate]:
-    roots = [*_system_roots(), *(root for path in extra for root in _read_extra(path))]
+    roots = [*_system_roots(SYSTEM_BUNDLES), *(root for path in extra for root in _read_extra(path))]
     # The operator's files are held to the table too: one of them may be a whole system bundle.
     return [root for root in roots if distrusted(root) is None]
 
 
-def _system_roots() -> list[x509.Certificate]:
-    for path in (*SYSTEM_BUNDLES, Path(certifi.where())):
+@cache
+def _system_roots(bundles: tuple[Path, ...]) -> list[x509.Certificate]:
+    """Read once a process: both bundles hold them, and a changed system takes effect at the next start."""
+    for path in (*bundles, Path(certifi.where())):
         try:
             blocks = _BLOCK.findall(path.read_bytes())
         except OSError:

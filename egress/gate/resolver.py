@@ -10,18 +10,14 @@ import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
-
-import dns.asyncresolver
-import dns.exception
-import dns.name
-import dns.rdatatype
-import dns.resolver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import dns.asyncresolver
+
+    from egress.gate.lookup import Found
     from egress.policy import Address
 
 _CACHE_ENTRIES = 4096
@@ -81,33 +77,21 @@ class Resolver:
         self._remember(name, answer, min(max(ttl, 0.0), _TTL_AT_MOST))
         return answer
 
-    async def _query(self, name: str, kind: str) -> tuple[list[Address], float, str]:
+    async def _query(self, name: str, kind: str) -> Found:
+        from egress.gate.lookup import FAILURES, query  # noqa: PLC0415 - as below
+
         try:
-            answer = await self._servers().resolve(
-                dns.name.from_text(name + "."),
-                kind,
-                search=False,
-                lifetime=self.lifetime_seconds,
-                raise_on_no_answer=False,
-            )
-        except dns.resolver.NXDOMAIN:
-            return [], 0.0, "the name does not exist"
-        except dns.exception.Timeout:
-            return [], 0.0, "the resolver did not answer in time"
-        except (dns.exception.DNSException, OSError, ValueError) as error:
-            return [], 0.0, f"the resolver failed ({type(error).__name__})"
-        if answer.rrset is None:
-            return [], 0.0, "no address"
-        return [ip_address(record.to_text()) for record in answer.rrset], float(answer.rrset.ttl), ""
+            servers = self._servers()
+        except FAILURES as error:
+            return [], 0.0, f"the system's resolver settings cannot be used ({type(error).__name__})"
+        return await query(servers, name, kind, self.lifetime_seconds)
 
     def _servers(self) -> dns.asyncresolver.Resolver:
         if self._upstream is None:
-            upstream = dns.asyncresolver.Resolver(configure=not self.servers)
-            if self.servers:
-                upstream.nameservers = list(self.servers)
-            upstream.search = []
-            upstream.domain = dns.name.root
-            self._upstream = upstream
+            # dnspython takes as long to load as the whole policy; it is not needed before the first name is.
+            from egress.gate.lookup import make_resolver  # noqa: PLC0415
+
+            self._upstream = make_resolver(self.servers)
         return self._upstream
 
     def _remember(self, name: str, answer: Answer, ttl: float) -> None:

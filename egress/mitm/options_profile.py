@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import version
 
+import h2
 from mitmproxy.options import Options
 
 from egress.errors import StartError
@@ -113,7 +113,7 @@ def scrub_key_logging() -> None:
 
 def check_h2() -> str | None:
     """A warning if the installed h2 accepts duplicate Host fields (CVE-2026-71554); our own rule catches them too."""
-    installed = tuple(int(part) for part in version("h2").split(".")[:3] if part.isdigit())
+    installed = tuple(int(part) for part in h2.__version__.split(".")[:3] if part.isdigit())
     if installed < _H2_SINCE:
-        return f"h2 {version('h2')} is older than 4.4.1: install from the lock file"
+        return f"h2 {h2.__version__} is older than 4.4.1: install from the lock file"
     return None

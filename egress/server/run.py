@@ -7,6 +7,7 @@ no more, let what is under way end (up to a limit), record its outcomes, close t
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import resource
@@ -99,6 +100,7 @@ class _Server:
         on_started(
             Started(address, self._authority.certificate_path, bundle, self._config.audit.path, gate.generation.policy)
         )
+        await asyncio.to_thread(importlib.import_module, "egress.gate.lookup")
         await self._stop.wait()
         await self._drain(gate, master)
         return 0

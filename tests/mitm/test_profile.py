@@ -134,5 +134,5 @@ def test_an_h2_that_accepts_two_hosts_is_warned_of(
     *, version: str, warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Plain pip may install it beside this mitmproxy; our own rule catches the defect too."""
-    monkeypatch.setattr(options_profile, "version", lambda _: version)
+    monkeypatch.setattr(options_profile.h2, "__version__", version)
     assert (options_profile.check_h2() is not None) is warned
