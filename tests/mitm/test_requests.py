@@ -71,6 +71,16 @@ def test_a_denied_request_leaves_the_connection_usable_over_tls(site: Site) -> N
     site.proxy.ledger.wait(4)
 
 
+def test_upstream_connections_are_never_shared_between_clients(site: Site) -> None:
+    """One that carried a client's credential carries no other client's request, though both stay open."""
+    with site.proxy.inside(HOST, site.port, "http/1.1") as one, site.proxy.inside(HOST, site.port, "http/1.1") as other:
+        for wire in (one, other, one, other):
+            wire.send(line(site))
+            assert wire.reply().status == 200
+    assert len(site.origin.connections) == 2
+    site.proxy.ledger.wait(4)
+
+
 def test_a_denied_request_leaves_the_connection_usable_over_http2(site: Site) -> None:
     """Each stream is judged anew; a denial ends its own stream only."""
     with site.origin.behaving(answer_http2, alpn=("h2",)), site.proxy.http2(HOST, site.port) as client:
