@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from egress.credentials.store import Rendered
+    from egress.credentials.rendered import Rendered
 
 type Field = tuple[bytes, bytes]
 

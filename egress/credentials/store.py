@@ -12,11 +12,11 @@ A header is rendered whole or not at all.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from egress.config import EnvSource, FileSource, is_bound
 from egress.credentials.headers import settable
+from egress.credentials.rendered import Rendered
 from egress.credentials.secret import Secret
 from egress.credentials.sources import FileReading, checked, read_file, signature
 from egress.errors import CredentialError, Problem
@@ -30,20 +30,6 @@ if TYPE_CHECKING:
     from egress.policy import Injection, Request
 
 _OVER_TLS = frozenset({Protocol.HTTPS, Protocol.WSS})
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """Headers to set, each with its whole value, and the names of the secrets in them (for the audit).
-
-    `withheld` are headers whose secrets (`unbound`) are not bound to the destination: the client's own value of them
-    goes nowhere either, since the rule has put the proxy in charge of the header.
-    """
-
-    headers: tuple[tuple[str, Secret], ...] = ()
-    names: tuple[str, ...] = ()
-    withheld: tuple[str, ...] = ()
-    unbound: tuple[str, ...] = ()
 
 
 class CredentialStore:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from mitmproxy import ctx
 
-from egress.mitm import guard, options_profile
+from egress.mitm import attachment, guard, options_profile
 
 # First of all, before anything that may fail: from here on this process dials nothing without a grant.
 guard.install()
@@ -74,7 +74,7 @@ class EgressAddon:
     def done(self) -> None:
         """The script is unloaded: deny everything from here on."""
         if self._lane is not None:
-            guard.detach(self._lane)
+            attachment.detach(self._lane)
             self._lane = None
         if self._writer is not None:
             self._writer.close(5)
@@ -96,12 +96,12 @@ class EgressAddon:
         for server in ctx.master.addons.get("proxyserver").servers:
             gate.own.ports.update(address[1] for address in server.listen_addrs)
         redact_logs(gate.secrets)
-        guard.attach(self._lane)
+        attachment.attach(self._lane)
         logger.info("egress is in charge; clients trust %s", authority.certificate_path)
 
     def _fail(self, problem: str) -> None:
         if self._lane is not None:
-            guard.detach(self._lane)
+            attachment.detach(self._lane)
         # An error while mitmdump starts ends it; later on, what stands in the handler class denies everything.
         logger.error("egress denies everything: %s", problem)
 

@@ -1,52 +1,28 @@
 """Puts our own behaviour in the place of mitmproxy's where mitmproxy would fail open, once a process.
 
 INVARIANT fail-closed: `install` replaces methods on mitmproxy's classes, not addons that may be removed. Without an
-attached lane (a script that broke, or was taken away on reload) the handler dials nothing and forwards nothing.
+attached lane (a script that broke, or was taken away on reload: see `attachment`) the handler dials nothing and
+forwards nothing.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from mitmproxy.proxy import mode_servers
 from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.proxy.layers.http import _http1, _http2
 
 from egress.errors import StartError
-
-if TYPE_CHECKING:
-    from egress.mitm.lane import MitmLane
+from egress.mitm import handler, http1, http2, stream
 
 
-class _Attached:
-    """The lane that judges this process's flows; None denies all of them."""
-
-    lane: MitmLane | None = None
-    installed: bool = False
-
-
-def attached() -> MitmLane | None:
-    """The lane in charge, or None: then nothing may pass."""
-    return _Attached.lane
-
-
-def attach(lane: MitmLane) -> None:
-    """Put a lane in charge."""
-    _Attached.lane = lane
-
-
-def detach(lane: MitmLane) -> None:
-    """Take a lane out of charge; from here on everything is denied until another is attached."""
-    if _Attached.lane is lane:
-        _Attached.lane = None
+class _Installed:
+    done: bool = False
 
 
 def install() -> None:
     """Replace what fails open in mitmproxy's classes. There is no way back."""
-    if _Attached.installed:
+    if _Installed.done:
         return
-    from egress.mitm import handler, http1, http2, stream  # noqa: PLC0415 - they import this module
-
     replacements: tuple[tuple[object, str, object], ...] = (
         (mode_servers.ProxyConnectionHandler, "handle_hook", handler.handle_hook),
         (mode_servers.ProxyConnectionHandler, "open_connection", handler.open_connection),
@@ -66,4 +42,4 @@ def install() -> None:
         if not hasattr(owner, name):
             raise StartError(f"this mitmproxy has no {name} to replace", hint="install the version of the lock file")
         setattr(owner, name, replacement)
-    _Attached.installed = True
+    _Installed.done = True

@@ -25,7 +25,7 @@ from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
 from egress.gate.denial import Denial
 from egress.gate.dial import DialFailure
 from egress.gate.ids import new_decision_id
-from egress.mitm.guard import attached
+from egress.mitm.attachment import attached
 from egress.mitm.http2 import held_bytes
 from egress.policy import Reason
 

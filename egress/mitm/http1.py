@@ -17,7 +17,7 @@ from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server, make_bo
 
 from egress.gate.denial import Denial
 from egress.gate.ids import new_decision_id
-from egress.mitm.guard import attached
+from egress.mitm.attachment import attached
 from egress.mitm.hooks_of_ours import EgressHeadRefusedHook, RefusedHead
 from egress.policy import Reason
 from egress.wire.chunked import ChunkedChecker

@@ -48,7 +48,7 @@ type Hook = Callable[[ClientConnection, Any], Awaitable[None]]
 
 
 class MitmLane:
-    """Judges the flows of mitmproxy's handlers by a gate. One a process (see `guard.attach`)."""
+    """Judges the flows of mitmproxy's handlers by a gate. One a process (see `attachment`)."""
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from egress.audit import AuditWriter
     from egress.config import ServerConfig
     from egress.gate.gate import Gate
-    from egress.mitm.master import EmbeddedMaster
+    from egress.mitm.listener import MitmListener
     from egress.policy import Policy
 
 logger = logging.getLogger(__name__)
@@ -82,12 +82,12 @@ class _Server:
     async def run(self, gate: Gate, on_started: Callable[[Started], None]) -> int:
         """Listen, tell, and wait for a signal."""
         from egress.mitm.build import build_lane, client_bundle  # noqa: PLC0415 - mitmproxy is imported late
-        from egress.mitm.master import EmbeddedMaster  # noqa: PLC0415
+        from egress.mitm.listener import MitmListener  # noqa: PLC0415
 
         loop = asyncio.get_running_loop()
         redact_logs(gate.secrets)
         lane = build_lane(self._config, gate, self._authority)
-        master = EmbeddedMaster(lane, idle_seconds=int(self._config.limits.idle_seconds))
+        listener = MitmListener(lane, idle_seconds=int(self._config.limits.idle_seconds))
         warning = options_profile.check_h2()
         if warning is not None:
             logger.warning("%s", warning)
@@ -95,14 +95,14 @@ class _Server:
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGINT, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload, gate)
-        address = await master.listen(*self._config.listen)
+        address = await listener.listen(*self._config.listen)
         self._writer.note("start", f"listening on {address[0]}:{address[1]}")
         on_started(
             Started(address, self._authority.certificate_path, bundle, self._config.audit.path, gate.generation.policy)
         )
         await asyncio.to_thread(importlib.import_module, "egress.gate.lookup")
         await self._stop.wait()
-        await self._drain(gate, master)
+        await self._drain(gate, listener)
         return 0
 
     def _reload(self, gate: Gate) -> None:
@@ -123,14 +123,14 @@ class _Server:
         self._writer.note("reload", f"{before} to {generation.policy.digest}; {cut} connections cut")
         logger.warning("reload: policy generation %d is in force, %d connections cut", generation.number, cut)
 
-    async def _drain(self, gate: Gate, master: EmbeddedMaster) -> None:
+    async def _drain(self, gate: Gate, listener: MitmListener) -> None:
         """Let what is under way end, up to the limit; new requests are refused meanwhile."""
-        master.stop_accepting()
+        listener.stop_accepting()
         gate.draining = True
         deadline = time.monotonic() + self._config.limits.drain_seconds
         while gate.open and time.monotonic() < deadline:  # noqa: ASYNC110 - many exchanges, no single event
             await asyncio.sleep(_POLL_SECONDS)
         if gate.open:
             logger.warning("stopping with %d requests under way", len(gate.open))
-        await master.close()
+        await listener.close()
         self._writer.note("stop", "")

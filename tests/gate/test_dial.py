@@ -102,7 +102,7 @@ def test_a_connection_that_hangs_ends_in_time(full: socket.socket) -> None:
     started = time.monotonic()
     outcome = dialled(grant(full.getsockname()[1], "127.0.0.1"), 0.6)
     assert outcome == DialFailure("the server did not accept the connection in time")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
 
 
 def test_one_address_that_hangs_does_not_take_the_time_of_the_next(full: socket.socket) -> None:

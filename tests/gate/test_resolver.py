@@ -184,7 +184,7 @@ def test_a_silent_server_ends_in_an_error_in_time(server: NameServer) -> None:
     started = time.monotonic()
     (answer,) = resolve(server, "one.test")
     assert answer == Answer((), "the resolver did not answer in time")
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 8
 
 
 def test_a_server_that_fails_is_an_error(server: NameServer) -> None:

@@ -130,9 +130,9 @@ def test_audit_unavailable_is_what_the_client_reads(mode: Mode, site: Site) -> N
 @pytest.mark.parametrize("mode", Mode)
 def test_no_lane_in_charge_denies_everything(mode: Mode, site: Site) -> None:
     """With the lane taken away (a script that was removed), the handler forwards nothing and dials nothing."""
-    from egress.mitm import guard
+    from egress.mitm import attachment
 
-    guard.detach(site.proxy.lane)
+    attachment.detach(site.proxy.lane)
     with site.serving(mode):
         assert site.exchange(mode).status == 0
     assert site.origin.connections == []
@@ -141,13 +141,13 @@ def test_no_lane_in_charge_denies_everything(mode: Mode, site: Site) -> None:
 @pytest.mark.parametrize("mode", Mode)
 def test_a_lane_that_is_taken_away_halfway_denies_the_rest(mode: Mode, site: Site) -> None:
     """Nothing is sent on a connection whose lane was detached after the request was admitted."""
-    from egress.mitm import guard
+    from egress.mitm import attachment
 
     run = site.proxy.lane.run
 
     async def detach_at_dial(handler: object, hook: object, data: object) -> None:
         if hook.name == "server_connect":  # type: ignore[attr-defined]
-            guard.detach(site.proxy.lane)
+            attachment.detach(site.proxy.lane)
         await run(handler, hook, data)  # type: ignore[arg-type]
 
     site.proxy.lane.run = detach_at_dial  # type: ignore[method-assign]

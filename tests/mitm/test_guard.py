@@ -14,7 +14,7 @@ from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.proxy.layers.http import _http1, _http2
 from mitmproxy.test import tflow
 
-from egress.mitm import guard, handler, http1, http2, stream
+from egress.mitm import attachment, guard, handler, http1, http2, stream
 
 REPLACED = [
     (mode_servers.ProxyConnectionHandler, "handle_hook", handler.handle_hook),
@@ -45,7 +45,7 @@ owner, name = {
     "format_error": (_http2, "format_error"),
     "HttpStream": (http_layers, "HttpStream"),
 }[sys.argv[1]]
-from egress.mitm import guard, handler, http1, http2, stream
+from egress.mitm import attachment, guard, handler, http1, http2, stream
 from egress.errors import StartError
 for place in getattr(owner, "__mro__", (owner,)):
     if name in vars(place):
@@ -86,17 +86,17 @@ def test_a_mitmproxy_without_a_place_to_replace_does_not_start(name: str) -> Non
 def test_only_the_lane_in_charge_can_be_detached() -> None:
     """A script that was loaded anew does not lose its place to the end of the old one."""
     first, second = SimpleNamespace(), SimpleNamespace()
-    before = guard.attached()
+    before = attachment.attached()
     try:
-        guard.attach(first)  # type: ignore[arg-type]
-        guard.attach(second)  # type: ignore[arg-type]
-        guard.detach(first)  # type: ignore[arg-type]
-        assert guard.attached() is second
-        guard.detach(second)  # type: ignore[arg-type]
-        assert guard.attached() is None
+        attachment.attach(first)  # type: ignore[arg-type]
+        attachment.attach(second)  # type: ignore[arg-type]
+        attachment.detach(first)  # type: ignore[arg-type]
+        assert attachment.attached() is second
+        attachment.detach(second)  # type: ignore[arg-type]
+        assert attachment.attached() is None
     finally:
         if before is not None:
-            guard.attach(before)
+            attachment.attach(before)
 
 
 def test_arm_is_a_denial_before_any_hook() -> None:

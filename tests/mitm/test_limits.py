@@ -47,7 +47,7 @@ def test_a_slow_head_is_closed_in_time(start_of_head: bytes, start: Callable[...
     with site.proxy.connect() as wire:
         wire.send(start_of_head)
         assert wire.rest() == b""
-    assert 0.3 < time.monotonic() - started < 2
+    assert 0.3 < time.monotonic() - started < 8
     assert site.proxy.ledger.wait(1)[0].reason == "limit-time"
 
 
@@ -61,7 +61,7 @@ def test_a_head_that_drips_is_closed_in_time(start: Callable[..., Proxy], origin
             if wire.ended or time.monotonic() - started > 3:
                 break
             time.sleep(0.02)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
     assert site.proxy.ledger.wait(1)[0].reason == "limit-time"
 
 
@@ -83,7 +83,7 @@ def test_a_tunnel_that_stalls_is_closed_in_time(stage: str, start: Callable[...,
             case _:
                 pass
         wire.rest()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
     assert site.proxy.ledger.wait(1)[0].reason == "limit-time"
 
 
@@ -95,7 +95,7 @@ def test_an_upstream_that_never_shakes_hands_is_given_up(start: Callable[..., Pr
         started = time.monotonic()
         reply = Site(proxy, origin, port).exchange(Mode.TLS1)
     assert reply.status == 502
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 8
     assert proxy.ledger.only()[1].error
 
 

@@ -119,7 +119,7 @@ def test_no_key_is_logged_by_a_process_that_was_told_to(tmp_path: Path) -> None:
         "import egress.server.run as run, sys\n"
         "from egress.mitm import options_profile\n"
         "options_profile.scrub_key_logging()\n"
-        "import egress.mitm.master, mitmproxy.net.tls as tls\n"
+        "import egress.mitm.listener, mitmproxy.net.tls as tls\n"
         "sys.exit(tls.log_master_secret is not None)"
     )
     env = {**os.environ, "SSLKEYLOGFILE": str(tmp_path / "keys"), "MITMPROXY_SSLKEYLOGFILE": str(tmp_path / "keys")}

@@ -268,7 +268,7 @@ def test_an_idle_proxy_ends_at_once(station: Station) -> None:
         started = time.monotonic()
         process.tell(signal.SIGTERM)
         assert process.ended() == 0
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 8
 
 
 # SIGHUP

@@ -15,7 +15,7 @@ from egress.certs import Authority
 from egress.config import AuditConfig, Limits, PolicySource, ServerConfig, UpstreamConfig
 from egress.gate.build import build_gate, load_generation
 from egress.mitm.build import build_lane
-from egress.mitm.master import EmbeddedMaster
+from egress.mitm.listener import MitmListener
 from egress.policy import Scope
 from rig.ledger import Ledger
 from rig.wire import Http2, Reply, Wire, trusting
@@ -92,7 +92,7 @@ class Proxy:
         generation = load_generation(self.config, dict(setup.env))
         self.gate: Gate = build_gate(self.config, self.ledger, generation, lane="mitm")  # type: ignore[arg-type]
         self.lane: MitmLane
-        self.master: EmbeddedMaster
+        self.master: MitmListener
         self.address: tuple[str, int]
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop
@@ -116,7 +116,7 @@ class Proxy:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self.lane = build_lane(self.config, self.gate, self.authority)
-        self.master = EmbeddedMaster(self.lane, idle_seconds=int(self.config.limits.idle_seconds))
+        self.master = MitmListener(self.lane, idle_seconds=int(self.config.limits.idle_seconds))
         self.address = await self.master.listen("127.0.0.1", 0)
         self._ready.set()
         await self._stop.wait()

@@ -15,7 +15,7 @@ from mitmproxy.proxy import layers, mode_specs
 from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 
 from egress.errors import StartError
-from egress.mitm import guard, options_profile
+from egress.mitm import attachment, guard, options_profile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _BACKLOG = 1024
 
 
-class EmbeddedMaster:
+class MitmListener:
     """Serves a lane on listening sockets."""
 
     def __init__(self, lane: MitmLane, *, idle_seconds: int) -> None:
@@ -39,7 +39,7 @@ class EmbeddedMaster:
         self._options = options_profile.embedded(idle_seconds=idle_seconds)
         self._mode = mode_specs.ProxyMode.parse("regular")
         guard.install()
-        guard.attach(lane)
+        attachment.attach(lane)
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Start accepting; the address really bound. Raises StartError when it cannot be."""
@@ -67,7 +67,7 @@ class EmbeddedMaster:
             connection.close()
         if self._handlers:
             await asyncio.wait(self._handlers, timeout=5)
-        guard.detach(self._lane)
+        attachment.detach(self._lane)
 
     @property
     def connections(self) -> int:

@@ -1,0 +1,23 @@
+"""What a rule's injections come to for one request: headers with secrets in them, on their way to one host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from egress.credentials.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Headers to set, each with its whole value, and the names of the secrets in them (for the audit).
+
+    `withheld` are headers whose secrets (`unbound`) are not bound to the destination: the client's own value of them
+    goes nowhere either, since the rule has put the proxy in charge of the header.
+    """
+
+    headers: tuple[tuple[str, Secret], ...] = ()
+    names: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+    unbound: tuple[str, ...] = ()
