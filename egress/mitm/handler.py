@@ -26,7 +26,7 @@ from egress.gate.denial import Denial
 from egress.gate.dial import DialFailure
 from egress.gate.ids import new_decision_id
 from egress.mitm.attachment import attached
-from egress.mitm.http2 import held_bytes
+from egress.mitm.holding import held_bytes
 from egress.policy import Reason
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""HTTP/2 for mitmproxy's layers: heads read by the same strict parser, broken connections recorded, buffers bounded.
+"""HTTP/2 for mitmproxy's layers: heads read by the same strict parser, broken connections recorded, floods cut off.
 
 A request's pseudo-headers and fields are written as an HTTP/1.1 head and read back by `egress.wire`, so that one
 parser decides for both versions, and what HTTP/1.1 could not carry unharmed to an upstream is refused.
@@ -11,11 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import h2.events
-from mitmproxy.proxy.layer import Layer
-from mitmproxy.proxy.layers.http import HttpLayer, HttpStream
-from mitmproxy.proxy.layers.http._http1 import Http1Connection
-from mitmproxy.proxy.layers.http._http2 import Http2Connection, Http2Server
-from mitmproxy.proxy.layers.websocket import WebsocketLayer
+from mitmproxy.proxy.layers.http._http2 import Http2Server
 
 from egress.gate.denial import Denial
 from egress.gate.ids import new_decision_id
@@ -24,15 +20,11 @@ from egress.policy import Reason
 from egress.wire.head import NeedMore, Reject, RejectKind, RequestHead, parse_request_head
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mitmproxy import http
-    from mitmproxy.connection import Connection
     from mitmproxy.proxy.layer import CommandGenerator
 
 _original_protocol_error = Http2Server.protocol_error
 _original_handle_event = Http2Server.handle_h2_event
-_LAYERS_AT_MOST = 4096
 
 # Tokens of a client's budget for events that bring nothing; a reset costs ten, since it threw a request away.
 BUDGET = 2_000
@@ -124,48 +116,3 @@ def head_of(request: http.Request) -> RequestHead | Reject:
     if isinstance(head, NeedMore) or (isinstance(head, RequestHead) and [name for name, _ in head.fields] != names):
         return _MALFORMED
     return head
-
-
-def held_bytes(top: Layer, reading: Connection | None) -> int:
-    """Bytes that the layers hold for peers that have not taken them, but for what waits for `reading` itself.
-
-    Whoever reads from a connection must never wait for that same connection: its window updates come that way.
-    """
-    held = 0
-    pending: list[tuple[Layer, Connection | None]] = [(top, None)]
-    seen: set[int] = set()
-    while pending and len(seen) < _LAYERS_AT_MOST:
-        layer, owner = pending.pop()
-        if id(layer) in seen:
-            continue
-        seen.add(id(layer))
-        if owner is None or owner is not reading:
-            held += _held_by(layer)
-        pending.extend(_children(layer, owner))
-    return held
-
-
-def _children(layer: Layer, owner: Connection | None) -> Iterator[tuple[Layer, Connection | None]]:
-    if isinstance(layer, HttpLayer):
-        yield from ((child, connection) for connection, child in layer.connections.items())
-        yield from ((stream, None) for stream in layer.streams.values())
-    for name in ("child_layer", "layer"):
-        child = getattr(layer, name, None)
-        if isinstance(child, Layer):
-            yield child, owner
-    # The outermost layer knows its child only by the method that it hands events to.
-    handed_to = getattr(layer._handle_event, "__self__", None)  # noqa: SLF001 - likewise
-    if isinstance(handed_to, Layer):
-        yield handed_to, owner
-
-
-def _held_by(layer: Layer) -> int:
-    if isinstance(layer, Http2Connection):
-        return sum(len(chunk.data) for queue in layer.h2_conn.stream_buffers.values() for chunk in queue)
-    if isinstance(layer, Http1Connection):
-        return len(layer.buf)
-    if isinstance(layer, HttpStream):
-        return len(layer.request_body_buf) + len(layer.response_body_buf)
-    if isinstance(layer, WebsocketLayer) and hasattr(layer, "client_ws"):
-        return sum(len(part) for side in (layer.client_ws, layer.server_ws) for part in side.frame_buf)
-    return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
 import threading
@@ -16,13 +17,14 @@ from rig.wire import head
 
 from egress.config import Limits
 from egress.mitm import handler, http2
-from egress.mitm.http2 import held_bytes
+from egress.mitm.holding import held_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.origins import Origins, Stream
     from rig.proxy import Proxy
+    from rig.wire import Wire
 
 MEGABYTE = 1 << 20
 QUICK = Limits(audit_seconds=0.2, connect_seconds=1, resolve_seconds=1, head_seconds=0.4, tls_seconds=0.4)
@@ -255,7 +257,7 @@ def test_a_connection_that_holds_too_much_is_closed(
 ) -> None:
     """At the hard limit the connection ends, with the reason in its outcome; the proxy serves on."""
     monkeypatch.setattr(handler, "HOLD_SOFT", 10_000)
-    monkeypatch.setattr(handler, "HOLD_HARD", 50_000)
+    monkeypatch.setattr(handler, "HOLD_HARD", 30_000)
     site = make_site(start, origin)
     with (
         site.origin.behaving(flood(8 * MEGABYTE, [0])),
@@ -293,6 +295,67 @@ def test_a_client_that_does_not_read_stops_the_upstream(start: Callable[..., Pro
             time.sleep(0.3)
         assert sent[0] < 40 * MEGABYTE
     site.proxy.until(lambda: not site.proxy.gate.open, "the end")
+
+
+def pushed(wire: Wire, data: bytes, most: int) -> int:
+    """Bytes that the proxy took of an endless stream, until it takes no more for a while, or `most` are in."""
+    taken = 0
+    wire.carrier.settimeout(1.0)
+    try:
+        while taken < most:
+            taken += wire.carrier.send(data)
+    except OSError:
+        pass
+    return taken
+
+
+def test_what_is_pipelined_behind_a_request_is_not_held_without_end(
+    start: Callable[..., Proxy], origin: Origins
+) -> None:
+    """While an answer is awaited, the client's next bytes stay in the sockets."""
+    site = make_site(start, origin)
+    answer = threading.Event()
+
+    def slow(stream: Stream) -> None:
+        stream.request()
+        answer.wait(30)
+
+    with site.origin.behaving(slow), site.proxy.connect() as wire:
+        name = f"{HOST}:{site.port}"
+        wire.send(f"GET http://{name}/ HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+        site.proxy.until(lambda: bool(site.received), "the request")
+        taken = pushed(wire, b"x" * 65536, 200 * MEGABYTE)
+        (connection,) = site.proxy.lane.connections.values()
+        held = held_bytes(connection.handler.layer, None)
+        answer.set()
+    assert taken < 40 * MEGABYTE
+    assert handler.HOLD_SOFT < held < 4 * handler.HOLD_SOFT
+
+
+def test_a_body_that_comes_while_its_request_is_judged_is_not_held_without_end(
+    start: Callable[..., Proxy], origin: Origins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Judging may wait for the resolver or the audit; meanwhile the body stays in the sockets."""
+    site = make_site(start, origin)
+    judged = threading.Event()
+    gate = site.proxy.gate
+    admit = type(gate).admit
+
+    async def later(self: object, asked: object) -> object:
+        await asyncio.to_thread(judged.wait, 30)
+        return await admit(self, asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(gate), "admit", later)
+    with site.proxy.connect() as wire:
+        name = f"{HOST}:{site.port}"
+        head = f"POST http://{name}/ HTTP/1.1\r\nHost: {name}\r\nContent-Length: {1 << 40}\r\n\r\n"
+        wire.send(head.encode())
+        taken = pushed(wire, bytes(65536), 200 * MEGABYTE)
+        (connection,) = site.proxy.lane.connections.values()
+        held = held_bytes(connection.handler.layer, None)
+        judged.set()
+    assert taken < 40 * MEGABYTE
+    assert handler.HOLD_SOFT < held < 4 * handler.HOLD_SOFT
 
 
 def test_a_large_body_passes_in_little_memory(start: Callable[..., Proxy], origin: Origins) -> None:

@@ -112,7 +112,7 @@ def test_no_message_is_kept(site: Site) -> None:
     """Mitmproxy would hold every message for the life of the connection."""
     from mitmproxy.proxy.layers.websocket import WebsocketLayer
 
-    from egress.mitm.http2 import _children
+    from egress.mitm.holding import children
 
     with site.origin.behaving(echo), site.proxy.inside(HOST, site.port, "http/1.1") as wire:
         wire.send(handshake(site))
@@ -127,7 +127,7 @@ def test_no_message_is_kept(site: Site) -> None:
             layer = layers.pop()
             if id(layer) not in seen:
                 seen.add(id(layer))
-                layers += [child for child, _ in _children(layer, None)]
+                layers += [child for child, _ in children(layer, None)]
                 found += [layer] if isinstance(layer, WebsocketLayer) else []
         (socket,) = found
         assert socket.flow.websocket is not None
