@@ -41,6 +41,7 @@ NAMED = "egress.named"
 # A refused request's body is thrown away for this long, so that the client reads the refusal, before the cut.
 _LINGER_SECONDS = 5.0
 _SWITCHING_PROTOCOLS = 101
+_WEBSOCKET_EXTENSIONS = b"sec-websocket-extensions"
 _VERIFY_FAILED = "Certificate verify failed"
 _NOT_OUR_TLS = "The remote server "
 
@@ -158,6 +159,9 @@ class ExchangeHooks:
         rendered = exchange.rendered
         protected = [*(name for name, _ in rendered.headers), *rendered.withheld, *exchange.decision.remove]
         fields = strip_hop_by_hop(list(flow.request.headers.fields), upgrade=upgrade, protected=protected)
+        if upgrade:
+            # Compression would let a few bytes become many in memory; without an offer there is none (RFC 7692).
+            fields = [field for field in fields if field[0].lower() != _WEBSOCKET_EXTENSIONS]
         if not flow.request.is_http2:
             # A proxy writes Host anew from what was asked for (RFC 9112, section 3.2.2).
             fields = [
@@ -190,15 +194,20 @@ class ExchangeHooks:
             exchange.finish(Reason.UPSTREAM_MALFORMED.value)
             flow.kill()
             return
-        fields = [(name, value) for name, value in response.headers.fields if name.lower() not in _NOT_FOR_CLIENTS]
-        response.headers = http.Headers(fields)
+        response.headers = _for_client(response.headers)
+        if switching:
+            response.headers.pop(_WEBSOCKET_EXTENSIONS.decode(), None)
         if not switching:
             response.stream = _counting_down(exchange)
 
     async def response(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
         """The answer is complete."""
         exchange = exchange_of(flow)
-        if exchange is not None and flow.websocket is None:
+        if exchange is None:
+            return
+        if flow.response is not None and flow.response.trailers is not None:
+            flow.response.trailers = _for_client(flow.response.trailers)
+        if flow.websocket is None:
             finish(connection, exchange)
 
     async def error(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
@@ -253,6 +262,10 @@ def exchange_of(flow: http.HTTPFlow) -> Exchange | None:
     """The admitted request that a flow carries, if there is one."""
     found = flow.metadata.get(EXCHANGE)
     return found if isinstance(found, Exchange) else None
+
+
+def _for_client(headers: http.Headers) -> http.Headers:
+    return http.Headers([field for field in headers.fields if field[0].lower() not in _NOT_FOR_CLIENTS])
 
 
 def _origin(request: Request) -> str:

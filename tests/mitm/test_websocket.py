@@ -108,6 +108,28 @@ def test_a_websocket_that_a_rule_allows_works(site: Site) -> None:
     assert SECRET.encode() in site.received
 
 
+def test_no_compression_is_negotiated(site: Site) -> None:
+    """A compressed message grows a thousandfold in memory; neither side's offer of it passes."""
+
+    def compressing(stream: Stream) -> None:
+        asked = stream.request()
+        assert asked is not None
+        (key,) = asked.values(b"sec-websocket-key")
+        accept = base64.b64encode(hashlib.sha1(key + _GUID).digest())  # noqa: S324 -- RFC 6455 says so
+        stream.send(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+        )
+
+    offer = b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+    with site.origin.behaving(compressing), site.proxy.inside(HOST, site.port, "http/1.1") as wire:
+        wire.send(handshake(site).removesuffix(b"\r\n") + offer)
+        reply = wire.reply("CONNECT")
+    assert reply.status == 101
+    assert reply.field("sec-websocket-extensions") is None
+    assert b"permessage-deflate" not in site.received
+
+
 def test_no_message_is_kept(site: Site) -> None:
     """Mitmproxy would hold every message for the life of the connection."""
     from mitmproxy.proxy.layers.websocket import WebsocketLayer
