@@ -30,18 +30,24 @@ from egress.policy.names import MAX_PORT, is_canonical_name
 from egress.policy.overrides import asks_for_another
 from egress.policy.reasons import Reason
 from egress.policy.survey import Silence, Survey, take_survey
-from egress.policy.values import NameDecision, Say, ScopeRules
+from egress.policy.values import Decision, NameDecision, Say, ScopeRules
 from egress.policy.vocabulary import Certainty, Protocol, Scope, TlsMode, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from egress.policy.values import Address, AddressDecision, Decision, Request
+    from egress.policy.values import Address, AddressDecision, Request
 
 _RANK: Final = {scope: rank for rank, scope in enumerate(Scope)}
 _STRICTNESS: Final = {Verdict.ALLOW: 0, Verdict.ASK: 1, Verdict.DENY: 2}
 _REASON_OF_DEFAULT: Final = {Verdict.ALLOW: Reason.DEFAULT_ALLOW, Verdict.ASK: Reason.APPROVAL_REQUIRED}
 _TLS: Final = frozenset({Protocol.HTTPS, Protocol.WSS})
+
+
+# What a name tells that needs its request. Whoever served this decision all the same would deny.
+_MAYBE: Final = NameDecision(
+    Certainty.MAYBE, Decision(Verdict.DENY, Reason.HOST_NOT_ALLOWED, "What the request asks for decides.", ())
+)
 
 
 class Policy:
@@ -78,15 +84,16 @@ class Policy:
             return NameDecision(Certainty.NO, law.refuse(request, Verdict.DENY, refusal, self._silent))
         question = Question(request)
         entries = self._index.candidates(request.host)
-        opaque = self._judge(_as_opaque(request), entries, question, fit_opaque)
         if not entries and not self._allows_by_default:
-            return NameDecision(Certainty.NO, opaque, TlsMode.INSPECT)
-        if request.protocol is Protocol.TCP:
-            return NameDecision(Certainty.YES if opaque.allowed else Certainty.NO, opaque, TlsMode.TUNNEL)
+            return NameDecision(Certainty.NO, self._conclude(request, self._silence_for(request), []), TlsMode.INSPECT)
         survey = take_survey(entries, question, self._silences)
-        if request.protocol in _TLS and survey.tunnels:
-            return NameDecision(Certainty.YES if opaque.allowed else Certainty.NO, opaque, TlsMode.TUNNEL)
+        unseen = request.protocol is Protocol.TCP or (request.protocol in _TLS and survey.tunnels)
         certainty = survey.certainty()
+        if certainty is Certainty.MAYBE and not unseen:
+            return _MAYBE
+        opaque = self._judge(_as_opaque(request), entries, question, fit_opaque)
+        if unseen:
+            return NameDecision(Certainty.YES if opaque.allowed else Certainty.NO, opaque, TlsMode.TUNNEL)
         if certainty is Certainty.YES and not opaque.allowed:
             return NameDecision(certainty, self._agreed(request, survey), TlsMode.INSPECT)
         if opaque.tls is not TlsMode.INSPECT:

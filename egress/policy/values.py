@@ -206,10 +206,10 @@ class Decision:
 class NameDecision:
     """What a destination's name alone tells.
 
-    `certainty` NO: `decision` is the denial to give. MAYBE: the request decides, only the client's own handshake
-    goes on. YES: allowed whatever the request, unless a later step narrows. `tls` says what to do with a TLS hello:
-    TUNNEL passes it unopened (the tunnel's own decision comes from `decide_request` with method None), INSPECT opens
-    it; AUTO never comes out.
+    `certainty` NO: `decision` is the denial to give. MAYBE: the request decides, only the client's own handshake goes
+    on, and `decision` is a denial that says no more. YES: allowed whatever the request, unless a later step narrows.
+    `tls` says what to do with a TLS hello: TUNNEL passes it unopened (the tunnel's own decision comes from
+    `decide_request` with method None), INSPECT opens it; AUTO never comes out.
     """
 
     certainty: Certainty
