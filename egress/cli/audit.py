@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from egress.cli.options import AuditFile, StateDir
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,18 +24,6 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.25
 _INTERRUPTED = 130
 
-AuditFile = Annotated[
-    Path | None,
-    typer.Option("--audit", metavar="FILE", help="The audit database. Default: audit.db in the state folder."),
-]
-StateDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--state-dir",
-        metavar="DIR",
-        help="The state folder. Default: $EGRESS_STATE_DIR, else the user's; as root /var/lib/egress.",
-    ),
-]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes; a row that was open comes again.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, with every column.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines with tabs, as when the output is no terminal.")]

@@ -7,24 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from egress.cli.options import CaDir, ConfigFile, StateDir
+
 if TYPE_CHECKING:
     from egress.certs import Authority
 
-CaDir = Annotated[
-    Path | None,
-    typer.Option("--ca-dir", metavar="DIR", help="The folder of the CA. Default: `ca` in the state folder."),
-]
-StateDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--state-dir",
-        metavar="DIR",
-        help="The state folder. Default: $EGRESS_STATE_DIR, else the user's; as root /var/lib/egress.",
-    ),
-]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="The server's configuration, if it names the folders.")
-]
 Create = Annotated[bool, typer.Option("--create", help="Make the CA if there is none.")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from egress.cli.ca import CaDir, ConfigFile, StateDir  # noqa: TC001  # typer reads the annotations at run time
+from egress.cli.options import CaDir, ConfigFile, StateDir
 from egress.confine.environment import Shell
 
 Listen = Annotated[

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from egress.cli.options import Policies, Resolve
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,16 +25,8 @@ What = Annotated[
         show_default=False,
     ),
 ]
-Policies = Annotated[
-    list[str] | None,
-    typer.Option("--policy", metavar="[SCOPE=]NAME|FILE", help="A policy. May be repeated.", show_default=False),
-]
 Method = Annotated[str | None, typer.Option("--method", metavar="M", help="The HTTP method.  [default: GET]")]
 Sandbox = Annotated[str | None, typer.Option("--sandbox", metavar="S", help="The sandbox that asks.")]
-Resolve = Annotated[
-    list[str] | None,
-    typer.Option("--resolve", metavar="NAME:IP", help="What a name resolves to. May be repeated.", show_default=False),
-]
 Header = Annotated[
     list[str] | None,
     typer.Option("--header", metavar="'K: V'", help="A header of the request. May be repeated.", show_default=False),

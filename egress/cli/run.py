@@ -10,47 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from egress.cli.options import AuditFile, CaDir, ConfigFile, Policies, Resolve, StateDir
+
 if TYPE_CHECKING:
     from egress.server.run import Started
 
-Policies = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--policy", metavar="[SCOPE=]NAME|FILE", help="A shipped policy by name, or a policy file. May be repeated."
-    ),
-]
 Listen = Annotated[
     str | None,
     typer.Option("--listen", metavar="HOST:PORT", help="Default: 127.0.0.1:3128. Port 0 picks a free one."),
 ]
-StateDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--state-dir",
-        metavar="DIR",
-        help="Where state lives. Default: $EGRESS_STATE_DIR, else the user's; as root /var/lib/egress.",
-    ),
-]
-Audit = Annotated[
-    Path | None, typer.Option("--audit", metavar="FILE", help="The audit database. Default: audit.db in the state dir.")
-]
-CaDir = Annotated[
-    Path | None, typer.Option("--ca-dir", metavar="DIR", help="The CA's folder. Default: ca in the state dir.")
-]
 UpstreamCa = Annotated[
     list[Path] | None,
     typer.Option("--upstream-ca", metavar="PEM", help="Roots to trust for upstreams too. May be repeated."),
-]
-Resolve = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--resolve",
-        metavar="NAME:IP",
-        help="Answer NAME with IP in place of DNS. May be repeated. No permission: the address is judged.",
-    ),
-]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="The server's configuration; flags win over it.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
 
@@ -65,7 +36,7 @@ def run(
     policy: Policies = None,
     listen: Listen = None,
     state_dir: StateDir = None,
-    audit: Audit = None,
+    audit: AuditFile = None,
     ca_dir: CaDir = None,
     upstream_ca: UpstreamCa = None,
     resolve: Resolve = None,

@@ -1,0 +1,47 @@
+"""Options that several commands have: one spelling, one help text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AuditFile = Annotated[
+    Path | None,
+    typer.Option("--audit", metavar="FILE", help="The audit database. Default: audit.db in the state folder."),
+]
+CaDir = Annotated[
+    Path | None,
+    typer.Option("--ca-dir", metavar="DIR", help="The folder of the CA. Default: `ca` in the state folder."),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="The server's configuration; flags win over it."),
+]
+Policies = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--policy",
+        metavar="[SCOPE=]NAME|FILE",
+        help="A shipped policy by name, or a policy file. May be repeated.",
+        show_default=False,
+    ),
+]
+Resolve = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resolve",
+        metavar="NAME:IP",
+        help="Answer NAME with IP in place of DNS. May be repeated. No permission: the address is judged.",
+        show_default=False,
+    ),
+]
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-dir",
+        metavar="DIR",
+        help="The state folder. Default: $EGRESS_STATE_DIR, else the user's; as root /var/lib/egress.",
+    ),
+]
