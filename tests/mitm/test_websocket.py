@@ -38,16 +38,21 @@ def site(start: Callable[..., Proxy], origin: Origins) -> Site:
     return Site(start(policy(port), HOST, env={"CANARY": SECRET}), origin, port)
 
 
-def echo(stream: Stream) -> None:
-    """Accept the handshake, then send each frame back unmasked."""
+def accept(stream: Stream, more: bytes = b"") -> None:
+    """Accept the handshake that a client asks for (RFC 6455, section 4.2.2), with `more` fields."""
     asked = stream.request()
     assert asked is not None
     (key,) = asked.values(b"sec-websocket-key")
-    accept = base64.b64encode(hashlib.sha1(key + _GUID).digest())  # noqa: S324 -- RFC 6455 says so
+    answer = base64.b64encode(hashlib.sha1(key + _GUID).digest())  # noqa: S324 -- RFC 6455 says so
     stream.send(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        b"Sec-WebSocket-Accept: " + answer + b"\r\n" + more + b"\r\n"
     )
+
+
+def echo(stream: Stream) -> None:
+    """Accept the handshake, then send each frame back unmasked."""
+    accept(stream)
     while len(start := _exactly(stream, 2)) == 2:
         length = start[1] & 0x7F
         mask = _exactly(stream, 4)
@@ -112,14 +117,7 @@ def test_no_compression_is_negotiated(site: Site) -> None:
     """A compressed message grows a thousandfold in memory; neither side's offer of it passes."""
 
     def compressing(stream: Stream) -> None:
-        asked = stream.request()
-        assert asked is not None
-        (key,) = asked.values(b"sec-websocket-key")
-        accept = base64.b64encode(hashlib.sha1(key + _GUID).digest())  # noqa: S324 -- RFC 6455 says so
-        stream.send(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + accept + b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
-        )
+        accept(stream, b"Sec-WebSocket-Extensions: permessage-deflate\r\n")
 
     offer = b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
     with site.origin.behaving(compressing), site.proxy.inside(HOST, site.port, "http/1.1") as wire:
