@@ -38,8 +38,19 @@ SANDBOX = "default"
 # What carries a connection, and with which certificate, no other addon has a say in.
 _OURS_ALONE = frozenset({"next_layer", "tls_start_client", "tls_start_server", "dns_request"})
 
-# Hooks at which a request or a tunnel is at stake, so that their failure is a refusal to record.
-_JUDGING = frozenset({"requestheaders", "http_connect", "egress_head_refused", "tls_clienthello", "next_layer"})
+# Hooks at which a request, a tunnel or the way to one is at stake, so that their failure is a refusal to record.
+_JUDGING = frozenset(
+    {
+        "http_connect",
+        "http_connected",
+        "next_layer",
+        "tls_clienthello",
+        "tls_start_client",
+        "tls_established_client",
+        "requestheaders",
+        "egress_head_refused",
+    }
+)
 
 # Hooks whose refusal is an answer that the client still gets.
 _ANSWERED = frozenset({"requestheaders", "http_connect"})
