@@ -66,8 +66,8 @@ def open_audit(config: ServerConfig) -> AuditWriter:
     return writer
 
 
-def build_gate(config: ServerConfig, writer: AuditWriter, generation: Generation, *, lane: str) -> Gate:
-    """A gate for one lane."""
+def build_gate(config: ServerConfig, writer: AuditWriter, generation: Generation) -> Gate:
+    """A gate that judges by this generation and records in this audit."""
     limits = GateLimits(
         connect_seconds=config.limits.connect_seconds,
         judge_seconds=config.limits.resolve_seconds + config.limits.audit_seconds + _SLACK_SECONDS,
@@ -76,7 +76,7 @@ def build_gate(config: ServerConfig, writer: AuditWriter, generation: Generation
         generation=generation,
         resolver=Resolver(pins=config.resolve, lifetime_seconds=config.limits.resolve_seconds),
         recorder=Recorder(
-            writer, lane, wait_seconds=config.limits.audit_seconds, show_query_values=config.audit.query_values
+            writer, wait_seconds=config.limits.audit_seconds, show_query_values=config.audit.query_values
         ),
         limits=limits,
     )

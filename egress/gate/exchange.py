@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who asks: the sandbox's name and the peer's `address:port`, for the audit."""
+    """Who asks: the sandbox's name, the peer's `address:port`, and the lane that carries it once one was picked."""
 
     sandbox: str
     peer: str
+    lane: str | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -11,7 +11,6 @@ A step that raises, or takes too long, ends in a refusal with reason `internal-e
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from egress.gate.grant import GRANT_SECONDS, Grant, GrantBook
 from egress.gate.ids import new_decision_id
 from egress.gate.own import OwnListeners
 from egress.gate.permit import Permit, Refused, is_secure, permit
+from egress.gate.within import within
 from egress.policy import Certainty, Decision, Host, NameDecision, Protocol, Reason, Request, TlsMode, Verdict
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from egress.credentials import Secret
     from egress.gate.generation import Generation
     from egress.gate.record import Recorder
-    from egress.gate.resolver import Resolver
+    from egress.gate.resolver import NameService
     from egress.policy import Address, Policy
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Gate:
     """One gate a process. All methods run on the event loop's thread."""
 
     generation: Generation
-    resolver: Resolver
+    resolver: NameService
     recorder: Recorder
     limits: GateLimits = field(default_factory=GateLimits)
     own: OwnListeners = field(default_factory=OwnListeners)
@@ -99,16 +99,14 @@ class Gate:
         """May a client go on towards this destination? No name is resolved unless the tunnel stays unopened."""
         request = Request(client.sandbox, Protocol.HTTPS, host, port)
         try:
-            async with asyncio.timeout(self.limits.judge_seconds):
-                return await self._judge_connect(client, request)
+            return await within(self.limits.judge_seconds, self._judge_connect(client, request))
         except Exception as error:  # noqa: BLE001 - whatever it was, it refuses
             return await self._internal_error(error, client, request, None)
 
     async def admit(self, asked: Asked) -> Exchange | Denial:
         """Judge a request or a tunnel; an `Exchange` may go on, and the book then holds its grant."""
         try:
-            async with asyncio.timeout(self.limits.judge_seconds):
-                return await self._admit(asked)
+            return await within(self.limits.judge_seconds, self._admit(asked))
         except Exception as error:  # noqa: BLE001 - whatever it was, it refuses
             return await self._internal_error(error, asked.client, asked.request, asked.sni)
 
@@ -156,7 +154,15 @@ class Gate:
 
     def swap(self, generation: Generation) -> int:
         """Judge by a new generation from now on, and cut what it denies. Returns how many were cut."""
+        self.adopt(generation)
+        return self.cut_denied()
+
+    def adopt(self, generation: Generation) -> None:
+        """Judge by a new generation from now on."""
         self.generation = generation
+
+    def cut_denied(self) -> int:
+        """Cut what the generation in force denies. Returns how many were cut."""
         doomed = [exchange for exchange in self.open.values() if not self._still_allowed(exchange)]
         for exchange in doomed:
             try:
@@ -251,8 +257,7 @@ class Gate:
     async def _internal_error(self, error: Exception, client: Client, request: Request, sni: str | None) -> Denial:
         logger.error("a request could not be judged", exc_info=error)
         try:
-            async with asyncio.timeout(self.limits.judge_seconds):
-                return await self.refuse(client, request, Reason.INTERNAL_ERROR, sni=sni)
+            return await within(self.limits.judge_seconds, self.refuse(client, request, Reason.INTERNAL_ERROR, sni=sni))
         except Exception:
             logger.exception("a refusal could not be recorded")
             return Denial(new_decision_id(), Reason.INTERNAL_ERROR)

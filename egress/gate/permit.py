@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from egress.credentials import Rendered
     from egress.gate.generation import Generation
     from egress.gate.own import OwnListeners
-    from egress.gate.resolver import Resolver
+    from egress.gate.resolver import NameService
     from egress.policy import Address
 
 _OVER_TLS = frozenset({Protocol.HTTPS, Protocol.WSS})
@@ -45,7 +45,7 @@ def is_secure(request: Request) -> bool:
 
 
 async def permit(
-    generation: Generation, resolver: Resolver, own: OwnListeners, request: Request, peer: Address | None
+    generation: Generation, resolver: NameService, own: OwnListeners, request: Request, peer: Address | None
 ) -> Permit | Refused:
     """Judge a request, then its addresses. `peer`: that of an open connection, judged in place of fresh answers."""
     digest = generation.policy.digest
@@ -70,11 +70,11 @@ async def permit(
     return Permit(decision, rendered, foreign)
 
 
-async def _candidates(resolver: Resolver, request: Request, peer: Address | None) -> tuple[Address, ...] | str:
+async def _candidates(resolver: NameService, request: Request, peer: Address | None) -> tuple[Address, ...] | str:
     """The addresses to judge, or why there are none."""
     if request.host.address is not None:
         return (request.host.address,)
     if peer is not None:
         return (peer,)
-    answer = await resolver.resolve(request.host.text)
+    answer = resolver.known(request.host.text) or await resolver.resolve(request.host.text)
     return answer.addresses or f"`{request.host.text}`: {answer.error}"

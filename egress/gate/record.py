@@ -35,7 +35,6 @@ class Recorder:
     """Queues decisions. `wait_seconds`: how long traffic waits for room. `show_query_values`: record them in clear."""
 
     audit: AuditSink
-    lane: str
     wait_seconds: float = 2.0
     show_query_values: bool = False
 
@@ -82,7 +81,7 @@ class Recorder:
             query=query,
             sni=sni,
             protocol=request.protocol.value,
-            lane=self.lane,
+            lane=client.lane,
             address=None if permit is None else str(permit.addresses[0]),
             secrets=() if permit is None else permit.rendered.names,
             detail=decision.detail or None,

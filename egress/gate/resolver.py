@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,10 +28,24 @@ _FAILURE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The addresses of a name in the resolver's order, IPv4 first; empty with `error` if there are none."""
+    """The addresses of a name in the resolver's order, IPv4 first; empty with `error` if there are none.
+
+    `ttl`: seconds that it may be kept from now on.
+    """
 
     addresses: tuple[Address, ...]
     error: str = ""
+    ttl: float = field(default=0.0, compare=False)
+
+
+class NameService(Protocol):
+    """What the gate asks of whoever resolves names for it."""
+
+    def known(self, name: str) -> Answer | None:
+        """The answer if there is one without waiting: a pin, or what is remembered and has not expired."""
+
+    async def resolve(self, name: str) -> Answer:
+        """Addresses of a canonical name. Never raises for a name that does not resolve; `Answer.error` says why."""
 
 
 @dataclass(slots=True)
@@ -51,14 +65,22 @@ class Resolver:
     _running: dict[str, asyncio.Future[Answer]] = field(default_factory=dict)
     _upstream: dns.asyncresolver.Resolver | None = None
 
-    async def resolve(self, name: str) -> Answer:
-        """Addresses of a canonical name. Never raises for a name that does not resolve; `Answer.error` says why."""
+    def known(self, name: str) -> Answer | None:
+        """The answer if there is one without waiting."""
         pinned = self.pins.get(name)
         if pinned is not None:
-            return Answer(pinned)
+            return Answer(pinned, ttl=_TTL_AT_MOST)
         cached = self._cache.get(name)
-        if cached is not None and cached.expires > time.monotonic():
-            return cached.answer
+        if cached is None:
+            return None
+        left = cached.expires - time.monotonic()
+        return replace(cached.answer, ttl=left) if left > 0 else None
+
+    async def resolve(self, name: str) -> Answer:
+        """Addresses of a canonical name. Never raises for a name that does not resolve; `Answer.error` says why."""
+        known = self.known(name)
+        if known is not None:
+            return known
         running = self._running.get(name)
         if running is None:
             running = asyncio.ensure_future(self._look_up(name))
@@ -74,7 +96,8 @@ class Resolver:
             answer, ttl = Answer(unique), min(ttl for answer, ttl, _ in found if answer)
         else:
             answer, ttl = Answer((), next((error for _, _, error in found if error), "no address")), _FAILURE_SECONDS
-        self._remember(name, answer, min(max(ttl, 0.0), _TTL_AT_MOST))
+        answer = replace(answer, ttl=min(max(ttl, 0.0), _TTL_AT_MOST))
+        self._remember(name, answer)
         return answer
 
     async def _query(self, name: str, kind: str) -> Found:
@@ -94,8 +117,8 @@ class Resolver:
             self._upstream = make_resolver(self.servers)
         return self._upstream
 
-    def _remember(self, name: str, answer: Answer, ttl: float) -> None:
+    def _remember(self, name: str, answer: Answer) -> None:
         self._cache.pop(name, None)
-        self._cache[name] = _Cached(answer, time.monotonic() + ttl)
+        self._cache[name] = _Cached(answer, time.monotonic() + answer.ttl)
         while len(self._cache) > _CACHE_ENTRIES:
             self._cache.popitem(last=False)

@@ -90,7 +90,7 @@ class EgressAddon:
         generation = load_generation(config, os.environ)
         authority = Authority.load_or_create(config.ca_dir)
         self._writer = open_audit(config)
-        gate = build_gate(config, self._writer, generation, lane="mitm")
+        gate = build_gate(config, self._writer, generation)
         self._lane = build_lane(config, gate, authority, others=_run_other_addons)
         client_bundle(config, authority)
         for server in ctx.master.addons.get("proxyserver").servers:

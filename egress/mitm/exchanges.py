@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from mitmproxy import http
 from mitmproxy.connection import Server
 
-from egress.credentials.headers import apply_headers, strip_hop_by_hop
-from egress.gate.denial import DECISION_HEADER, Denial
+from egress.gate.denial import Denial
 from egress.gate.exchange import Exchange
 from egress.gate.gate import Asked
 from egress.gate.naming import Route, name_request
+from egress.gate.outbound import WEBSOCKET, client_fields, origin_of, upstream_fields
 from egress.gate.permit import is_secure
 from egress.mitm.handler import refusal
 from egress.mitm.http1 import HEAD
@@ -41,17 +41,11 @@ NAMED = "egress.named"
 # A refused request's body is thrown away for this long, so that the client reads the refusal, before the cut.
 _LINGER_SECONDS = 5.0
 _SWITCHING_PROTOCOLS = 101
-_WEBSOCKET_EXTENSIONS = b"sec-websocket-extensions"
 _VERIFY_FAILED = "Certificate verify failed"
 _NOT_OUR_TLS = "The remote server "
 
 # Fields of a connection, which HTTP/2 has none of (RFC 9113, section 8.2.2).
 _NOT_IN_HTTP2 = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
-
-# What an upstream may not tell a client: our own verdict, a way around us (HTTP/3), its connection's affairs.
-_NOT_FOR_CLIENTS = frozenset(
-    {DECISION_HEADER.lower().encode(), b"alt-svc", b"proxy-authenticate", b"proxy-connection", b"keep-alive"}
-)
 
 
 class ExchangeHooks:
@@ -88,7 +82,7 @@ class ExchangeHooks:
         flow.metadata[EXCHANGE] = outcome
         flow.metadata[NAMED] = _named(flow)
         flow.request.data.host, flow.request.data.port = named.host.text, named.port
-        flow.request.path = _origin(named)
+        flow.request.path = origin_of(named)
         flow.request.scheme = "https" if named.protocol in (Protocol.HTTPS, Protocol.WSS) else "http"
         flow.request.stream = _counting_up(outcome)
         flow.response = None
@@ -132,7 +126,7 @@ class ExchangeHooks:
         request = exchange.request
         unchanged = (flow.request.method, flow.request.path, _named(flow)) == (
             request.method,
-            _origin(request),
+            origin_of(request),
             flow.metadata[NAMED],
         )
         if server.address != (request.host.text, request.port) or not unchanged:
@@ -155,20 +149,7 @@ class ExchangeHooks:
 
     def _outbound(self, flow: http.HTTPFlow, exchange: Exchange) -> list[tuple[bytes, bytes]]:
         """The fields that the upstream gets; from here on they may hold secrets."""
-        upgrade = exchange.request.protocol in (Protocol.WS, Protocol.WSS)
-        rendered = exchange.rendered
-        protected = [*(name for name, _ in rendered.headers), *rendered.withheld, *exchange.decision.remove]
-        fields = strip_hop_by_hop(list(flow.request.headers.fields), upgrade=upgrade, protected=protected)
-        if upgrade:
-            # Compression would let a few bytes become many in memory; without an offer there is none (RFC 7692).
-            fields = [field for field in fields if field[0].lower() != _WEBSOCKET_EXTENSIONS]
-        if not flow.request.is_http2:
-            # A proxy writes Host anew from what was asked for (RFC 9112, section 3.2.2).
-            fields = [
-                (b"Host", _authority(exchange.request)),
-                *(field for field in fields if field[0].lower() != b"host"),
-            ]
-        return apply_headers(fields, exchange.decision.remove, exchange.rendered)
+        return upstream_fields(exchange, list(flow.request.headers.fields), host=not flow.request.is_http2)
 
     async def head_refused(self, connection: ClientConnection, refused: RefusedHead) -> None:
         """A client sent what is no request: record it and say so."""
@@ -190,13 +171,11 @@ class ExchangeHooks:
             return
         exchange.response_started(response.status_code)
         switching = response.status_code == _SWITCHING_PROTOCOLS
-        if switching and exchange.request.protocol not in (Protocol.WS, Protocol.WSS):
+        if switching and exchange.request.protocol not in WEBSOCKET:
             exchange.finish(Reason.UPSTREAM_MALFORMED.value)
             flow.kill()
             return
-        response.headers = _for_client(response.headers)
-        if switching:
-            response.headers.pop(_WEBSOCKET_EXTENSIONS.decode(), None)
+        response.headers = _for_client(response.headers, switching=switching)
         if not switching:
             response.stream = _counting_down(exchange)
 
@@ -264,21 +243,8 @@ def exchange_of(flow: http.HTTPFlow) -> Exchange | None:
     return found if isinstance(found, Exchange) else None
 
 
-def _for_client(headers: http.Headers) -> http.Headers:
-    return http.Headers([field for field in headers.fields if field[0].lower() not in _NOT_FOR_CLIENTS])
-
-
-def _origin(request: Request) -> str:
-    """The target in origin-form."""
-    path = request.path or "/"
-    return path if request.query is None else f"{path}?{request.query}"
-
-
-def _authority(request: Request) -> bytes:
-    """The destination as Host names it, its port left out where it is the default."""
-    host = f"[{request.host.text}]" if ":" in request.host.text else request.host.text
-    default = 443 if is_secure(request) else 80
-    return (host if request.port == default else f"{host}:{request.port}").encode("ascii")
+def _for_client(headers: http.Headers, *, switching: bool = False) -> http.Headers:
+    return http.Headers(client_fields(list(headers.fields), switching=switching))
 
 
 def _named(flow: http.HTTPFlow) -> tuple[str, tuple[str, ...]]:

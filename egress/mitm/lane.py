@@ -193,7 +193,7 @@ class MitmLane:
 
     async def _client_connected(self, handler: ProxyConnectionHandler, client: MitmClient) -> None:
         connection = ClientConnection(
-            handler, Client(SANDBOX, peer_text(client)), self._head_seconds, on_slow=self._too_slow
+            handler, Client(SANDBOX, peer_text(client), "mitm"), self._head_seconds, on_slow=self._too_slow
         )
         if len(self.connections) >= self._connections_at_most:
             await self.gate.refuse_unread(connection.client, Reason.LIMIT_CONNECTIONS, "")

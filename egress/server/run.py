@@ -59,7 +59,7 @@ def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
     writer = open_audit(config)
     try:
         return asyncio.run(
-            _Server(config, writer, authority).run(build_gate(config, writer, generation, lane="mitm"), on_started)
+            _Server(config, writer, authority).run(build_gate(config, writer, generation), on_started)
         )
     finally:
         if not writer.close(_FLUSH_SECONDS):

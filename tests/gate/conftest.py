@@ -45,7 +45,7 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
         gate = Gate(
             generation=generation(policy, env or {}),
             resolver=Resolver(pins=answers, servers=("127.0.0.1",), lifetime_seconds=0.2),
-            recorder=Recorder(ledger, "mitm", wait_seconds=0.05),
+            recorder=Recorder(ledger, wait_seconds=0.05),
             limits=GateLimits(connect_seconds=1.0, judge_seconds=1.0),
         )
         return Bench(gate, ledger, lambda text: generation(text, env or {}))

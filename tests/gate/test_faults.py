@@ -39,16 +39,19 @@ def break_part(gate: Gate, part: str, monkeypatch: pytest.MonkeyPatch, how: Call
         "decide_request": type(gate.generation.policy),
         "decide_address": type(gate.generation.policy),
         "render": type(gate.generation.credentials),
+        "known": type(gate.resolver),
         "resolve": type(gate.resolver),
         "includes": type(gate.own),
         "event": type(gate.recorder),
         "record": type(gate.recorder),
         "offer": type(gate.recorder.audit),
     }[part]
+    if part == "resolve":  # asked only for a name that is not remembered
+        monkeypatch.setattr(owner, "known", lambda *_: None)
     monkeypatch.setattr(owner, part, how)
 
 
-RAISING = ["decide_request", "decide_address", "render", "resolve", "includes", "event", "record", "offer"]
+RAISING = ["decide_request", "decide_address", "render", "known", "resolve", "includes", "event", "record", "offer"]
 
 
 @pytest.mark.parametrize("part", RAISING)
@@ -84,7 +87,7 @@ def test_fail_closed_on_a_hang(bench: Make, part: str, monkeypatch: pytest.Monke
     assert made.gate.open == {}
 
 
-@pytest.mark.parametrize("part", ["decide_name", "decide_request", "decide_address", "render", "resolve", "includes"])
+@pytest.mark.parametrize("part", ["decide_name", "decide_request", "decide_address", "render", "known", "resolve", "includes"])
 def test_fail_closed_at_connect(bench: Make, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A CONNECT whose judging breaks is refused too."""
     made = bench(POLICY, PINS)

@@ -171,7 +171,7 @@ def test_an_allowed_request_has_its_decision_before_its_grant(bench: Make) -> No
     row = only_decision(made)
     assert (row.id, row.verdict, row.reason, row.rule) == (exchange.id, "allow", "rule-allow", "the api")
     assert (row.host, row.port, row.method, row.path, row.scheme) == ("api.test", 443, "GET", "/v1", "https")
-    assert (row.sandbox, row.client, row.lane, row.address) == ("agent", CLIENT.peer, "mitm", PUBLIC)
+    assert (row.sandbox, row.client, row.lane, row.address) == ("agent", CLIENT.peer, CLIENT.lane, PUBLIC)
     assert row.policy_hash == made.gate.generation.policy.digest
 
 

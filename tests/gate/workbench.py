@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from egress.gate.generation import Generation
     from egress.policy import Address, Host
 
-CLIENT = Client("agent", "127.0.0.1:40000")
+CLIENT = Client("agent", "127.0.0.1:40000", "http")
 
 
 def host(text: str) -> Host:
@@ -44,6 +44,10 @@ class CountingResolver:
 
     answers: dict[str, tuple[Address, ...]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+
+    def known(self, _name: str) -> Answer | None:
+        """Nothing is remembered."""
+        return None
 
     async def resolve(self, name: str) -> Answer:
         """Note the question; answer it."""

@@ -96,6 +96,7 @@ def test_fail_closed_in_every_part_of_the_gate(
 @pytest.mark.parametrize("mode", Mode)
 def test_fail_closed_when_the_resolver_hangs(mode: Mode, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resolver that never answers ends in a denial within the time that judging may take."""
+    monkeypatch.setattr(type(site.proxy.gate.resolver), "known", lambda *_: None)
     monkeypatch.setattr(type(site.proxy.gate.resolver), "resolve", hang)
     object.__setattr__(site.proxy.gate.limits, "judge_seconds", 0.2)
     with site.serving(mode):
@@ -189,6 +190,7 @@ def break_part(site: Site, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
         case "decide_name" | "decide_request" | "decide_address":
             monkeypatch.setattr(type(gate.generation.policy), part, fail)
         case "resolve":
+            monkeypatch.setattr(type(gate.resolver), "known", lambda *_: None)
             monkeypatch.setattr(type(gate.resolver), part, fail)
         case "render":
             monkeypatch.setattr(type(gate.generation.credentials), part, fail)

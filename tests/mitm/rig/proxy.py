@@ -90,7 +90,7 @@ class Proxy:
         )
         self.authority = Authority.load_or_create(self.config.ca_dir)
         generation = load_generation(self.config, dict(setup.env))
-        self.gate: Gate = build_gate(self.config, self.ledger, generation, lane="mitm")  # type: ignore[arg-type]
+        self.gate: Gate = build_gate(self.config, self.ledger, generation)  # type: ignore[arg-type]
         self.lane: MitmLane
         self.master: MitmListener
         self.address: tuple[str, int]
