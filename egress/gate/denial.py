@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from egress.policy import TEXTS, Reason, Verdict
 
 if TYPE_CHECKING:
+    from egress.gate.exchange import Exchange
     from egress.policy import RuleRef
 
 DECISION_HEADER = "X-Egress-Decision"
@@ -77,10 +78,16 @@ class Denial:
             (DECISION_HEADER.encode(), self.decision_value.encode()),
         ]
 
-    def http1(self, *, head_only: bool = False) -> bytes:
-        """The whole response as HTTP/1.1 bytes that close the connection."""
+    def http1(self, *, head_only: bool = False, close: bool = True) -> bytes:
+        """The whole response as HTTP/1.1 bytes; `close` tells the client that the connection ends with it."""
         body = self.body()
         lines = [f"HTTP/1.1 {self.status} {self.reason_phrase}".encode()]
         lines += [name + b": " + value for name, value in self.headers(length=len(body))]
-        lines += [b"Connection: close", b"", b""]
+        lines += [b"Connection: close", b"", b""] if close else [b"", b""]
         return b"\r\n".join(lines) + (b"" if head_only else body)
+
+
+def failure(exchange: Exchange, reason: Reason, detail: str) -> Denial:
+    """What is told of an admitted request whose upstream failed before it answered."""
+    request, decision = exchange.request, exchange.decision
+    return Denial(exchange.id, reason, detail, decision.verdict, decision.rule, request.host.text, request.port)

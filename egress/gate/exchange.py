@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from egress.audit import OutcomeEvent
+from egress.gate.body import BodyPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,8 @@ class Exchange:
     started: float = field(default_factory=time.monotonic)
     first_byte: float | None = None
     finished: bool = False
+    upward: BodyPath = field(default_factory=BodyPath)
+    downward: BodyPath = field(default_factory=BodyPath)
 
     def response_started(self, status: int | None) -> None:
         """The first byte of the answer is here."""

@@ -31,6 +31,9 @@ class Route:
     tls: bool
 
 
+NOWHERE = (Host(""), 0)
+
+
 def name_request(head: RequestHead, sandbox: str, route: Route | None) -> Request | Refusal:
     """The request in `head` as the policy core judges it. `route` None: the client speaks to the proxy itself."""
     if head.method == "TRACE":
@@ -58,6 +61,31 @@ def name_request(head: RequestHead, sandbox: str, route: Route | None) -> Reques
         head.target.query,
         tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.fields),
     )
+
+
+def name_connect(head: RequestHead, *, inside: bool) -> tuple[tuple[Host, int], Refusal | None]:
+    """The destination of a CONNECT as far as it can be read, and why it is refused if it is. `inside`: of a tunnel."""
+    named = parse_authority(head.target.authority or "", None)
+    if isinstance(named, Refusal):
+        return NOWHERE, named
+    if head.host is not None and parse_authority(head.host, named[1]) != named:  # INVARIANT one-name
+        return named, Refusal(Reason.NAME_MISMATCH, "Host is not the CONNECT target")
+    if inside:
+        return named, Refusal(Reason.REQUEST_MALFORMED, "a CONNECT inside a tunnel")
+    return named, None
+
+
+def unnamed(sandbox: str, head: RequestHead | None, route: Route | None) -> Request:
+    """As much of a request as is known, for the record of its refusal."""
+    host, port = NOWHERE if route is None else (route.host, route.port)
+    protocol = Protocol.HTTPS if route is not None and route.tls else Protocol.HTTP
+    if head is None:
+        return Request(sandbox, protocol, host, port)
+    if route is None:
+        named = parse_authority(head.target.authority or "", 80)
+        if not isinstance(named, Refusal):
+            host, port = named
+    return Request(sandbox, protocol, host, port, head.method, head.target.path, head.target.query)
 
 
 def _proxied(head: RequestHead) -> tuple[Host, int, bool] | Refusal:

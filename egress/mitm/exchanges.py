@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING
 from mitmproxy import http
 from mitmproxy.connection import Server
 
-from egress.gate.denial import Denial
+from egress.gate.body import count_down, count_up
+from egress.gate.denial import Denial, failure
 from egress.gate.exchange import Exchange
 from egress.gate.gate import Asked
-from egress.gate.naming import Route, name_request
+from egress.gate.naming import Route, name_request, unnamed
 from egress.gate.outbound import WEBSOCKET, client_fields, origin_of, upstream_fields
 from egress.gate.permit import is_secure
 from egress.mitm.handler import refusal
 from egress.mitm.http1 import HEAD
 from egress.mitm.http2 import head_of
 from egress.mitm.stream import BODY, FAILURE, INVALID, Failure
-from egress.policy import Host, Protocol, Reason, Refusal, Request, parse_authority
+from egress.policy import Protocol, Reason, Refusal, Request
 from egress.wire.head import NoBody, Reject, RejectKind, RequestHead
 
 if TYPE_CHECKING:
@@ -197,15 +198,7 @@ class ExchangeHooks:
         connection.book.drop(exchange.id)
         reason, detail = _failure(flow, exchange)
         if flow.response is None and reason is not None:
-            denial = Denial(
-                exchange.id,
-                reason,
-                detail,
-                exchange.decision.verdict,
-                exchange.decision.rule,
-                exchange.request.host.text,
-                exchange.request.port,
-            )
+            denial = failure(exchange, reason, detail)
             flow.response = refusal(denial)
             flow.response.headers["Connection"] = "close"
             exchange.response_started(denial.status)
@@ -263,8 +256,8 @@ def _counting_up(exchange: Exchange) -> Callable[[bytes], Sequence[bytes]]:
     """
 
     def pass_on(chunk: bytes) -> Sequence[bytes]:
-        exchange.bytes_up += len(chunk)
-        return (chunk,) if chunk else ()
+        passed = bytes(count_up(exchange, chunk)) if chunk else bytes(exchange.upward.end())
+        return (passed,) if passed else ()
 
     return pass_on
 
@@ -273,8 +266,8 @@ def _counting_down(exchange: Exchange) -> Callable[[bytes], Sequence[bytes]]:
     """The place in the body's path towards the client; as above."""
 
     def pass_on(chunk: bytes) -> Sequence[bytes]:
-        exchange.bytes_down += len(chunk)
-        return (chunk,) if chunk else ()
+        passed = bytes(count_down(exchange, chunk)) if chunk else bytes(exchange.downward.end())
+        return (passed,) if passed else ()
 
     return pass_on
 
@@ -298,15 +291,8 @@ def _open_peer(connection: ClientConnection, request: Request) -> Address | None
 def _unnamed(connection: ClientConnection, head: RequestHead | Reject | None) -> Request:
     """As much of a request as is known, for the record of its refusal."""
     destination = connection.destination
-    host, port = (Host(""), 0) if destination is None else (destination.host, destination.port)
-    protocol = Protocol.HTTPS if connection.hello_checked else Protocol.HTTP
-    if not isinstance(head, RequestHead):
-        return Request(connection.client.sandbox, protocol, host, port)
-    if destination is None:
-        named = parse_authority(head.target.authority or "", 80)
-        if not isinstance(named, Refusal):
-            host, port = named
-    return Request(connection.client.sandbox, protocol, host, port, head.method, head.target.path, head.target.query)
+    route = None if destination is None else Route(destination.host, destination.port, connection.hello_checked)
+    return unnamed(connection.client.sandbox, head if isinstance(head, RequestHead) else None, route)
 
 
 def _failure(flow: http.HTTPFlow, exchange: Exchange) -> tuple[Reason | None, str]:

@@ -16,11 +16,13 @@ from mitmproxy.proxy.layers.http import HTTPMode
 
 from egress.gate.denial import Denial
 from egress.gate.gate import Asked, Destination
+from egress.gate.hello import hello_problem
+from egress.gate.naming import NOWHERE, name_connect
 from egress.mitm.handler import refusal
 from egress.mitm.http1 import HEAD
 from egress.mitm.stream import RAW
-from egress.policy import Host, Protocol, Reason, Refusal, Request, TlsMode, parse_authority
-from egress.wire.client_hello import ClientHello, parse_client_hello
+from egress.policy import Host, Protocol, Reason, Refusal, Request, TlsMode
+from egress.wire.client_hello import parse_client_hello
 
 if TYPE_CHECKING:
     from mitmproxy import http
@@ -125,9 +127,9 @@ class TunnelHooks:
         destination = connection.destination
         if destination is None:
             raise LookupError("a TLS hello before any destination is known")
-        problem = _hello_problem(data, destination)
+        problem = hello_problem(parse_client_hello(data.client_hello.raw_bytes(wrap_in_record=True)), destination)
         if problem is not None:
-            await self._refuse_hello(connection, destination, *problem, sni=data.client_hello.sni)
+            await self._refuse_hello(connection, destination, problem.reason, problem.detail, sni=data.client_hello.sni)
         elif destination.tls is TlsMode.TUNNEL:
             # Admitted or not: without a grant the tunnel's layer opens nothing and closes.
             await self._admit_tunnel(connection, destination, Protocol.HTTPS, destination.host.text)
@@ -184,35 +186,11 @@ class TunnelHooks:
 
 
 def _connect_target(flow: http.HTTPFlow, *, inside: bool) -> tuple[tuple[Host, int], Refusal | None]:
-    """The destination of a CONNECT as far as it can be read, and why it is refused if it is. `inside`: of a tunnel."""
-    nowhere = (Host(""), 0)
     head: RequestHead | None = getattr(flow.request, HEAD, None)
     if head is None:
-        return nowhere, Refusal(Reason.REQUEST_MALFORMED, "a CONNECT over HTTP/2")
-    named = parse_authority(head.target.authority or "", None)
-    if isinstance(named, Refusal):
-        return nowhere, named
-    if head.host is not None and parse_authority(head.host, named[1]) != named:  # INVARIANT one-name
-        return named, Refusal(Reason.NAME_MISMATCH, "Host is not the CONNECT target")
-    if inside:
-        return named, Refusal(Reason.REQUEST_MALFORMED, "a CONNECT inside a tunnel")
-    return named, None
+        return NOWHERE, Refusal(Reason.REQUEST_MALFORMED, "a CONNECT over HTTP/2")
+    return name_connect(head, inside=inside)
 
 
 def _looks_like_http(data: bytes) -> bool:
     return data[:1].isalpha() and data[:1].isupper()
-
-
-def _hello_problem(data: ClientHelloData, destination: Destination) -> tuple[Reason, str] | None:
-    """What keeps a ClientHello from being one for this destination, read strictly from its bytes."""
-    hello = parse_client_hello(data.client_hello.raw_bytes(wrap_in_record=True))
-    if not isinstance(hello, ClientHello):
-        return Reason.REQUEST_MALFORMED, "the TLS hello cannot be read in one way"
-    if hello.ech and destination.tls is TlsMode.TUNNEL and not destination.ech:
-        return Reason.ECH_REFUSED, ""
-    if hello.sni is None:
-        return None if destination.host.address is not None else (Reason.SNI_MISSING, "")
-    named = parse_authority(hello.sni, destination.port)
-    if isinstance(named, Refusal) or named[0] != destination.host:  # INVARIANT one-name
-        return Reason.NAME_MISMATCH, "SNI is not the CONNECT target"
-    return None

@@ -1,0 +1,57 @@
+"""The way of a body through a lane: every byte passes here once, counted, in both directions and in every lane.
+
+Steps are what later looks into a body or changes it. A lane that cannot give a body to a step must not carry the
+request. INVARIANT bounded: a step holds no more than it says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from egress.gate.exchange import Exchange
+
+type Buffer = bytes | bytearray | memoryview
+
+
+class BodyStep(Protocol):
+    """One look at a body, or change to it. What it returns goes on in place of what came in."""
+
+    def feed(self, data: Buffer) -> Buffer:
+        """The next bytes; may hold some back."""
+
+    def end(self) -> Buffer:
+        """The body is complete: what was held back."""
+
+
+@dataclass(slots=True)
+class BodyPath:
+    """One direction of one exchange. With steps, the length that a head declares no longer holds: lanes chunk."""
+
+    steps: list[BodyStep] = field(default_factory=list)
+
+    def pass_on(self, data: Buffer) -> Buffer:
+        """Bytes of the body on their way; what comes back, maybe nothing yet, goes on."""
+        for step in self.steps:
+            data = step.feed(data)
+        return data
+
+    def end(self) -> Buffer:
+        """What the steps still hold at the end, passed through those that follow."""
+        rest: Buffer = b""
+        for step in self.steps:
+            rest = bytes(step.feed(rest) if rest else b"") + bytes(step.end())
+        return rest
+
+
+def count_up(exchange: Exchange, data: Buffer) -> Buffer:
+    """Bytes of the client's body on their way to the upstream."""
+    exchange.bytes_up += len(data)
+    return exchange.upward.pass_on(data) if exchange.upward.steps else data
+
+
+def count_down(exchange: Exchange, data: Buffer) -> Buffer:
+    """Bytes of the upstream's body on their way to the client."""
+    exchange.bytes_down += len(data)
+    return exchange.downward.pass_on(data) if exchange.downward.steps else data
