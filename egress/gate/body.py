@@ -6,7 +6,7 @@ request. INVARIANT bounded: a step holds no more than it says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ class BodyStep(Protocol):
         """The body is complete: what was held back."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class BodyPath:
     """One direction of one exchange. With steps, the length that a head declares no longer holds: lanes chunk."""
 
-    steps: list[BodyStep] = field(default_factory=list)
+    steps: tuple[BodyStep, ...] = ()
 
     def pass_on(self, data: Buffer) -> Buffer:
         """Bytes of the body on their way; what comes back, maybe nothing yet, goes on."""
@@ -43,6 +43,9 @@ class BodyPath:
         for step in self.steps:
             rest = bytes(step.feed(rest) if rest else b"") + bytes(step.end())
         return rest
+
+
+STRAIGHT = BodyPath()
 
 
 def count_up(exchange: Exchange, data: Buffer) -> Buffer:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from egress.audit import AuditWriter
+from egress.certs import BUNDLE_NAME, write_bundle, write_roots
 from egress.config import foreign_owners, load_policy
 from egress.credentials import CredentialStore
 from egress.errors import ConfigError, StartError, StateError
@@ -15,15 +17,28 @@ from egress.gate.record import Recorder
 from egress.gate.resolver import Resolver
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
     from pathlib import Path
 
+    from egress.certs import Authority
     from egress.config import ServerConfig
+    from egress.gate.record import AuditSink
+    from egress.gate.resolver import NameService
 
 # What judging may take beyond its two waits, on a busy machine.
 _SLACK_SECONDS = 5.0
 
+ROOTS = "upstream-roots.pem"
+
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """PEM files: the roots that upstreams are verified against, and the bundle that clients use."""
+
+    roots: Path
+    bundle: Path
 
 
 def load_generation(
@@ -58,25 +73,39 @@ def make_folder(path: Path) -> None:
         ) from error
 
 
-def open_audit(config: ServerConfig) -> AuditWriter:
+def write_trust(config: ServerConfig, authority: Authority) -> Trust:
+    """Write whom we trust upstream, and what clients use in place of the system's roots. Raises StateError."""
+    trust = Trust(config.state_dir / ROOTS, config.state_dir / BUNDLE_NAME)
+    write_roots(trust.roots, config.upstream.ca)
+    write_bundle(trust.bundle, authority.certificate_pem, config.upstream.ca)
+    return trust
+
+
+def open_audit(config: ServerConfig, on_change: Callable[[], None] = lambda: None) -> AuditWriter:
     """Start the audit writer. Raises AuditError: without a record nothing may pass."""
     make_folder(config.audit.path.parent)
-    writer = AuditWriter(config.audit.path, flush_interval=config.audit.flush_interval, capacity=config.audit.queue)
+    audit = config.audit
+    writer = AuditWriter(audit.path, flush_interval=audit.flush_interval, capacity=audit.queue, on_change=on_change)
     writer.start()
     return writer
 
 
-def build_gate(config: ServerConfig, writer: AuditWriter, generation: Generation) -> Gate:
-    """A gate that judges by this generation and records in this audit."""
+def build_resolver(config: ServerConfig) -> Resolver:
+    """The name service that asks name servers itself: one for all processes."""
+    return Resolver(pins=config.resolve, lifetime_seconds=config.limits.resolve_seconds)
+
+
+def build_gate(
+    config: ServerConfig, audit: AuditSink, generation: Generation, names: NameService | None = None
+) -> Gate:
+    """A gate that judges by this generation, records in this audit, and resolves with `names` (None: its own)."""
     limits = GateLimits(
         connect_seconds=config.limits.connect_seconds,
         judge_seconds=config.limits.resolve_seconds + config.limits.audit_seconds + _SLACK_SECONDS,
     )
     return Gate(
         generation=generation,
-        resolver=Resolver(pins=config.resolve, lifetime_seconds=config.limits.resolve_seconds),
-        recorder=Recorder(
-            writer, wait_seconds=config.limits.audit_seconds, show_query_values=config.audit.query_values
-        ),
+        resolver=names or build_resolver(config),
+        recorder=Recorder(audit, wait_seconds=config.limits.audit_seconds, show_query_values=config.audit.query_values),
         limits=limits,
     )

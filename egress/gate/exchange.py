@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from egress.audit import OutcomeEvent
-from egress.gate.body import BodyPath
+from egress.gate.body import STRAIGHT, BodyPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,8 +51,8 @@ class Exchange:
     started: float = field(default_factory=time.monotonic)
     first_byte: float | None = None
     finished: bool = False
-    upward: BodyPath = field(default_factory=BodyPath)
-    downward: BodyPath = field(default_factory=BodyPath)
+    upward: BodyPath = STRAIGHT
+    downward: BodyPath = STRAIGHT
 
     def response_started(self, status: int | None) -> None:
         """The first byte of the answer is here."""

@@ -56,6 +56,7 @@ class Destination:
 
     `opaque` is True if raw TCP is allowed by a rule; `tls` says whether a TLS hello is passed unopened or opened, `ech`
     whether one that hides a second name (RFC 9849) may pass unopened: only where a rule asks for a tunnel outright.
+    `http2`: a rule asks that clients which offer HTTP/2 get it.
     """
 
     host: Host
@@ -65,6 +66,7 @@ class Destination:
     http: bool
     opaque: bool
     ech: bool = False
+    http2: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +132,14 @@ class Gate:
         request = exchange.request
         if request.host.address is not None and peer != request.host.address:
             return "the connection goes to another address than the one judged"
-        judged = exchange.generation.policy.decide_address(request, exchange.decision, [peer])
-        if not judged.addresses:
-            return judged.decision.detail or "the connection's address is not permitted"
+        if peer not in exchange.addresses:  # else it was judged as this request was
+            judged = exchange.generation.policy.decide_address(request, exchange.decision, [peer])
+            if not judged.addresses:
+                return judged.decision.detail or "the connection's address is not permitted"
         if is_secure(request) and not verified_tls:
             return "the server's certificate was not verified"
-        exchange.address = str(peer)
+        if peer != exchange.addresses[0]:
+            exchange.address = str(peer)
         return ""
 
     async def refuse(
@@ -187,6 +191,7 @@ class Gate:
             http=http.certainty is not Certainty.NO,
             opaque=tcp.allowed,
             ech=not _is_auto(policy, https),
+            http2=https.http2,
         )
         if not (destination.https or destination.http or destination.opaque):
             return await self._refuse(client, request, _most_helpful(https, http, tcp), None)

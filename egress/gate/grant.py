@@ -60,9 +60,13 @@ class GrantBook:
 
     def drop(self, decision_id: str) -> None:
         """Forget a grant that its request no longer needs."""
-        for grant in tuple(self._unspent):
+        unspent = self._unspent
+        if unspent and unspent[-1].decision_id == decision_id:
+            unspent.pop()
+            return
+        for grant in tuple(unspent):
             if grant.decision_id == decision_id:
-                self._unspent.remove(grant)
+                unspent.remove(grant)
 
     def __len__(self) -> int:
         return len(self._unspent)

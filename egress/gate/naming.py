@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from egress.policy import Host, Protocol, Reason, Refusal, Request, parse_authority
-from egress.wire.head import TargetForm
+from egress.wire.chunked import ChunkedChecker
+from egress.wire.head import Chunked, TargetForm
 
 if TYPE_CHECKING:
     from egress.wire.head import RequestHead
@@ -73,6 +74,19 @@ def name_connect(head: RequestHead, *, inside: bool) -> tuple[tuple[Host, int], 
     if inside:
         return named, Refusal(Reason.REQUEST_MALFORMED, "a CONNECT inside a tunnel")
     return named, None
+
+
+def early_problem(head: RequestHead, after: bytes | bytearray) -> Refusal | None:
+    """What is wrong with as much of a request's body as came with its head; nothing of it has left yet."""
+    if not isinstance(head.framing, Chunked) or not after:
+        return None
+    checker = ChunkedChecker()
+    rejected = checker.feed(after)
+    if rejected is not None:
+        return Refusal(Reason.REQUEST_MALFORMED, rejected.detail)
+    if checker.trailers:
+        return Refusal(Reason.REQUEST_MALFORMED, "fields after the body are not passed on: no rule has seen them")
+    return None
 
 
 def unnamed(sandbox: str, head: RequestHead | None, route: Route | None) -> Request:

@@ -29,6 +29,12 @@ _NOT_FOR_CLIENTS = frozenset(
     {DECISION_HEADER.lower().encode(), b"alt-svc", b"proxy-authenticate", b"proxy-connection", b"keep-alive"}
 )
 
+_NOT_WHEN_SWITCHING = _NOT_FOR_CLIENTS | {_WEBSOCKET_EXTENSIONS}
+_OF_THE_CONNECTION = frozenset({b"connection", b"upgrade", b"te", b"proxy-authorization", b"http2-settings"})
+
+_STAYS: dict[bytes, bool] = {}
+_SPELLINGS_AT_MOST = 1024
+
 
 def upstream_fields(exchange: Exchange, fields: Sequence[Field], *, host: bool = True) -> list[Field]:
     """The fields that the upstream gets for a request with `fields`; from here on they may hold secrets.
@@ -51,10 +57,29 @@ def upstream_fields(exchange: Exchange, fields: Sequence[Field], *, host: bool =
 
 def client_fields(fields: Sequence[Field], *, switching: bool = False) -> list[Field]:
     """The fields of an upstream's answer that a client may see. `switching`: of an answer that ends HTTP (101)."""
-    kept = [field for field in fields if field[0].lower() not in _NOT_FOR_CLIENTS]
     if switching:
-        kept = [field for field in kept if field[0].lower() != _WEBSOCKET_EXTENSIONS]
+        kept = [field for field in fields if field[0].lower() not in _NOT_WHEN_SWITCHING]
+        return strip_hop_by_hop(kept, upgrade=True)
+    kept = []
+    for field in fields:
+        stays = _STAYS.get(field[0])
+        if stays is None:
+            stays = _stays(field[0])
+        if stays:
+            kept.append(field)
+        elif field[0].lower() == b"connection" and field[1].lower() not in (b"keep-alive", b"close"):
+            # It names fields of its own: the long way (RFC 9110, section 7.6.1).
+            return strip_hop_by_hop([field for field in fields if field[0].lower() not in _NOT_FOR_CLIENTS])
     return kept
+
+
+def _stays(name: bytes) -> bool:
+    """Whether a field of this name reaches the client. Remembered by spelling, which costs less than lowering it."""
+    lower = name.lower()
+    stays = lower not in _NOT_FOR_CLIENTS and lower not in _OF_THE_CONNECTION
+    if len(_STAYS) < _SPELLINGS_AT_MOST:
+        _STAYS[name] = stays
+    return stays
 
 
 def origin_of(request: Request) -> str:

@@ -17,19 +17,21 @@ from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server, make_bo
 
 from egress.gate.denial import Denial
 from egress.gate.ids import new_decision_id
+from egress.gate.naming import early_problem
 from egress.mitm.attachment import attached
 from egress.mitm.hooks_of_ours import EgressHeadRefusedHook, RefusedHead
 from egress.policy import Reason
 from egress.wire.chunked import ChunkedChecker
 from egress.wire.head import (
-    Chunked,
     NeedMore,
     Reject,
     RejectKind,
     RequestHead,
+    ResponseHead,
     TargetForm,
     parse_request_head,
     parse_response_head,
+    response_framing,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from mitmproxy.proxy.layer import CommandGenerator
 
 HEAD = "egress_head"
+INTERIMS = "egress_interims"
+_INTERIMS_AT_MOST = 16
 
 type Problem = tuple[Reason, str]
 
@@ -89,7 +93,7 @@ def read_response(self: Http1Client, event: events.Event) -> CommandGenerator[No
     head = parse_response_head(_buffered(self))
     if isinstance(head, NeedMore):
         return
-    if isinstance(head, Reject) or self.stream_id is None:
+    if isinstance(head, Reject) or self.stream_id is None or _is_bad(self, head):
         yield from _bad_response(self)
         return
     raw = self.buf.maybe_extract_at_most(head.length) or b""
@@ -116,14 +120,8 @@ def _problem(head: RequestHead | Reject, buffered: bytearray, *, tunnelled: bool
         return Reason.LIMIT_HEAD if too_large else Reason.REQUEST_MALFORMED, head.detail
     if not tunnelled and head.target.form in (TargetForm.ORIGIN, TargetForm.ASTERISK):
         return Reason.REQUEST_MALFORMED, "this is a proxy: ask it for a whole URL, or for a tunnel with CONNECT"
-    if isinstance(head.framing, Chunked):
-        checker = ChunkedChecker()
-        rejected = checker.feed(buffered[head.length :])
-        if rejected is not None:
-            return Reason.REQUEST_MALFORMED, rejected.detail
-        if checker.trailers:
-            return Reason.REQUEST_MALFORMED, "fields after the body are not passed on: no rule has seen them"
-    return None
+    problem = early_problem(head, buffered[head.length :])
+    return None if problem is None else (problem.reason, problem.detail)
 
 
 def attach_head(request: http.Request, head: RequestHead) -> None:
@@ -179,6 +177,15 @@ def _refuse(self: Http1Server, problem: Problem | None) -> CommandGenerator[None
         yield commands.SendData(self.conn, refused.answer)
     yield commands.CloseConnection(self.conn)
     self.state = self.done
+
+
+def _is_bad(self: Http1Client, head: ResponseHead) -> bool:
+    """Whether a readable head is no answer: it has a body where none may be, or is one interim answer too many."""
+    interims = getattr(self, INTERIMS, 0) + 1 if head.interim else 0
+    setattr(self, INTERIMS, interims)
+    if self.request is None or interims > _INTERIMS_AT_MOST:
+        return True
+    return isinstance(response_framing(head, self.request.method), Reject)
 
 
 def _bad_response(self: Http1Client) -> CommandGenerator[None]:

@@ -1,1 +1,1 @@
-"""The front: the listener, and the lanes `tunnel` and `http`. What they do not carry is handed over. Knows no mitmproxy."""
+"""The front: the listener, and the lanes `tunnel` and `http`; the rest is handed over. Knows no mitmproxy."""

@@ -97,11 +97,12 @@ class Endpoint:
         if not self._reading:
             self._loop.add_reader(self._fd, self._on_readable)
             self._reading = True
-        self._reader = self._loop.create_future()
+        waiter = self._reader = self._loop.create_future()
         try:
-            await self._reader
+            await waiter
         finally:
-            self._reader = None
+            if self._reader is waiter:
+                self._reader = None
 
     def _on_readable(self) -> None:
         waiter = self._reader
@@ -129,7 +130,7 @@ class Endpoint:
     # writing
 
     async def send(self, data: Buffer) -> None:
-        """Send all of it. Raises OSError. What would block is kept as a copy, so the caller may use its buffer again."""
+        """Send all of it. Raises OSError. What would block is copied first: the caller may use its buffer again."""
         try:
             sent = self.sock.send(data)
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError, BlockingIOError, InterruptedError):
@@ -180,6 +181,11 @@ class Endpoint:
                 await self.writable()
             else:
                 return
+
+    def say_no_more(self) -> None:
+        """Tell the peer that nothing more comes, and go on reading."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
 
     def release(self) -> socket.socket:
         """Stop looking at the socket and hand it out, open."""

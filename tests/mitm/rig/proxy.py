@@ -7,16 +7,23 @@ import contextlib
 import socket
 import threading
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+import uvloop
 from harness.origins import Origins
 
-from egress.certs import Authority
+from egress.certs import Authority, write_roots
 from egress.config import AuditConfig, Limits, PolicySource, ServerConfig, UpstreamConfig
 from egress.gate.build import build_gate, load_generation
 from egress.mitm.build import build_lane
 from egress.mitm.listener import MitmListener
 from egress.policy import Scope
+from egress.proxy.client_tls import ClientTls
+from egress.proxy.front import Front
+from egress.proxy.handing import NoHandOver
+from egress.proxy.limits import FrontLimits, OwnSlots
+from egress.proxy.upstream_tls import UpstreamTls
 from rig.ledger import Ledger
 from rig.wire import Http2, Reply, Wire, trusting
 
@@ -32,6 +39,13 @@ if TYPE_CHECKING:
 
 SECRET = "canary-0123456789-never-seen"
 LOOPBACK = "addresses: [127.0.0.0/8]"
+
+
+class Carrier(Enum):
+    """What carries the connections: mitmproxy behind its own listener, or the front with its lanes."""
+
+    MITM = "mitm"
+    FRONT = "front"
 
 
 class Loopback:
@@ -72,8 +86,9 @@ class Setup:
 class Proxy:
     """A running proxy. What touches the gate or the lane goes through `call`, onto the loop's thread."""
 
-    def __init__(self, folder: Path, setup: Setup) -> None:
+    def __init__(self, folder: Path, setup: Setup, carrier: Carrier = Carrier.MITM) -> None:
         self.folder = folder
+        self.carrier = carrier
         self.ledger = Ledger()
         self.policy_file = folder / "policy.yaml"
         self.policy_file.write_text(setup.policy)
@@ -93,6 +108,7 @@ class Proxy:
         self.gate: Gate = build_gate(self.config, self.ledger, generation)  # type: ignore[arg-type]
         self.lane: MitmLane
         self.master: MitmListener
+        self.front: Front
         self.address: tuple[str, int]
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop
@@ -106,7 +122,10 @@ class Proxy:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._serve())
+            if self.carrier is Carrier.FRONT:
+                uvloop.run(self._serve_front())
+            else:
+                asyncio.run(self._serve())
         except BaseException as error:  # noqa: BLE001 -- told to the thread that waits
             self._failure = error
         finally:
@@ -122,6 +141,28 @@ class Proxy:
         await self._stop.wait()
         self.master.stop_accepting()
         await self.master.close()
+
+    async def _serve_front(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        roots = self.folder / "upstream-roots.pem"
+        write_roots(roots, self.config.upstream.ca)
+        own = self.config.limits
+        self.front = Front(
+            self.gate,
+            ClientTls(self.authority),
+            UpstreamTls(roots),
+            FrontLimits(own.head_seconds, own.tls_seconds, own.idle_seconds),
+            hand_over=NoHandOver(),
+            slots=OwnSlots(own.connections),
+        )
+        with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
+            self.address = listening.getsockname()
+            self.gate.own.ports.add(self.address[1])
+            self.front.serve(listening)
+            self._ready.set()
+            await self._stop.wait()
+            await self.front.close()
 
     def call[T](self, work: Coroutine[Any, Any, T]) -> T:
         """Run on the proxy's loop and wait for it."""

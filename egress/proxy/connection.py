@@ -1,0 +1,113 @@
+"""What is known of one accepted connection: who asks, its grants, what is under way on it, and what may interrupt it.
+
+1. everything starts in the state that lets nothing through; no grant, no destination
+2. whatever ends it (its own end, a deadline, a reload, a fault), what is under way gets its outcome, once
+3. an interruption cancels the task that carries the connection; nothing else closes its sockets
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from egress.gate.exchange import Exchange
+from egress.gate.gate import Asked
+from egress.gate.grant import GrantBook
+from egress.policy import Reason
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from egress.gate.denial import Denial
+    from egress.gate.exchange import Client
+    from egress.gate.gate import Gate
+    from egress.policy import Address, Refusal, Request
+    from egress.proxy.clock import Clock
+    from egress.proxy.endpoint import Endpoint
+    from egress.proxy.limits import FrontLimits
+
+logger = logging.getLogger(__name__)
+
+CLIENT_CLOSED = "client-closed"
+
+
+class Phase(Enum):
+    """What the connection waits for; a deadline that passes means something else in each."""
+
+    HEAD = auto()
+    IDLE = auto()
+    CARRYING = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One accepted connection. `recorded` counts the decisions that it left; `deadline` is the loop's time.
+
+    `address` is the peer's, without its port.
+    """
+
+    gate: Gate
+    clock: Clock
+    limits: FrontLimits
+    client: Client
+    endpoint: Endpoint
+    address: str
+    task: asyncio.Task[None] | None = None
+    book: GrantBook = field(default_factory=GrantBook)
+    exchange: Exchange | None = None
+    sni: str | None = None
+    phase: Phase = Phase.HEAD
+    deadline: float = float("inf")
+    interruption: str = ""
+    recorded: int = 0
+
+    # time
+
+    def expect(self, phase: Phase, seconds: float) -> None:
+        """From now on wait for this, so long at most."""
+        self.phase = phase
+        self.deadline = self.clock.now() + seconds
+
+    def moved(self) -> None:
+        """Something was carried: the wait for the next starts anew."""
+        self.deadline = self.clock.now() + self.limits.idle_seconds
+
+    def late(self) -> None:
+        """The deadline has passed."""
+        self.deadline = float("inf")
+        self.interrupt(CLIENT_CLOSED if self.phase is Phase.IDLE else Reason.LIMIT_TIME.value)
+
+    def interrupt(self, why: str) -> None:
+        """End it; `why` is a reason code for the outcome of what is under way."""
+        if not self.interruption and self.task is not None:
+            self.interruption = why
+            self.task.cancel()
+
+    # decisions
+
+    async def admit(self, request: Request, peer: Address | None = None) -> Exchange | Denial:
+        """Ask the gate; an admitted exchange is under way on this connection."""
+        outcome = await self.gate.admit(Asked(self.client, request, self.book, self.interrupt, self.sni, peer))
+        self.recorded += 1
+        if isinstance(outcome, Exchange):
+            self.exchange = outcome
+        return outcome
+
+    async def refuse(self, request: Request, refusal: Refusal) -> Denial:
+        """Refuse for a reason that no rule gave, and record it."""
+        self.recorded += 1
+        return await self.gate.refuse(self.client, request, refusal.reason, refusal.detail, sni=self.sni)
+
+    async def refuse_unread(self, reason: Reason, detail: str = "") -> Denial:
+        """Refuse what could not be read as a request at all, and record it."""
+        self.recorded += 1
+        return await self.gate.refuse_unread(self.client, reason, detail)
+
+    def finish(self, error: str = "") -> None:
+        """Record the outcome of what is under way."""
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            self.book.drop(exchange.id)
+            exchange.finish(error)

@@ -1,0 +1,212 @@
+"""The front: accepts connections, gives each its turn and its room, and sees each to its end.
+
+1. room      a connection takes one of the places that all workers share, or is refused and closed
+2. turn      each client address gets one TLS handshake in each round of the loop
+3. end       whatever happens to a connection, its outcome is recorded, its socket closed and its place given back
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from egress.gate.exchange import Client
+from egress.policy import Reason
+from egress.proxy.bodies import SHARED
+from egress.proxy.clock import Clock
+from egress.proxy.connection import CLIENT_CLOSED, Connection, Phase
+from egress.proxy.endpoint import Endpoint
+from egress.proxy.http_lane import HttpParts
+from egress.proxy.limits import FrontLimits, OwnSlots, Slots
+from egress.proxy.opening import Opening
+from egress.proxy.pipes import PipePool
+from egress.proxy.turns import Turns
+from egress.proxy.upstreams import UpstreamPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from egress.gate.gate import Gate
+    from egress.policy import Lane
+    from egress.proxy.client_tls import ClientTls
+    from egress.proxy.handing import HandOver
+    from egress.proxy.upstream_tls import UpstreamTls
+
+logger = logging.getLogger(__name__)
+
+SANDBOX = "default"
+# Accepted at once before everything else gets its turn.
+_ACCEPTS = 32
+# Descriptors ran out: those that are open go on, new ones wait for this long.
+_EXHAUSTED_SECONDS = 0.2
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+def everyone(_peer: str) -> str:
+    """The one sandbox that all clients are while none is configured."""
+    return SANDBOX
+
+
+class Front:
+    """Serves listening sockets on the running loop. `identify` names the sandbox of a peer's address."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        tls: ClientTls,
+        upstream_tls: UpstreamTls,
+        limits: FrontLimits,
+        *,
+        hand_over: HandOver,
+        forced: Lane | None = None,
+        slots: Slots | None = None,
+        identify: Callable[[str], str] = everyone,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._gate = gate
+        self._limits = limits
+        self._slots = slots or OwnSlots(4096)
+        self._identify = identify
+        self._clock = Clock(self._loop)
+        self._pool = UpstreamPool(gate, upstream_tls, self._clock, limits)
+        http = HttpParts(self._pool, memoryview(bytearray(SHARED)))
+        self._pipes = PipePool()
+        self._opening = Opening(
+            tls, http, pipes=self._pipes, hand_over=hand_over, forced=forced, turns=Turns(self._loop)
+        )
+        self._listening: list[socket.socket] = []
+        self._open: dict[asyncio.Task[None], Connection] = {}
+        self._of_client: dict[str, int] = {}
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    def serve(self, listening: socket.socket) -> None:
+        """Accept on a listening socket, whose owner keeps it open."""
+        listening.setblocking(False)  # noqa: FBT003 - the method takes it so
+        self._listening.append(listening)
+        self._loop.add_reader(listening.fileno(), self._accept, listening)
+
+    def stop_accepting(self) -> None:
+        """Accept no more; what is open goes on."""
+        for listening in self._listening:
+            self._loop.remove_reader(listening.fileno())
+        self._listening.clear()
+
+    async def close(self) -> None:
+        """End every connection and wait until each has recorded its outcome."""
+        self.stop_accepting()
+        for connection in tuple(self._open.values()):
+            connection.interrupt(Reason.SHUTTING_DOWN.value)
+        if self._open:
+            await asyncio.wait(tuple(self._open), timeout=5)
+        self._pool.close()
+        self._pipes.close()
+
+    # accept
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_ACCEPTS):
+            try:
+                sock, peer = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._rest(listening, error)
+                    return
+                logger.warning("a connection could not be accepted: %s", os.strerror(error.errno or 0))
+                return
+            self._begin(sock, str(peer[0]), int(peer[1]))
+
+    def _rest(self, listening: socket.socket, error: OSError) -> None:
+        """No descriptor is left: leave new connections where they are for a moment, instead of asking in a circle."""
+        logger.warning("no more connections can be accepted for now: %s", os.strerror(error.errno or 0))
+        self._loop.remove_reader(listening.fileno())
+        self._loop.call_later(_EXHAUSTED_SECONDS, self._resume, listening)
+
+    def _resume(self, listening: socket.socket) -> None:
+        if listening in self._listening:
+            self._loop.add_reader(listening.fileno(), self._accept, listening)
+
+    def _begin(self, sock: socket.socket, address: str, port: int) -> None:
+        sock.setblocking(False)  # noqa: FBT003 - the method takes it so
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        client = Client(self._identify(address), peer)
+        connection = Connection(self._gate, self._clock, self._limits, client, Endpoint(self._loop, sock), address)
+        task = self._loop.create_task(self._run(connection))
+        connection.task = task
+        self._open[task] = connection
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._open.pop(task, None)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("a connection failed", exc_info=task.exception())
+
+    # one connection
+
+    async def _run(self, connection: Connection) -> None:
+        address = connection.address
+        self._of_client[address] = self._of_client.get(address, 0) + 1
+        placed = False
+        try:
+            placed = self._of_client[address] <= self._limits.connections_per_client and await self._place()
+            if not placed:
+                await self._turn_away(connection)
+                return
+            self._clock.watch(connection)
+            await self._opening.carry(connection)
+        except asyncio.CancelledError:
+            await self._interrupted(connection)
+        except OSError:
+            # The client is gone: nobody is left to tell.
+            connection.finish(CLIENT_CLOSED)
+        except Exception:
+            logger.exception("a connection failed and is closed")
+            await self._failed(connection)
+        finally:
+            connection.finish(CLIENT_CLOSED)
+            self._clock.forget(connection)
+            connection.endpoint.close()
+            if placed:
+                self._slots.give_back()
+            self._leave(address)
+
+    async def _place(self) -> bool:
+        taken = self._slots.try_take()
+        return await self._slots.take() if taken is None else taken
+
+    def _leave(self, address: str) -> None:
+        left = self._of_client[address] - 1
+        if left:
+            self._of_client[address] = left
+        else:
+            del self._of_client[address]
+
+    async def _turn_away(self, connection: Connection) -> None:
+        denial = await connection.refuse_unread(Reason.LIMIT_CONNECTIONS)
+        with contextlib.suppress(OSError):
+            connection.endpoint.sock.send(denial.http1())
+
+    async def _interrupted(self, connection: Connection) -> None:
+        """A deadline, a reload or the end of the process: the outcome says which."""
+        why = connection.interruption or Reason.SHUTTING_DOWN.value
+        if connection.exchange is None and connection.phase is Phase.HEAD and why == Reason.LIMIT_TIME.value:
+            await connection.refuse_unread(Reason.LIMIT_TIME, "the head")
+        connection.finish(why)
+
+    async def _failed(self, connection: Connection) -> None:
+        """INVARIANT fail-closed: a fault ends the connection and leaves a record, also before the first decision."""
+        if connection.exchange is None:
+            await connection.refuse_unread(Reason.INTERNAL_ERROR)
+        connection.finish(Reason.INTERNAL_ERROR.value)

@@ -1,0 +1,98 @@
+"""Writes heads anew from what was parsed: no line of a peer's is ever copied through, and the framing is ours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from egress.gate.outbound import client_fields, origin_of, upstream_fields
+from egress.wire.head import Chunked, ContentLength, Framing, NoBody, UntilClose, Version
+
+if TYPE_CHECKING:
+    from egress.gate.exchange import Exchange
+    from egress.gate.outbound import Field
+    from egress.wire.head import RequestHead, ResponseHead
+
+CONTINUE = 100
+SWITCHING_PROTOCOLS = 101
+_NO_CONTENT = 204
+_NOT_MODIFIED = 304
+
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+
+
+def request_head(head: RequestHead, exchange: Exchange) -> tuple[bytes, bool]:
+    """The head for the upstream, and whether the body after it is chunked.
+
+    INVARIANT secret-confinement: it may hold secrets, and is for the upstream's socket alone.
+    """
+    request = exchange.request
+    fields = _unframed(upstream_fields(exchange, head.fields))
+    chunked = isinstance(head.framing, Chunked) or (
+        bool(exchange.upward.steps) and not isinstance(head.framing, NoBody)
+    )
+    if chunked:
+        fields.append((b"Transfer-Encoding", b"chunked"))
+    elif isinstance(head.framing, ContentLength):
+        fields.append((b"Content-Length", b"%d" % head.framing.length))
+    line = f"{request.method} {origin_of(request)} HTTP/1.1".encode("ascii")
+    return _written(line, fields), chunked
+
+
+def response_head(
+    head: ResponseHead, exchange: Exchange, framing: Framing | UntilClose, client: Version, *, keep: bool
+) -> tuple[bytes, bool, bool]:
+    """The head for the client; whether the body after it is chunked; whether its end is the connection's.
+
+    `framing` is how the upstream's body ends; `keep` whether the client's connection could go on.
+    """
+    fields = _unframed(client_fields(head.fields))
+    chunked, until_close = False, False
+    if isinstance(framing, NoBody):
+        if head.status != _NO_CONTENT and isinstance(head.framing, ContentLength):
+            fields.append((b"Content-Length", b"%d" % head.framing.length))
+    elif isinstance(framing, ContentLength) and not exchange.downward.steps:
+        fields.append((b"Content-Length", b"%d" % framing.length))
+    elif client is Version.HTTP_11:
+        chunked = True
+        fields.append((b"Transfer-Encoding", b"chunked"))
+    else:
+        until_close = True
+    if until_close or not keep:
+        fields.append((b"Connection", b"close"))
+    elif client is Version.HTTP_10:
+        fields.append((b"Connection", b"keep-alive"))
+    return _written(_status_line(head), fields), chunked, until_close
+
+
+def interim_head(head: ResponseHead) -> bytes:
+    """A 1xx answer for the client."""
+    return _written(
+        _status_line(head), [field for field in client_fields(head.fields) if field[0].lower() not in _FRAMING]
+    )
+
+
+def switching_head(head: ResponseHead) -> bytes:
+    """A 101 that opens a WebSocket, for the client."""
+    return _written(_status_line(head), _unframed(client_fields(head.fields, switching=True)))
+
+
+def opens_websocket(head: ResponseHead) -> bool:
+    """Whether a 101 agrees to what was asked for (RFC 6455 section 4.2.2)."""
+    return head.upgrade == (b"websocket",) and b"upgrade" in head.connection
+
+
+def trailer_lines(fields: tuple[Field, ...]) -> bytes:
+    """The trailers of an answer that the client may see, each a line."""
+    return b"".join([name + b": " + value + b"\r\n" for name, value in client_fields(fields)])
+
+
+def _unframed(fields: list[Field]) -> list[Field]:
+    return [field for field in fields if field[0].lower() not in _FRAMING]
+
+
+def _status_line(head: ResponseHead) -> bytes:
+    return b"HTTP/1.1 %d %s" % (head.status, head.reason)
+
+
+def _written(line: bytes, fields: list[Field]) -> bytes:
+    return b"\r\n".join([line, *[name + b": " + value for name, value in fields], b"", b""])

@@ -1,0 +1,352 @@
+"""One admitted HTTP exchange: a connection to carry it, the head written anew, bodies both ways, one outcome.
+
+1. a kept connection is judged again before each use; one that turns out stale is replaced once, if no byte of an answer
+   came and the request may be repeated (RFC 9110 section 9.2.2)
+2. a request's body goes up while the answer comes down, so that an early answer is seen; fields after it are refused
+3. an upstream that fails before its head becomes a page of ours; after it, the client's connection breaks, and no
+   half answer looks whole
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from egress.gate.body import count_down, count_up
+from egress.gate.denial import Denial, failure
+from egress.gate.outbound import WEBSOCKET
+from egress.policy import Reason, Refusal
+from egress.proxy import heads
+from egress.proxy.bodies import BodyError, IncomingBody, chunk, last_chunk
+from egress.proxy.connection import CLIENT_CLOSED
+from egress.proxy.relay import relay
+from egress.proxy.upstreams import key_of
+from egress.wire.head import (
+    NeedMore,
+    NoBody,
+    Reject,
+    RequestHead,
+    ResponseHead,
+    UntilClose,
+    Version,
+    parse_response_head,
+    response_framing,
+)
+
+if TYPE_CHECKING:
+    from egress.gate.body import Buffer
+    from egress.gate.exchange import Exchange
+    from egress.policy import Request
+    from egress.proxy.connection import Connection
+    from egress.proxy.http_lane import HttpLane, HttpParts
+    from egress.proxy.upstreams import Upstream
+    from egress.wire.head import Framing
+
+_REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+_INTERIMS_AT_MOST = 16
+# After so many buffers in a row without a wait, others get their turn.
+_TURN = 8
+
+_SERVER_CLOSED = Refusal(Reason.UPSTREAM_UNREACHABLE, "the server closed the connection")
+_SERVER_MALFORMED = Refusal(Reason.UPSTREAM_MALFORMED, "")
+_BAD_BODY = Refusal(Reason.REQUEST_MALFORMED, "the body breaks the rules of HTTP, or fields follow it")
+
+
+class HttpExchange:
+    """One request and its answer, on the connection of `lane`."""
+
+    __slots__ = ("_connection", "_head", "_kept", "_lane", "_parts", "_problem", "_upload", "_upstream", "_whole")
+
+    def __init__(self, connection: Connection, parts: HttpParts, head: RequestHead, lane: HttpLane) -> None:
+        self._connection = connection
+        self._parts = parts
+        self._head = head
+        self._lane = lane
+        self._kept: Upstream | None = None
+        self._upstream: Upstream | None = None
+        self._upload: asyncio.Task[None] | None = None
+        self._problem: Refusal | None = None
+        # Whether all of the request is on its way.
+        self._whole = False
+
+    async def admit(self, request: Request) -> Exchange | Denial:
+        """Ask the gate, with the address of a kept connection if one would carry the request."""
+        self._kept = self._parts.pool.peek(key_of(request))
+        peer = None if self._kept is None else self._kept.address
+        return await self._connection.admit(request, peer)
+
+    async def carry(self, exchange: Exchange) -> bool:
+        """Carry it to its end; whether another request may follow on the client's connection."""
+        client = self._connection.endpoint
+        client.unasked = self._client_spoke
+        try:
+            return await self._carry(exchange)
+        finally:
+            client.unasked = None
+            await self._stop_upload()
+            if self._upstream is not None:
+                self._upstream.endpoint.close()
+
+    async def _carry(self, exchange: Exchange) -> bool:
+        answer = await self._ask(exchange)
+        if isinstance(answer, Refusal):
+            return await self._fail(exchange, answer)
+        head, rest = answer
+        exchange.response_started(head.status)
+        if head.status == heads.SWITCHING_PROTOCOLS:
+            return await self._switch(exchange, head, rest)
+        framing = response_framing(head, self._head.method)
+        if isinstance(framing, Reject):
+            return await self._fail(exchange, _SERVER_MALFORMED)
+        return await self._answer(exchange, head, framing, rest)
+
+    # the request
+
+    async def _ask(self, exchange: Exchange) -> tuple[ResponseHead, bytes] | Refusal:
+        """Send the request, read the answer's head. A stale kept connection is replaced once."""
+        kept = self._kept
+        if kept is not None and self._parts.pool.take(kept):
+            answer = await self._ask_on(kept, exchange)
+            stale = answer is _SERVER_CLOSED and self._problem is None
+            if not (stale and self._repeatable()):
+                return answer
+            kept.endpoint.close()
+        opened = await self._parts.pool.open(exchange, self._connection.book)
+        if isinstance(opened, Refusal):
+            return opened
+        return await self._ask_on(opened, exchange)
+
+    def _repeatable(self) -> bool:
+        return self._head.method in _REPEATABLE and isinstance(self._head.framing, NoBody)
+
+    async def _ask_on(self, upstream: Upstream, exchange: Exchange) -> tuple[ResponseHead, bytes] | Refusal:
+        self._upstream = upstream
+        connection = self._connection
+        problem = connection.gate.ready(exchange, upstream.address, verified_tls=upstream.verified)
+        if problem:
+            return Refusal(Reason.UPSTREAM_UNREACHABLE, problem)
+        upstream.uses += 1
+        try:
+            await self._send_request(upstream, exchange)
+            return await self._read_answer(upstream)
+        except _ClientGoneError:
+            raise
+        except OSError:
+            return self._problem or _SERVER_CLOSED
+
+    async def _send_request(self, upstream: Upstream, exchange: Exchange) -> None:
+        head, chunked = heads.request_head(self._head, exchange)
+        if isinstance(self._head.framing, NoBody):
+            self._whole = True
+            await upstream.endpoint.send(head)
+            return
+        client = self._connection.endpoint
+        body = IncomingBody(client, self._head.framing, self._lane.rest, self._parts.buffer)
+        self._lane.rest = b""
+        try:
+            first = count_up(exchange, body.here())
+        except BodyError:
+            self._problem = _BAD_BODY
+            raise OSError from None
+        if body.done:
+            await upstream.endpoint.send(b"".join((head, *self._last(exchange, body, first, chunked=chunked))))
+            self._lane.rest = body.rest
+            self._whole = True
+            return
+        await upstream.endpoint.send(b"".join((head, chunk(first) if chunked else first)))
+        # The client's end is watched by whoever reads its body.
+        client.unasked = None
+        self._upload = asyncio.ensure_future(self._send_body(upstream, exchange, body, chunked=chunked))
+
+    def _last(self, exchange: Exchange, body: IncomingBody, data: object, *, chunked: bool) -> tuple[bytes, ...]:
+        rest = exchange.upward.end() if exchange.upward.steps else b""
+        if body.trailers:
+            self._problem = _BAD_BODY
+            raise OSError
+        whole = bytes(data) + bytes(rest)  # type: ignore[call-overload]
+        return (chunk(whole), last_chunk()) if chunked else (whole,)
+
+    async def _send_body(self, upstream: Upstream, exchange: Exchange, body: IncomingBody, *, chunked: bool) -> None:
+        """Carry the rest of the request's body; what keeps it from its end breaks the upstream's connection off."""
+        connection = self._connection
+        turn = 0
+        try:
+            while not body.done:
+                data = count_up(exchange, await self._from_client(body))
+                connection.moved()
+                if body.done:
+                    await upstream.endpoint.send(b"".join(self._last(exchange, body, data, chunked=chunked)))
+                elif len(data):
+                    await upstream.endpoint.send(chunk(data) if chunked else data)
+                turn += 1
+                if turn % _TURN == 0:
+                    await asyncio.sleep(0)
+        except BodyError as error:
+            self._give_up(upstream, early=error.early)
+        except _ClientGoneError:
+            self._give_up(upstream, early=True)
+        except OSError:
+            # An upstream may answer and close before it has read everything: the reader of the answer finds out.
+            if self._problem is not None:
+                upstream.endpoint.abort()
+        else:
+            self._whole = True
+            self._lane.rest = body.rest
+            connection.endpoint.unasked = self._client_spoke
+            connection.endpoint.watch()
+
+    async def _from_client(self, body: IncomingBody) -> Buffer:
+        try:
+            return await body.next()
+        except OSError as error:
+            raise _ClientGoneError from error
+
+    async def _stop_upload(self) -> None:
+        if self._upload is not None and not self._upload.done():
+            self._upload.cancel()
+            await asyncio.wait((self._upload,))
+
+    def _give_up(self, upstream: Upstream, *, early: bool) -> None:
+        """The request cannot be completed: its upstream must not take it for whole."""
+        if early:
+            self._connection.interrupt(CLIENT_CLOSED)
+        else:
+            self._problem = _BAD_BODY
+        upstream.endpoint.abort()
+
+    def _client_spoke(self) -> None:
+        """The client sent something while it waits for its answer: the next request, or its end."""
+        endpoint = self._connection.endpoint
+        try:
+            data = endpoint.receive_now()
+        except OSError:
+            data = b""
+        if data is None:
+            endpoint.watch()
+        elif data:
+            # Kept for later, and nothing more is read until then.
+            self._lane.rest += data
+        else:
+            self._connection.interrupt(CLIENT_CLOSED)
+
+    # the answer
+
+    async def _read_answer(self, upstream: Upstream) -> tuple[ResponseHead, bytes] | Refusal:
+        """The final answer's head, and what came behind it; interim ones go to the client on the way."""
+        buffer: bytes | bytearray = b""
+        resume: NeedMore | None = None
+        interims = 0
+        while True:
+            if buffer:
+                head = parse_response_head(buffer, resume=resume)
+                if isinstance(head, Reject):
+                    return _SERVER_MALFORMED
+                if isinstance(head, ResponseHead):
+                    rest = bytes(buffer[head.length :])
+                    if not head.interim:
+                        return head, rest
+                    interims += 1
+                    if interims > _INTERIMS_AT_MOST:
+                        return _SERVER_MALFORMED
+                    await self._pass_interim(head)
+                    buffer, resume = rest, None
+                    continue
+                resume = head
+            data = await upstream.endpoint.receive()
+            self._connection.moved()
+            if not data:
+                return _SERVER_MALFORMED if buffer else self._problem or _SERVER_CLOSED
+            buffer = data if not buffer else bytearray(buffer) + data
+
+    async def _pass_interim(self, head: ResponseHead) -> None:
+        if self._head.version is Version.HTTP_11:
+            await self._to_client(heads.interim_head(head))
+
+    async def _answer(self, exchange: Exchange, head: ResponseHead, framing: Framing | UntilClose, rest: bytes) -> bool:
+        """Carry the answer down; whether the client's connection may go on."""
+        upstream = self._upstream
+        if upstream is None:
+            raise LookupError("an answer without an upstream")
+        keep = self._head.keep_alive and self._whole
+        written, chunked, until_close = heads.response_head(head, exchange, framing, self._head.version, keep=keep)
+        body = IncomingBody(upstream.endpoint, framing, rest, self._parts.buffer)
+        try:
+            await self._send_answer(exchange, body, written, chunked=chunked)
+        except (BodyError, OSError) as error:
+            if isinstance(error, _ClientGoneError):
+                raise
+            early = not isinstance(error, BodyError) or error.early
+            told = self._problem or (_SERVER_CLOSED if early else _SERVER_MALFORMED)
+            self._connection.finish(f"{told.reason.value}: {told.detail}" if told.detail else told.reason.value)
+            self._connection.endpoint.abort()
+            return False
+        if self._whole and head.keep_alive and not body.rest and not isinstance(framing, UntilClose):
+            self._upstream = None
+            self._parts.pool.give(upstream)
+        self._connection.finish()
+        if not self._whole:
+            await self._stop_upload()
+            await self._lane.linger()
+        return keep and not until_close
+
+    async def _send_answer(self, exchange: Exchange, body: IncomingBody, written: bytes, *, chunked: bool) -> None:
+        pending = written
+        data = count_down(exchange, body.here())
+        turn = 0
+        while not body.done:
+            if pending or len(data):
+                part = chunk(data) if chunked else data
+                await self._to_client(b"".join((pending, part)) if pending else part)
+                pending = b""
+            data = count_down(exchange, await body.next())
+            self._connection.moved()
+            turn += 1
+            if turn % _TURN == 0:
+                data = bytes(data)
+                await asyncio.sleep(0)
+        rest = exchange.downward.end() if exchange.downward.steps else b""
+        if len(rest):
+            data = bytes(data) + bytes(rest)
+        if chunked:
+            trailers = heads.trailer_lines(body.trailers)
+            await self._to_client(b"".join((pending, chunk(data), last_chunk(trailers))))
+        elif pending or len(data):
+            await self._to_client(b"".join((pending, data)) if pending else data)
+
+    async def _to_client(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            await self._connection.endpoint.send(data)
+        except OSError as error:
+            raise _ClientGoneError from error
+
+    async def _fail(self, exchange: Exchange, refusal: Refusal) -> bool:
+        """Tell the client, in a page of ours, that its request was admitted and failed."""
+        reason, detail = refusal.reason, refusal.detail
+        denial = failure(exchange, reason, detail)
+        exchange.response_started(denial.status)
+        self._connection.finish(f"{reason.value}: {detail}" if detail else reason.value)
+        with contextlib.suppress(OSError):
+            await self._connection.endpoint.send(denial.http1(head_only=self._head.method == "HEAD"))
+        if not isinstance(self._head.framing, NoBody):
+            await self._lane.linger()
+        return False
+
+    async def _switch(self, exchange: Exchange, head: ResponseHead, rest: bytes) -> bool:
+        """Open a WebSocket: from here on bytes go both ways, uncut."""
+        upstream = self._upstream
+        asked = exchange.request.protocol in WEBSOCKET
+        if upstream is None or not asked or not heads.opens_websocket(head):
+            return await self._fail(exchange, _SERVER_MALFORMED)
+        client = self._connection.endpoint
+        client.unasked = None
+        await self._to_client(heads.switching_head(head))
+        first = (self._lane.rest, rest)
+        self._lane.rest = b""
+        await relay(self._connection, upstream.endpoint, exchange, first, self._parts.buffer)
+        self._connection.finish()
+        return False
+
+
+class _ClientGoneError(ConnectionError):
+    """The client cannot be written to any more."""

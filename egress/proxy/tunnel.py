@@ -1,0 +1,262 @@
+"""The tunnel lane: bytes move between two sockets inside the kernel, both ways, until both directions have ended.
+
+1. a direction reads only while what it read before is delivered: a receiver that stops stops its sender
+2. an end of one side is passed on as an end, after the last byte; the other direction goes on
+3. idle time, total time and bytes have limits; whichever is met ends the tunnel with its reason
+4. no pipe is held while nothing is in it; without descriptors for a pipe, bytes are copied
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from egress.policy import Reason
+from egress.proxy.pipes import SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from egress.gate.exchange import Exchange
+    from egress.proxy.pipes import PipePool
+
+logger = logging.getLogger(__name__)
+
+# Splices in a row before others get their turn.
+_TURN = 8
+_COPY = 65_536
+_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelLimits:
+    """Seconds without a byte, seconds in all, bytes both ways together; None: no limit."""
+
+    idle_seconds: float
+    total_seconds: float | None = None
+    bytes_at_most: int | None = None
+
+
+async def carry(
+    client: socket.socket, upstream: socket.socket, exchange: Exchange, limits: TunnelLimits, pipes: PipePool
+) -> str:
+    """Carry until both directions have ended, or a limit is met: the empty string, or a reason code.
+
+    The sockets stay open, and nothing of the loop's is left on them, also when this is cancelled.
+    """
+    tunnel = _Tunnel(client, upstream, exchange, limits, pipes)
+    try:
+        tunnel.start()
+        return await tunnel.ended
+    finally:
+        tunnel.stop()
+
+
+class _Tunnel:
+    """Two directions, and what ends them."""
+
+    __slots__ = ("_down", "_idle", "_limits", "_timers", "_up", "ended", "exchange", "last", "left", "loop", "pipes")
+
+    def __init__(
+        self, client: socket.socket, upstream: socket.socket, exchange: Exchange, limits: TunnelLimits, pipes: PipePool
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.pipes = pipes
+        self.exchange = exchange
+        self.ended: asyncio.Future[str] = self.loop.create_future()
+        self.left = limits.bytes_at_most
+        self.last = self.loop.time()
+        self._limits = limits
+        self._timers: list[asyncio.TimerHandle] = []
+        self._idle: asyncio.TimerHandle | None = None
+        self._up = _Way(self, client, upstream, self._went_up)
+        self._down = _Way(self, upstream, client, self._came_down)
+
+    def start(self) -> None:
+        """Look at both sockets, and start the clocks."""
+        self._idle = self.loop.call_later(self._limits.idle_seconds, self._look)
+        if self._limits.total_seconds is not None:
+            self._timers.append(self.loop.call_later(self._limits.total_seconds, self.end, Reason.LIMIT_TIME.value))
+        self._up.watch()
+        self._down.watch()
+
+    def end(self, reason: str = "") -> None:
+        """It is over; the first reason counts."""
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+    def stop(self) -> None:
+        """Leave nothing behind."""
+        for timer in (*self._timers, *(() if self._idle is None else (self._idle,))):
+            timer.cancel()
+        self._up.stop()
+        self._down.stop()
+
+    def one_ended(self) -> None:
+        """A direction has ended; with the other one's end all has."""
+        if self._up.finished and self._down.finished:
+            self.end()
+
+    def _look(self) -> None:
+        """One timer a tunnel, set anew only when it fires: bytes that move cost no timer."""
+        quiet = self.loop.time() - self.last
+        if quiet >= self._limits.idle_seconds:
+            self.end(Reason.LIMIT_TIME.value)
+        else:
+            self._idle = self.loop.call_later(self._limits.idle_seconds - quiet, self._look)
+
+    def _went_up(self, size: int) -> None:
+        self.exchange.bytes_up += size
+
+    def _came_down(self, size: int) -> None:
+        if self.exchange.first_byte is None:
+            self.exchange.response_started(None)
+        self.exchange.bytes_down += size
+
+
+class _Way:
+    """One direction. `_held` and the pipe are what was read and is not delivered yet; only one of them is in use."""
+
+    __slots__ = (
+        "_count",
+        "_held",
+        "_pending",
+        "_pipe",
+        "_reading",
+        "_sink",
+        "_source",
+        "_tunnel",
+        "_writing",
+        "finished",
+    )
+
+    def __init__(
+        self, tunnel: _Tunnel, source: socket.socket, sink: socket.socket, count: Callable[[int], None]
+    ) -> None:
+        self._tunnel = tunnel
+        self._source = source
+        self._sink = sink
+        self._count = count
+        self._pipe: tuple[int, int] | None = None
+        self._pending = 0
+        self._held: memoryview | None = None
+        self._reading = False
+        self._writing = False
+        self.finished = False
+
+    def watch(self) -> None:
+        """Read from now on."""
+        if not self._reading:
+            self._reading = True
+            self._tunnel.loop.add_reader(self._source.fileno(), self._guarded, self._readable)
+
+    def stop(self) -> None:
+        """Take everything off the loop; what is still in a pipe goes with it."""
+        self._pause()
+        self._rest()
+        if self._pipe is not None:
+            self._tunnel.pipes.close_one(self._pipe)
+            self._pipe = None
+
+    def _pause(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._tunnel.loop.remove_reader(self._source.fileno())
+
+    def _rest(self) -> None:
+        if self._writing:
+            self._writing = False
+            self._tunnel.loop.remove_writer(self._sink.fileno())
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """INVARIANT fail-closed: what fails in a callback ends the tunnel, not in the loop's log."""
+        try:
+            work()
+        except OSError:
+            # One side broke: there is nobody to deliver to, or nothing more to deliver.
+            self._tunnel.end()
+        except Exception:
+            logger.exception("a tunnel failed and is closed")
+            self._tunnel.end(Reason.INTERNAL_ERROR.value)
+
+    def _readable(self) -> None:
+        self._tunnel.last = self._tunnel.loop.time()
+        for _ in range(_TURN):
+            size = self._room()
+            if not size:
+                self._tunnel.end(Reason.LIMIT_BYTES.value)
+                return
+            got = self._take_in(size)
+            if got is None:
+                break
+            if not got:
+                self._finish()
+                return
+            if self._tunnel.left is not None:
+                self._tunnel.left -= got
+            if not self._deliver():
+                self._pause()
+                self._writing = True
+                self._tunnel.loop.add_writer(self._sink.fileno(), self._guarded, self._writable)
+                return
+        self._release()
+
+    def _writable(self) -> None:
+        self._tunnel.last = self._tunnel.loop.time()
+        if self._deliver():
+            self._release()
+            self._rest()
+            self.watch()
+
+    def _room(self) -> int:
+        left = self._tunnel.left
+        return SIZE if left is None else min(SIZE, left)
+
+    def _take_in(self, size: int) -> int | None:
+        """Read at most `size` bytes: how many, 0 at the end, None if there are none now."""
+        if self._pipe is None:
+            self._pipe = self._tunnel.pipes.take()
+        try:
+            if self._pipe is not None:
+                self._pending = os.splice(self._source.fileno(), self._pipe[1], size, flags=_FLAGS)
+                return self._pending
+            data = self._source.recv(min(size, _COPY))
+        except BlockingIOError:
+            return None
+        self._held = memoryview(data)
+        return len(data)
+
+    def _deliver(self) -> bool:
+        """Pass on what was read; whether all of it is gone."""
+        try:
+            while self._pending and self._pipe is not None:
+                sent = os.splice(self._pipe[0], self._sink.fileno(), self._pending, flags=_FLAGS)
+                self._pending -= sent
+                self._count(sent)
+            while self._held:
+                sent = self._sink.send(self._held)
+                self._held = self._held[sent:]
+                self._count(sent)
+        except BlockingIOError:
+            return False
+        self._held = None
+        return True
+
+    def _release(self) -> None:
+        if self._pipe is not None and not self._pending:
+            self._tunnel.pipes.give(self._pipe)
+            self._pipe = None
+
+    def _finish(self) -> None:
+        """The source has ended, and everything before its end is delivered."""
+        self._pause()
+        self._release()
+        self.finished = True
+        with contextlib.suppress(OSError):
+            self._sink.shutdown(socket.SHUT_WR)
+        self._tunnel.one_ended()
