@@ -1,6 +1,7 @@
 """One end of a carried connection: a non-blocking socket, plain or TLS, and its waits on the event loop.
 
-1. A read or a write is tried first and waited for only when it would block: TLS may hold bytes that no poll shows.
+1. A read is tried first and waited for only when it would block, since TLS may hold bytes that no poll shows; unless
+   the last one took less than it could, so that nothing is left but what a poll shows. A write is always tried first.
 2. The loop's reader stays registered from wait to wait. It is taken off when it fires and nobody waits, since readiness
    is level-triggered, and before the socket is closed, since the loop must never poll a descriptor of somebody else.
 3. One coroutine reads and one writes at a time.
@@ -29,7 +30,7 @@ _RESET = struct.pack("ii", 1, 0)
 class Endpoint:
     """A socket with its readiness. `unasked` is called for bytes, or an end, that come while nobody waits for them."""
 
-    __slots__ = ("_error", "_fd", "_loop", "_reader", "_reading", "_writer", "closed", "sock", "unasked")
+    __slots__ = ("_drained", "_error", "_fd", "_loop", "_reader", "_reading", "_writer", "closed", "sock", "unasked")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         self._loop = loop
@@ -38,6 +39,7 @@ class Endpoint:
         self._writer: asyncio.Future[None] | None = None
         self._reading = False
         self._error: OSError | None = None
+        self._drained = False
         self.sock = sock
         self.closed = False
         self.unasked: Callable[[], None] | None = None
@@ -52,22 +54,30 @@ class Endpoint:
     def receive_now(self) -> bytes | None:
         """What is there, empty at the end; None if nothing is. Raises OSError."""
         try:
-            return self.sock.recv(CHUNK)
+            data = self.sock.recv(CHUNK)
         except WOULD_READ:
             return None
+        self._drained = len(data) < CHUNK
+        return data
 
     async def receive(self) -> bytes:
         """At least one byte; empty at the end. Raises OSError, also for TLS that ends without saying so."""
+        if self._drained:
+            await self.readable()
         while True:
             try:
-                return self.sock.recv(CHUNK)
+                data = self.sock.recv(CHUNK)
             except WOULD_READ:
                 await self.readable()
+            else:
+                self._drained = len(data) < CHUNK
+                return data
 
     async def receive_into(self, buffer: memoryview) -> int:
         """As many bytes as are there, up to the buffer's size, at least one; 0 at the end. Raises OSError."""
         if self._error is not None:
             raise self._error
+        self._drained = False
         while True:
             try:
                 have = self.sock.recv_into(buffer)

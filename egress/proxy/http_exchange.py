@@ -23,6 +23,7 @@ from egress.proxy.connection import CLIENT_CLOSED
 from egress.proxy.relay import relay
 from egress.proxy.upstreams import key_of
 from egress.wire.head import (
+    ContentLength,
     NeedMore,
     NoBody,
     Reject,
@@ -80,11 +81,13 @@ class HttpExchange:
         """Carry it to its end; whether another request may follow on the client's connection."""
         client = self._connection.endpoint
         client.unasked = self._client_spoke
+        client.watch()
         try:
             return await self._carry(exchange)
         finally:
             client.unasked = None
-            await self._stop_upload()
+            if self._upload is not None:
+                await self._stop_upload()
             if self._upstream is not None:
                 self._upstream.endpoint.close()
 
@@ -270,6 +273,15 @@ class HttpExchange:
             raise LookupError("an answer without an upstream")
         keep = self._head.keep_alive and self._whole
         written, chunked, until_close = heads.response_head(head, exchange, framing, self._head.version, keep=keep)
+        here = 0 if isinstance(framing, NoBody) else framing.length if isinstance(framing, ContentLength) else -1
+        if here == len(rest) and not exchange.downward.steps:
+            # All of the answer came with its head, as most small ones do.
+            exchange.bytes_down += here
+            await self._to_client(written + rest)
+            if self._whole and head.keep_alive:
+                self._upstream = None
+                self._parts.pool.give(upstream)
+            return await self._answered(keep=keep)
         body = IncomingBody(upstream.endpoint, framing, rest, self._parts.buffer)
         try:
             await self._send_answer(exchange, body, written, chunked=chunked)
@@ -284,11 +296,15 @@ class HttpExchange:
         if self._whole and head.keep_alive and not body.rest and not isinstance(framing, UntilClose):
             self._upstream = None
             self._parts.pool.give(upstream)
+        return await self._answered(keep=keep and not until_close)
+
+    async def _answered(self, *, keep: bool) -> bool:
+        """The answer is out. What of the request is not, never goes: the client's connection ends with it."""
         self._connection.finish()
         if not self._whole:
             await self._stop_upload()
             await self._lane.linger()
-        return keep and not until_close
+        return keep
 
     async def _send_answer(self, exchange: Exchange, body: IncomingBody, written: bytes, *, chunked: bool) -> None:
         pending = written

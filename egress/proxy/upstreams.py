@@ -50,6 +50,7 @@ class Upstream:
     pool: UpstreamPool
     deadline: float = 0.0
     uses: int = 0
+    given: float = 0.0
 
     def late(self) -> None:
         """It was kept long enough."""
@@ -97,7 +98,9 @@ class UpstreamPool:
         """The connection that `take` would give; it stays kept."""
         while stack := self._kept.get(key):
             upstream = stack[-1]
-            if upstream.quiet():
+            # Since it was given the loop has looked at it, and would have discarded it for anything that came; unless
+            # that was a moment ago.
+            if upstream.given != self._clock.now() or upstream.quiet():
                 return upstream
             self.discard(upstream)
         return None
@@ -115,11 +118,12 @@ class UpstreamPool:
         self._remember(upstream)
         now = self._clock.now()
         old_at = upstream.opened + self._limits.upstream_lifetime_seconds
-        if not self._limits.upstream_kept or now >= old_at or not upstream.quiet():
+        if not self._limits.upstream_kept or now >= old_at:
             upstream.endpoint.close()
             return
         while len(self._order) >= self._limits.upstream_kept:
             self.discard(next(iter(self._order)))
+        upstream.given = now
         upstream.deadline = min(now + self._limits.upstream_idle_seconds, old_at)
         self._kept.setdefault(upstream.key, []).append(upstream)
         self._order[upstream] = None
