@@ -69,7 +69,8 @@ class Destination:
     http2: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+# Made anew for each request, so not frozen: that would make the making several times as dear. Nobody changes one.
+@dataclass(slots=True)
 class Asked:
     """A request to be admitted, and what it came on.
 
@@ -240,7 +241,7 @@ class Gate:
             on_finish=self._finished,
             cut=asked.cut,
             addresses=permitted.addresses,
-            address=str(permitted.addresses[0]),
+            address=permitted.address,
         )
 
     async def _refuse(self, client: Client, request: Request, refused: Refused, sni: str | None) -> Denial:

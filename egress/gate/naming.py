@@ -117,6 +117,8 @@ def _proxied(head: RequestHead) -> tuple[Host, int, bool] | Refusal:
 
 
 def _tunnelled(head: RequestHead, route: Route) -> tuple[Host, int, bool] | Refusal:
+    if head.method == "CONNECT":
+        return Refusal(Reason.REQUEST_MALFORMED, "a CONNECT inside a tunnel")
     if head.target.form not in (TargetForm.ORIGIN, TargetForm.ASTERISK):
         return Refusal(Reason.NAME_MISMATCH, "inside a tunnel the request names a path, never a whole URL")
     return route.host, route.port, route.tls

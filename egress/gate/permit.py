@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 _OVER_TLS = frozenset({Protocol.HTTPS, Protocol.WSS})
 
 
-@dataclass(frozen=True, slots=True)
+# Made anew for each request, so not frozen. Nobody changes one.
+@dataclass(slots=True)
 class Permit:
-    """What the steps gave: the decision, the headers to inject, and the addresses that may be dialled, in order."""
+    """What the steps gave: the decision, the headers to inject, the addresses that may be dialled, in order.
+
+    `address` is the text of the first.
+    """
 
     decision: Decision
     rendered: Rendered
     addresses: tuple[Address, ...]
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ async def permit(
     foreign = tuple(address for address in judged.addresses if not own.includes(address, request.port))
     if not foreign:
         return Refused(Reason.ADDRESS_IS_PROXY, "", decision, digest)
-    return Permit(decision, rendered, foreign)
+    return Permit(decision, rendered, foreign, str(foreign[0]))
 
 
 async def _candidates(resolver: NameService, request: Request, peer: Address | None) -> tuple[Address, ...] | str:

@@ -40,6 +40,8 @@ class Recorder:
 
     async def record(self, event: DecisionEvent) -> bool:
         """Queue a decision; False when it could not be in time."""
+        if self.audit.offer(event):
+            return True
         deadline = time.monotonic() + self.wait_seconds
         while not self.audit.offer(event):
             if time.monotonic() >= deadline:
@@ -82,7 +84,7 @@ class Recorder:
             sni=sni,
             protocol=request.protocol.value,
             lane=client.lane,
-            address=None if permit is None else str(permit.addresses[0]),
+            address=None if permit is None else permit.address,
             secrets=() if permit is None else permit.rendered.names,
             detail=decision.detail or None,
         )
