@@ -108,4 +108,5 @@ def build_gate(
         resolver=names or build_resolver(config),
         recorder=Recorder(audit, wait_seconds=config.limits.audit_seconds, show_query_values=config.audit.query_values),
         limits=limits,
+        via=config.upstream.via,
     )

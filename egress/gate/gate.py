@@ -88,7 +88,7 @@ class Asked:
 
 @dataclass(slots=True)
 class Gate:
-    """One gate a process. All methods run on the event loop's thread."""
+    """One gate a process. All methods run on the event loop's thread. `via`: upstreams are told of the proxy."""
 
     generation: Generation
     resolver: NameService
@@ -96,6 +96,7 @@ class Gate:
     limits: GateLimits = field(default_factory=GateLimits)
     own: OwnListeners = field(default_factory=OwnListeners)
     draining: bool = False
+    via: bool = False
     open: dict[str, Exchange] = field(default_factory=dict)
 
     async def judge_connect(self, client: Client, host: Host, port: int) -> Destination | Denial:

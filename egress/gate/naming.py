@@ -60,7 +60,7 @@ def name_request(head: RequestHead, sandbox: str, route: Route | None) -> Reques
         head.method,
         head.target.path,
         head.target.query,
-        tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.fields),
+        tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.fields]),
     )
 
 

@@ -29,18 +29,20 @@ _NOT_FOR_CLIENTS = frozenset(
     {DECISION_HEADER.lower().encode(), b"alt-svc", b"proxy-authenticate", b"proxy-connection", b"keep-alive"}
 )
 
+VIA = (b"Via", b"1.1 egress")
+
 _NOT_WHEN_SWITCHING = _NOT_FOR_CLIENTS | {_WEBSOCKET_EXTENSIONS}
 _OF_THE_CONNECTION = frozenset({b"connection", b"upgrade", b"te", b"proxy-authorization", b"http2-settings"})
 
-_STAYS: dict[bytes, bool] = {}
-_SPELLINGS_AT_MOST = 1024
 
-
-def upstream_fields(exchange: Exchange, fields: Sequence[Field], *, host: bool = True) -> list[Field]:
+def upstream_fields(
+    exchange: Exchange, fields: Sequence[Field], *, host: bool = True, via: bool = False
+) -> list[Field]:
     """The fields that the upstream gets for a request with `fields`; from here on they may hold secrets.
 
     `host` False leaves Host to whoever sends the request: HTTP/2 names its authority elsewhere. Fields that frame the
-    body are left as they are.
+    body are left as they are. `via` adds ours (RFC 9110, section 7.6.3), which nobody gets unasked: it tells an
+    upstream that a sandbox is behind it.
     """
     upgrade = exchange.request.protocol in WEBSOCKET
     rendered = exchange.rendered
@@ -52,6 +54,8 @@ def upstream_fields(exchange: Exchange, fields: Sequence[Field], *, host: bool =
     if host:
         # A proxy writes Host anew from what was asked for (RFC 9112, section 3.2.2).
         kept = [(b"Host", authority_of(exchange.request)), *(field for field in kept if field[0].lower() != b"host")]
+    if via:
+        kept.append(VIA)
     return apply_headers(kept, exchange.decision.remove, rendered)
 
 
@@ -60,26 +64,47 @@ def client_fields(fields: Sequence[Field], *, switching: bool = False) -> list[F
     if switching:
         kept = [field for field in fields if field[0].lower() not in _NOT_WHEN_SWITCHING]
         return strip_hop_by_hop(kept, upgrade=True)
+    return _passed(fields, _STAYS)
+
+
+def unframed_client_fields(fields: Sequence[Field]) -> list[Field]:
+    """As `client_fields`, without those that say how long the body is: for who frames it anew."""
+    return _passed(fields, _STAYS_UNFRAMED)
+
+
+def _passed(fields: Sequence[Field], table: _Spellings) -> list[Field]:
     kept = []
     for field in fields:
-        stays = _STAYS.get(field[0])
+        stays = table.known.get(field[0])
         if stays is None:
-            stays = _stays(field[0])
+            stays = table.stays(field[0])
         if stays:
             kept.append(field)
         elif field[0].lower() == b"connection" and field[1].lower() not in (b"keep-alive", b"close"):
             # It names fields of its own: the long way (RFC 9110, section 7.6.1).
-            return strip_hop_by_hop([field for field in fields if field[0].lower() not in _NOT_FOR_CLIENTS])
+            stripped = strip_hop_by_hop(fields)
+            return [field for field in stripped if field[0].lower() not in table.gone]
     return kept
 
 
-def _stays(name: bytes) -> bool:
-    """Whether a field of this name reaches the client. Remembered by spelling, which costs less than lowering it."""
-    lower = name.lower()
-    stays = lower not in _NOT_FOR_CLIENTS and lower not in _OF_THE_CONNECTION
-    if len(_STAYS) < _SPELLINGS_AT_MOST:
-        _STAYS[name] = stays
-    return stays
+class _Spellings:
+    """Whether a field of a name passes, remembered by the name's spelling, which costs less than lowering it."""
+
+    def __init__(self, gone: frozenset[bytes]) -> None:
+        self.gone = gone
+        self.known: dict[bytes, bool] = {}
+
+    def stays(self, name: bytes) -> bool:
+        """Find out, and remember, while there is room."""
+        stays = name.lower() not in self.gone
+        if len(self.known) < _SPELLINGS_AT_MOST:
+            self.known[name] = stays
+        return stays
+
+
+_SPELLINGS_AT_MOST = 1024
+_STAYS = _Spellings(_NOT_FOR_CLIENTS | _OF_THE_CONNECTION)
+_STAYS_UNFRAMED = _Spellings(_NOT_FOR_CLIENTS | _OF_THE_CONNECTION | {b"content-length", b"transfer-encoding"})
 
 
 def origin_of(request: Request) -> str:

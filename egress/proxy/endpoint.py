@@ -62,13 +62,22 @@ class Endpoint:
 
     async def receive(self) -> bytes:
         """At least one byte; empty at the end. Raises OSError, also for TLS that ends without saying so."""
-        if self._drained:
-            await self.readable()
+        waits = self._drained
         while True:
+            if waits:
+                # As `readable`, without a coroutine of its own: this is where most of a connection's time is spent.
+                if not self._reading:
+                    self.watch()
+                waiter = self._reader = self._loop.create_future()
+                try:
+                    await waiter
+                finally:
+                    if self._reader is waiter:
+                        self._reader = None
             try:
                 data = self.sock.recv(CHUNK)
             except WOULD_READ:
-                await self.readable()
+                waits = True
             else:
                 self._drained = len(data) < CHUNK
                 return data
@@ -105,8 +114,7 @@ class Endpoint:
     async def readable(self) -> None:
         """Wait until there is something to read, or an end."""
         if not self._reading:
-            self._loop.add_reader(self._fd, self._on_readable)
-            self._reading = True
+            self.watch()
         waiter = self._reader = self._loop.create_future()
         try:
             await waiter
@@ -141,15 +149,20 @@ class Endpoint:
 
     async def send(self, data: Buffer) -> None:
         """Send all of it. Raises OSError. What would block is copied first: the caller may use its buffer again."""
-        try:
-            sent = self.sock.send(data)
-        except (ssl.SSLWantWriteError, ssl.SSLWantReadError, BlockingIOError, InterruptedError):
-            sent = 0
-        if sent == len(data):
-            return
-        await self._send_rest(memoryview(bytes(memoryview(data)[sent:])))
+        sent = self.send_now(data)
+        if sent != len(data):
+            await self.send_rest(data, sent)
 
-    async def _send_rest(self, rest: memoryview) -> None:
+    def send_now(self, data: Buffer) -> int:
+        """Send what can be sent without waiting; how much that was. Raises OSError."""
+        try:
+            return self.sock.send(data)
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError, BlockingIOError, InterruptedError):
+            return 0
+
+    async def send_rest(self, data: Buffer, sent: int) -> None:
+        """Send what `send_now` did not. Raises OSError."""
+        rest = memoryview(bytes(memoryview(data)[sent:]))
         while rest:
             try:
                 sent = self.sock.send(rest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from egress.gate.outbound import client_fields, origin_of, upstream_fields
+from egress.gate.outbound import VIA, client_fields, origin_of, unframed_client_fields, upstream_fields
 from egress.wire.head import Chunked, ContentLength, Framing, NoBody, UntilClose, Version
 
 if TYPE_CHECKING:
@@ -20,13 +20,15 @@ _NOT_MODIFIED = 304
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
-def request_head(head: RequestHead, exchange: Exchange) -> tuple[bytes, bool]:
-    """The head for the upstream, and whether the body after it is chunked.
+def request_head(head: RequestHead, exchange: Exchange, *, via: bool = False) -> tuple[bytes, bool]:
+    """The head for the upstream, and whether the body after it is chunked. `via`: with a field that names us.
 
     INVARIANT secret-confinement: it may hold secrets, and is for the upstream's socket alone.
     """
     request = exchange.request
-    fields = _unframed(upstream_fields(exchange, head.fields))
+    fields = upstream_fields(exchange, head.fields, via=via)
+    if not isinstance(head.framing, NoBody):
+        fields = _unframed(fields)
     chunked = isinstance(head.framing, Chunked) or (
         bool(exchange.upward.steps) and not isinstance(head.framing, NoBody)
     )
@@ -39,13 +41,22 @@ def request_head(head: RequestHead, exchange: Exchange) -> tuple[bytes, bool]:
 
 
 def response_head(
-    head: ResponseHead, exchange: Exchange, framing: Framing | UntilClose, client: Version, *, keep: bool
+    head: ResponseHead,
+    exchange: Exchange,
+    framing: Framing | UntilClose,
+    client: Version,
+    *,
+    keep: bool,
+    via: bool = False,
 ) -> tuple[bytes, bool, bool]:
     """The head for the client; whether the body after it is chunked; whether its end is the connection's.
 
-    `framing` is how the upstream's body ends; `keep` whether the client's connection could go on.
+    `framing` is how the upstream's body ends; `keep` whether the client's connection could go
+    on; `via` adds our own field.
     """
-    fields = _unframed(client_fields(head.fields))
+    fields = unframed_client_fields(head.fields)
+    if via:
+        fields.append(VIA)
     chunked, until_close = False, False
     if isinstance(framing, NoBody):
         if head.status != _NO_CONTENT and isinstance(head.framing, ContentLength):

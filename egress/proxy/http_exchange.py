@@ -83,26 +83,23 @@ class HttpExchange:
         client.unasked = self._client_spoke
         client.watch()
         try:
-            return await self._carry(exchange)
+            answer = await self._ask(exchange)
+            if isinstance(answer, Refusal):
+                return await self._fail(exchange, answer)
+            head, rest = answer
+            exchange.response_started(head.status)
+            if head.status == heads.SWITCHING_PROTOCOLS:
+                return await self._switch(exchange, head, rest)
+            framing = response_framing(head, self._head.method)
+            if isinstance(framing, Reject):
+                return await self._fail(exchange, _SERVER_MALFORMED)
+            return await self._answer(exchange, head, framing, rest)
         finally:
             client.unasked = None
             if self._upload is not None:
                 await self._stop_upload()
             if self._upstream is not None:
                 self._upstream.endpoint.close()
-
-    async def _carry(self, exchange: Exchange) -> bool:
-        answer = await self._ask(exchange)
-        if isinstance(answer, Refusal):
-            return await self._fail(exchange, answer)
-        head, rest = answer
-        exchange.response_started(head.status)
-        if head.status == heads.SWITCHING_PROTOCOLS:
-            return await self._switch(exchange, head, rest)
-        framing = response_framing(head, self._head.method)
-        if isinstance(framing, Reject):
-            return await self._fail(exchange, _SERVER_MALFORMED)
-        return await self._answer(exchange, head, framing, rest)
 
     # the request
 
@@ -131,7 +128,14 @@ class HttpExchange:
             return Refusal(Reason.UPSTREAM_UNREACHABLE, problem)
         upstream.uses += 1
         try:
-            await self._send_request(upstream, exchange)
+            if isinstance(self._head.framing, NoBody):
+                head, _ = heads.request_head(self._head, exchange, via=connection.gate.via)
+                self._whole = True
+                sent = upstream.endpoint.send_now(head)
+                if sent != len(head):
+                    await upstream.endpoint.send_rest(head, sent)
+            else:
+                await self._send_request(upstream, exchange)
             return await self._read_answer(upstream)
         except _ClientGoneError:
             raise
@@ -139,11 +143,7 @@ class HttpExchange:
             return self._problem or _SERVER_CLOSED
 
     async def _send_request(self, upstream: Upstream, exchange: Exchange) -> None:
-        head, chunked = heads.request_head(self._head, exchange)
-        if isinstance(self._head.framing, NoBody):
-            self._whole = True
-            await upstream.endpoint.send(head)
-            return
+        head, chunked = heads.request_head(self._head, exchange, via=self._connection.gate.via)
         client = self._connection.endpoint
         body = IncomingBody(client, self._head.framing, self._lane.rest, self._parts.buffer)
         self._lane.rest = b""
@@ -272,12 +272,14 @@ class HttpExchange:
         if upstream is None:
             raise LookupError("an answer without an upstream")
         keep = self._head.keep_alive and self._whole
-        written, chunked, until_close = heads.response_head(head, exchange, framing, self._head.version, keep=keep)
+        written, chunked, until_close = heads.response_head(
+            head, exchange, framing, self._head.version, keep=keep, via=self._connection.gate.via
+        )
         here = 0 if isinstance(framing, NoBody) else framing.length if isinstance(framing, ContentLength) else -1
         if here == len(rest) and not exchange.downward.steps:
             # All of the answer came with its head, as most small ones do.
             exchange.bytes_down += here
-            await self._to_client(written + rest)
+            await self._to_client(written + rest if here else written)
             if self._whole and head.keep_alive:
                 self._upstream = None
                 self._parts.pool.give(upstream)
@@ -331,8 +333,11 @@ class HttpExchange:
             await self._to_client(b"".join((pending, data)) if pending else data)
 
     async def _to_client(self, data: bytes | bytearray | memoryview) -> None:
+        endpoint = self._connection.endpoint
         try:
-            await self._connection.endpoint.send(data)
+            sent = endpoint.send_now(data)
+            if sent != len(data):
+                await endpoint.send_rest(data, sent)
         except OSError as error:
             raise _ClientGoneError from error
 
