@@ -56,7 +56,7 @@ def explain(
     address: AddressOption = None,
     as_json: Json = False,
 ) -> None:
-    """Explain a decision: verdict, reason, rule and line, and what each scope says. Exit 0: allowed, 1: not.
+    """Explain a decision: verdict, reason, rule and line, lane, and what each scope says. Exit 0: allowed, 1: not.
 
     \b
     Examples:
@@ -153,6 +153,8 @@ def _print(what: str, answer: Explanation) -> None:
 
 
 def _rows(answer: Explanation) -> list[tuple[str, str]]:
+    from egress.review import lane_text  # noqa: PLC0415
+
     rows = [("reason", f"{answer.reason.value}: {answer.detail or answer.text.sentence}")]
     fields = answer.as_json()
     if answer.rule is not None:
@@ -174,6 +176,8 @@ def _rows(answer: Explanation) -> list[tuple[str, str]]:
             )
             if answer.decision.remove:
                 rows.append(("removes", ", ".join(answer.decision.remove)))
+    if answer.lane is not None and answer.request is not None:
+        rows.append(("lane", f"{answer.lane.value}: {lane_text(answer.lane, answer.request.protocol)}"))
     if answer.addresses is not None:
         rows.extend(("may dial", address) for address in answer.addresses.allowed)
         rows.extend(("never dials", f"{address} ({why})") for address, why in answer.addresses.dropped)

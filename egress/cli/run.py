@@ -19,6 +19,24 @@ Listen = Annotated[
     str | None,
     typer.Option("--listen", metavar="HOST:PORT", help="Default: 127.0.0.1:3128. Port 0 picks a free one."),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", help="Processes that carry connections, 1 to 64. Default: 1."),
+]
+Mitm = Annotated[
+    str | None,
+    typer.Option(
+        "--mitm", metavar="lazy|warm", help="Start the mitm lane's process when first needed, or ahead. Default: lazy."
+    ),
+]
+ForcedLane = Annotated[
+    str | None,
+    typer.Option(
+        "--lane",
+        metavar="auto|tunnel|http|mitm",
+        help="For tests: this lane carries whatever it can. Default: auto, the least that the rules need.",
+    ),
+]
 UpstreamCa = Annotated[
     list[Path] | None,
     typer.Option("--upstream-ca", metavar="PEM", help="Roots to trust for upstreams too. May be repeated."),
@@ -40,6 +58,9 @@ def run(
     ca_dir: CaDir = None,
     upstream_ca: UpstreamCa = None,
     resolve: Resolve = None,
+    workers: Workers = None,
+    mitm: Mitm = None,
+    lane: ForcedLane = None,
     config: ConfigFile = None,
     verbose: Verbose = False,
 ) -> None:
@@ -49,6 +70,7 @@ def run(
     Examples:
       egress run --policy starter
       egress run --policy ./policy.yaml --listen 127.0.0.1:8080
+      egress run --policy coding-agent --workers 4 --mitm warm
       egress run --policy coding-agent --upstream-ca corp-root.pem --resolve git.corp.example:10.0.0.7
 
     \b
@@ -61,6 +83,9 @@ def run(
 
     overrides = ServerOverrides(
         listen=listen,
+        workers=workers,
+        mitm=mitm,
+        lane=lane,
         state_dir=state_dir,
         audit=audit,
         ca_dir=ca_dir,

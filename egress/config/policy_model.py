@@ -116,6 +116,7 @@ class RuleModel(Strict):
     paths: Paths | None = Field(None, description="Paths; `*` is one segment, `**` any number of segments.")
     protocol: Protocols | None = Field(None, description="What the connection may carry; `tcp` needs `ports`.")
     tls: TlsField | None = Field(None, description="How much of a TLS connection is opened.")
+    http2: bool | None = Field(None, description="Clients that offer HTTP/2 get it, where TLS is opened.")
     inject: dict[HeaderField, TemplateField] | None = Field(
         None, description='Headers to set, as in `Authorization: "Bearer ${name}"`.'
     )

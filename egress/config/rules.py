@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from egress.config.wording import Place
 
 VERBS = ("allow", "deny", "ask")
+# What only a look inside can apply.
+_INSIDE = ("methods", "paths", "inject", "remove", "http2")
 _TLS_PROTOCOLS = frozenset({Protocol.HTTPS, Protocol.WSS})
 
 
@@ -55,6 +57,7 @@ class RuleReader:
         self._check_targets(verdict, targets, place)
         self._check_protocols(model, verdict, place)
         self._check_tls(model, verdict, place)
+        self._check_http2(model, verdict, place)
         self._check_headers(model, verdict, targets, place)
         self._check_addresses(model, verdict, targets, place)
         return Rule(
@@ -71,6 +74,7 @@ class RuleReader:
             inject=tuple(Injection(header, parts) for header, parts in (model.inject or {}).items()),
             remove=tuple(model.remove or ()),
             addresses=tuple(model.addresses or ()),
+            http2=bool(model.http2),
         )
 
     def _verdict(self, model: RuleModel, place: Place) -> Verdict | None:
@@ -149,13 +153,13 @@ class RuleReader:
         if verdict is Verdict.ALLOW and not has_ports:
             self._problem((*place, "protocol"), "a `tcp` allow must name its ports", "add `ports: [5432]`")
         if protocols == {Protocol.TCP}:
-            for key in ("methods", "paths", "inject", "remove", "tls"):
+            for key in (*_INSIDE, "tls"):
                 if getattr(model, key) is not None:
                     message = f"raw TCP is carried unread, so `{key}` can never apply"
                     self._problem((*place, key), message, "remove it, or name `https` in `protocol`")
 
     def _check_tls(self, model: RuleModel, verdict: Verdict, place: Place) -> None:
-        inside = [key for key in ("methods", "paths", "inject", "remove") if getattr(model, key) is not None]
+        inside = [key for key in _INSIDE if getattr(model, key) is not None]
         if model.tls is not None and verdict is not Verdict.ALLOW:
             message = f"`tls` says how an allowed connection is carried, and this rule says `{verdict}`"
             self._problem((*place, "tls"), message, "remove it")
@@ -173,6 +177,17 @@ class RuleReader:
         else:
             message = f"the file's `tls: tunnel` carries TLS unread, so this holds whatever the `{key}`"
             self._warning((*place, key), message, "a denial that might apply to a tunnel does")
+
+    def _check_http2(self, model: RuleModel, verdict: Verdict, place: Place) -> None:
+        at = (*place, "http2")
+        if model.http2 is None:
+            return
+        if verdict is not Verdict.ALLOW:
+            message = f"`http2` says how an allowed connection is carried, and this rule says `{verdict}`"
+            self._problem(at, message, "remove it, or move it to the rule that allows")
+        elif model.protocol not in (None, [Protocol.TCP]) and Protocol.HTTPS not in (model.protocol or ()):
+            message = "HTTP/2 is agreed on in TLS, and `protocol` does not name `https`"
+            self._problem(at, message, "name `https` in `protocol`, or remove it")
 
     def _check_headers(self, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place) -> None:
         for key in ("inject", "remove"):

@@ -18,17 +18,27 @@ from egress.config.server_config import (
     DEFAULT_LISTEN,
     AuditConfig,
     Limits,
+    MitmStart,
     ServerConfig,
     ServerOverrides,
     UpstreamConfig,
 )
-from egress.config.server_model import AuditModel, LimitsModel, ServerModel, read_listen
+from egress.config.server_model import (
+    AuditModel,
+    LimitsModel,
+    ServerModel,
+    UpstreamModel,
+    read_lane,
+    read_listen,
+    read_mitm,
+    read_workers,
+)
 from egress.config.sources import PolicySource, find_policy
 from egress.config.wording import printable
 from egress.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from egress.config.document import Document
     from egress.config.secrets_model import SecretDefinition
@@ -97,15 +107,18 @@ class _Merge:
         flags, model = self.overrides, self.model
         state_dir = flags.state_dir or self._state_dir(env)
         return ServerConfig(
-            listen=self._listen(),
+            listen=self._flag("--listen", flags.listen, read_listen, model.listen) or DEFAULT_LISTEN,
             state_dir=state_dir,
             audit=self._audit(model.audit or AuditModel.model_validate({}), state_dir),
             ca_dir=flags.ca_dir or self._path(model.ca_dir) or state_dir / "ca",
-            upstream=UpstreamConfig(ca=self._roots()),
+            upstream=self._upstream(model.upstream or UpstreamModel.model_validate({})),
             resolve=self._resolve(),
             policies=self._policies(),
             limits=_limits(model.limits),
             secrets=self.secrets,
+            workers=self._flag("--workers", flags.workers, read_workers, model.workers) or 1,
+            mitm=self._flag("--mitm", flags.mitm, read_mitm, model.mitm) or MitmStart.LAZY,
+            lane=self._flag("--lane", flags.lane, read_lane, model.lane),
         )
 
     def _state_dir(self, env: Mapping[str, str]) -> Path:
@@ -118,24 +131,27 @@ class _Merge:
     def _path(self, text: str | None) -> Path | None:
         return None if text is None else self.folder / text
 
-    def _listen(self) -> tuple[str, int]:
-        if self.overrides.listen is None:
-            return self.model.listen or DEFAULT_LISTEN
+    def _flag[Value](
+        self, name: str, given: object, read: Callable[[object], Value | None], stated: Value | None
+    ) -> Value | None:
+        """What the flag says if it is given, else what the file states; a flag that cannot be read is a problem."""
+        if given is None:
+            return stated
         try:
-            return read_listen(self.overrides.listen)
+            return read(given)
         except PydanticCustomError as error:
             context = error.context or {}
-            self.problems.append(Problem("--listen", None, "", str(context["message"]), str(context["hint"])))
-            return DEFAULT_LISTEN
+            self.problems.append(Problem(name, None, "", str(context["message"]), str(context["hint"])))
+            return stated
 
     def _audit(self, model: AuditModel, state_dir: Path) -> AuditConfig:
         path = self.overrides.audit or self._path(model.path) or state_dir / "audit.db"
         stated = model.model_dump(exclude_none=True, exclude={"path"})
         return AuditConfig(path=path, **stated)
 
-    def _roots(self) -> tuple[Path, ...]:
-        named = (self.model.upstream.ca if self.model.upstream else None) or []
-        return tuple(dict.fromkeys([*(self.folder / text for text in named), *self.overrides.upstream_ca]))
+    def _upstream(self, model: UpstreamModel) -> UpstreamConfig:
+        roots = [*(self.folder / text for text in model.ca or ()), *self.overrides.upstream_ca]
+        return UpstreamConfig(ca=tuple(dict.fromkeys(roots)), via=bool(model.via))
 
     def _resolve(self) -> dict[str, tuple[Address, ...]]:
         pins: dict[str, tuple[Address, ...]] = {}
@@ -185,4 +201,9 @@ class _Merge:
 
 
 def _limits(model: LimitsModel | None) -> Limits:
-    return Limits() if model is None else replace(Limits(), **model.model_dump(exclude_none=True))
+    stated = {} if model is None else model.model_dump(exclude_none=True)
+    limits = replace(Limits(), **stated)
+    if "connections_per_client" in stated:
+        return limits
+    # One client must not be able to take the room of all others.
+    return replace(limits, connections_per_client=max(1, limits.connections // 4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -11,9 +12,16 @@ if TYPE_CHECKING:
 
     from egress.config.secrets_model import SecretDefinition
     from egress.config.sources import PolicySource
-    from egress.policy import Address
+    from egress.policy import Address, Lane
 
 DEFAULT_LISTEN: Final = ("127.0.0.1", 3128)
+
+
+class MitmStart(StrEnum):
+    """When the process of the mitm lane is started: at its first connection, or with the proxy."""
+
+    LAZY = "lazy"
+    WARM = "warm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,34 +40,52 @@ class AuditConfig:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamConfig:
-    """How upstream servers are trusted: PEM files of roots, beside the system's."""
+    """How upstream servers are trusted and spoken to.
+
+    `ca`: PEM files of roots, beside the system's. `via`: whether messages that are passed on say that a proxy did (RFC
+    9110, section 7.6.3).
+    """
 
     ca: tuple[Path, ...] = ()
+    via: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Every wait and count that has a limit. Times in seconds.
 
-    `connections`: open client connections. `head_seconds`: from the first byte of a request's head to its last.
-    `tls_seconds`: one handshake. `resolve_seconds`: one name. `connect_seconds`: one address. `idle_seconds`: no byte
-    either way. `audit_seconds`: how long a request waits for room in the audit's queue before it is denied.
-    `drain_seconds`: how long requests in flight may take after SIGTERM.
+    `connections`: open client connections, `connections_per_client`: those of one client address. `head_seconds`: from
+    the first byte of a request's head to its last. `tls_seconds`: one handshake. `resolve_seconds`: one name.
+    `connect_seconds`: one address. `idle_seconds`: no byte either way. `tunnel_seconds` and `tunnel_bytes`: a tunnel in
+    all, both ways together; None for no limit. `upstream_idle_seconds` and `upstream_lifetime_seconds`: how long an
+    upstream connection is kept without use, and in all; `upstream_kept`: how many a worker keeps without use.
+    `audit_seconds`: how long a request waits for room in the audit's queue before it is denied. `drain_seconds`: how
+    long requests in flight may take after SIGTERM.
     """
 
     connections: int = 4_096
+    connections_per_client: int = 1_024
     head_seconds: float = 10.0
     tls_seconds: float = 10.0
     resolve_seconds: float = 5.0
     connect_seconds: float = 10.0
     idle_seconds: float = 600.0
+    tunnel_seconds: float | None = None
+    tunnel_bytes: int | None = None
+    upstream_idle_seconds: float = 60.0
+    upstream_lifetime_seconds: float = 600.0
+    upstream_kept: int = 256
     audit_seconds: float = 2.0
     drain_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Everything the proxy needs to start. `file` is the configuration file, if there is one."""
+    """Everything the proxy needs to start.
+
+    `file` is the configuration file, if there is one. `workers` are processes. `lane` is the one that is forced, for
+    tests; None lets the rules pick.
+    """
 
     listen: tuple[str, int]
     state_dir: Path
@@ -71,17 +97,24 @@ class ServerConfig:
     limits: Limits
     secrets: Mapping[str, SecretDefinition]
     file: Path | None = None
+    workers: int = 1
+    mitm: MitmStart = MitmStart.LAZY
+    lane: Lane | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOverrides:
     """What flags said. None and empty: not given.
 
-    `listen` is `HOST:PORT`; `resolve` are `NAME:IP[,IP]`; `policies` are `NAME`, `PATH` or `SCOPE=...`. Lists add to
-    the file's, except that policies replace those that the file names for the same scope.
+    `listen` is `HOST:PORT`; `mitm` and `lane` are words, as in the file; `resolve` are `NAME:IP[,IP]`; `policies` are
+    `NAME`, `PATH` or `SCOPE=...`. Lists add to the file's, except that policies replace those that the file names for
+    the same scope.
     """
 
     listen: str | None = None
+    workers: int | None = None
+    mitm: str | None = None
+    lane: str | None = None
     state_dir: Path | None = None
     audit: Path | None = None
     ca_dir: Path | None = None

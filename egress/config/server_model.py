@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
 from egress.config.fields import text, wrong
 from egress.config.policy_model import SecretModel, Strict, TextField
-from egress.config.wording import kind_of, quoted
-from egress.policy import Refusal, parse_authority
+from egress.config.server_config import MitmStart
+from egress.config.wording import did_you_mean, kind_of, one_of, quoted
+from egress.policy import Lane, Refusal, parse_authority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+MOST_WORKERS: Final = 64
+UNLIMITED: Final = "unlimited"
 
 
 def read_listen(value: object) -> tuple[str, int]:
@@ -29,6 +36,31 @@ def read_listen(value: object) -> tuple[str, int]:
     return ("127.0.0.1" if host.address is None else host.text, 0 if free else port)
 
 
+def read_workers(value: object) -> int:
+    """How many processes carry connections."""
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_WORKERS:
+        return value
+    number_or_text = isinstance(value, (int, float, str)) and not isinstance(value, bool)
+    shown = quoted(value) if number_or_text else kind_of(value)
+    raise wrong(f"should be a whole number from 1 to {MOST_WORKERS}, not {shown}", "write one for each processor")
+
+
+def _one_word[Meaning](words: Mapping[str, Meaning]) -> Callable[[object], Meaning]:
+    def read(value: object) -> Meaning:
+        if not isinstance(value, str):
+            raise wrong(f"should be {one_of(words)}, not {kind_of(value)}")
+        if value not in words:
+            raise wrong(f"unknown word {quoted(value)}", did_you_mean(value, words))
+        return words[value]
+
+    return read
+
+
+read_mitm = _one_word({start.value: start for start in MitmStart})
+# `auto`: each lane where the rules want it.
+read_lane: Callable[[object], Lane | None] = _one_word({"auto": None, **{lane.value: lane for lane in Lane}})
+
+
 def file_path(value: object) -> str:
     """A path, as written."""
     written = text(value)
@@ -43,6 +75,12 @@ def _number(value: object) -> object:
     return value
 
 
+def _unlimited(value: object) -> object:
+    if isinstance(value, str) and value != UNLIMITED:
+        raise wrong(f"should be a number or `{UNLIMITED}`, not {quoted(value)}")
+    return None if value == UNLIMITED else value
+
+
 def _list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -52,6 +90,7 @@ type PathList = Annotated[list[PathField], BeforeValidator(_list, json_schema_in
 type TextList = Annotated[list[TextField], BeforeValidator(_list, json_schema_input_type=str | list[str])]
 Seconds = Annotated[float, BeforeValidator(_number)]
 Count = Annotated[int, BeforeValidator(_number)]
+type MaybeUnlimited[Number] = Annotated[Number | None, BeforeValidator(_unlimited)]
 type ScopeWord = Literal["org", "team", "sandbox", "session"]
 
 
@@ -65,20 +104,27 @@ class AuditModel(Strict):
 
 
 class UpstreamModel(Strict):
-    """How upstream servers are trusted."""
+    """How upstream servers are trusted, and spoken to."""
 
     ca: PathList | None = None
+    via: bool | None = None
 
 
 class LimitsModel(Strict):
     """Waits in seconds, and counts."""
 
     connections: Count | None = Field(None, ge=1, le=1_000_000)
+    connections_per_client: Count | None = Field(None, ge=1, le=1_000_000)
     head_seconds: Seconds | None = Field(None, ge=0.1, le=120)
     tls_seconds: Seconds | None = Field(None, ge=0.1, le=120)
     resolve_seconds: Seconds | None = Field(None, ge=0.1, le=60)
     connect_seconds: Seconds | None = Field(None, ge=0.1, le=300)
     idle_seconds: Seconds | None = Field(None, ge=1, le=86_400)
+    tunnel_seconds: MaybeUnlimited[Annotated[Seconds, Field(ge=1, le=31_536_000)]] = None
+    tunnel_bytes: MaybeUnlimited[Annotated[Count, Field(ge=1, le=10**15)]] = None
+    upstream_idle_seconds: Seconds | None = Field(None, ge=1, le=3_600)
+    upstream_lifetime_seconds: Seconds | None = Field(None, ge=1, le=86_400)
+    upstream_kept: Count | None = Field(None, ge=0, le=100_000)
     audit_seconds: Seconds | None = Field(None, ge=0, le=60)
     drain_seconds: Seconds | None = Field(None, ge=0, le=3_600)
 
@@ -87,6 +133,9 @@ class ServerModel(Strict):
     """The server's configuration; flags of `egress run` win over it."""
 
     listen: Annotated[tuple[str, int], PlainValidator(read_listen, json_schema_input_type=str)] | None = None
+    workers: Annotated[int, PlainValidator(read_workers, json_schema_input_type=int)] | None = None
+    mitm: Annotated[MitmStart, PlainValidator(read_mitm, json_schema_input_type=str)] | None = None
+    lane: Annotated[Lane | None, PlainValidator(read_lane, json_schema_input_type=str)] = None
     state_dir: PathField | None = None
     ca_dir: PathField | None = None
     audit: AuditModel | None = None

@@ -19,7 +19,7 @@ from egress.gate.denial import Denial, failure
 from egress.gate.exchange import Exchange
 from egress.gate.gate import Asked
 from egress.gate.naming import Route, name_request, unnamed
-from egress.gate.outbound import WEBSOCKET, client_fields, origin_of, upstream_fields
+from egress.gate.outbound import VIA, WEBSOCKET, client_fields, origin_of, upstream_fields
 from egress.gate.permit import is_secure
 from egress.mitm.handler import refusal
 from egress.mitm.http1 import HEAD
@@ -86,6 +86,9 @@ class ExchangeHooks:
         flow.request.path = origin_of(named)
         flow.request.scheme = "https" if named.protocol in (Protocol.HTTPS, Protocol.WSS) else "http"
         flow.request.stream = _counting_up(outcome)
+        if isinstance(head, RequestHead) and not head.expects_continue:
+            # Of HTTP/1.0, which has no interim answers (RFC 9110, section 10.1.1); mitmproxy would send one.
+            flow.request.headers.pop("expect", None)
         flow.response = None
         return None
 
@@ -150,7 +153,8 @@ class ExchangeHooks:
 
     def _outbound(self, flow: http.HTTPFlow, exchange: Exchange) -> list[tuple[bytes, bytes]]:
         """The fields that the upstream gets; from here on they may hold secrets."""
-        return upstream_fields(exchange, list(flow.request.headers.fields), host=not flow.request.is_http2)
+        fields = list(flow.request.headers.fields)
+        return upstream_fields(exchange, fields, host=not flow.request.is_http2, via=self._gate.via)
 
     async def head_refused(self, connection: ClientConnection, refused: RefusedHead) -> None:
         """A client sent what is no request: record it and say so."""
@@ -172,11 +176,17 @@ class ExchangeHooks:
             return
         exchange.response_started(response.status_code)
         switching = response.status_code == _SWITCHING_PROTOCOLS
-        if switching and exchange.request.protocol not in WEBSOCKET:
+        if switching and not (exchange.request.protocol in WEBSOCKET and _opens_websocket(response)):
             exchange.finish(Reason.UPSTREAM_MALFORMED.value)
             flow.kill()
             return
         response.headers = _for_client(response.headers, switching=switching)
+        if self._gate.via:
+            response.headers.fields = (*response.headers.fields, VIA)
+        head = getattr(flow.request, HEAD, None)
+        if head is not None and not head.keep_alive:
+            # The upstream's request no longer says so, and mitmproxy would keep the client's connection open.
+            response.headers["Connection"] = "close"
         if not switching:
             response.stream = _counting_down(exchange)
 
@@ -238,6 +248,12 @@ def exchange_of(flow: http.HTTPFlow) -> Exchange | None:
 
 def _for_client(headers: http.Headers, *, switching: bool = False) -> http.Headers:
     return http.Headers(client_fields(list(headers.fields), switching=switching))
+
+
+def _opens_websocket(response: http.Response) -> bool:
+    """Whether a 101 agrees to what was asked for (RFC 6455, section 4.2.2)."""
+    options = [option.strip().lower() for option in response.headers.get("connection", "").split(",")]
+    return response.headers.get("upgrade", "").lower() == "websocket" and "upgrade" in options
 
 
 def _named(flow: http.HTTPFlow) -> tuple[str, tuple[str, ...]]:

@@ -33,7 +33,7 @@ from egress.policy.values import (
     SecretRef,
     Target,
 )
-from egress.policy.vocabulary import HTTP_PROTOCOLS, Certainty, Protocol, Scope, TlsMode, Verdict
+from egress.policy.vocabulary import HTTP_PROTOCOLS, Certainty, Lane, Protocol, Scope, TlsMode, Verdict
 
 __all__ = [
     "HTTP_PROTOCOLS",
@@ -47,6 +47,7 @@ __all__ = [
     "Host",
     "HostTarget",
     "Injection",
+    "Lane",
     "NameDecision",
     "Network",
     "NetworkTarget",

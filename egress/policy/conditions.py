@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum, auto
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from egress.policy.paths import PathPattern, PathSet, canonical_path, compile_path
@@ -25,6 +26,7 @@ type Ports = tuple[tuple[int, int], ...]
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HTTPS_PORT = 443
 DEFAULT_PORTS: Final[Ports] = ((443, 443), (80, 80))
+_FEW: Final = 64
 
 # Sets of protocols as bits: hashing an enum member costs more than all the rest of a comparison.
 _BIT: Final = {protocol: 1 << place for place, protocol in enumerate(Protocol)}
@@ -130,16 +132,22 @@ class CompiledRule:
 
 
 class Entry:
-    """One target of one rule in the index. `order` is the place among all targets, highest scope first."""
+    """One target of one rule in the index. `order` is the place among all targets, highest scope first.
 
-    __slots__ = ("order", "ports", "rule", "serves_tcp")
+    `few_ports` are its ports one by one, None where they are too many; `ports` None: every port.
+    """
+
+    __slots__ = ("few_ports", "order", "ports", "protocols", "protocols_on_https_port", "rule")
 
     def __init__(self, order: int, rule: CompiledRule, port: int | None) -> None:
         self.order = order
         self.rule = rule
         self.ports: Ports | None = rule.ports if port is None else ((port, port),)
+        self.few_ports = _few(self.ports)
         # A raw TCP allow must name its ports: the default ones are those of HTTP.
-        self.serves_tcp = not rule.allows or rule.names_ports or port is not None
+        served = _EVERY if not rule.allows or rule.names_ports or port is not None else ~_TCP
+        self.protocols = rule.protocols & served
+        self.protocols_on_https_port = rule.protocols_on_https_port & served
 
 
 class Question:
@@ -168,9 +176,13 @@ class Question:
 def fit_known(entry: Entry, question: Question) -> Fit:
     """How the rule meets a request whose method is known."""
     rule = entry.rule
-    if not _serves_port(entry, question.port):
+    port = question.port
+    # As `_serves_port` and `_covered`, without two calls for each rule that is asked.
+    few = entry.few_ports
+    if (port not in few) if few is not None else not _serves_port(entry, port):
         return Fit.PORT
-    if not _covered(entry, question) & question.protocol:
+    # The protocol itself is always one of the alternatives.
+    if not (entry.protocols_on_https_port if port == HTTPS_PORT else entry.protocols) & question.protocol:
         return Fit.PROTOCOL
     if not rule.conditional:
         return Fit.MATCH
@@ -215,7 +227,16 @@ def possible(entry: Entry, question: Question) -> tuple[bool, bool, bool]:
 _IMPOSSIBLE: Final = (False, False, False)
 
 
+@lru_cache(maxsize=1_024)
+def _few(ports: Ports | None) -> frozenset[int] | None:
+    if ports is None or sum(last - first + 1 for first, last in ports) > _FEW:
+        return None
+    return frozenset(port for first, last in ports for port in range(first, last + 1))
+
+
 def _serves_port(entry: Entry, port: int) -> bool:
+    if entry.few_ports is not None:
+        return port in entry.few_ports
     ports = entry.ports
     if ports is None:
         return True
@@ -227,10 +248,7 @@ def _serves_port(entry: Entry, port: int) -> bool:
 
 def _covered(entry: Entry, question: Question) -> int:
     """Which of the protocols that the destination may carry the rule speaks about, on this port."""
-    rule = entry.rule
-    covered = rule.protocols_on_https_port if question.port == HTTPS_PORT else rule.protocols
-    if not entry.serves_tcp:
-        covered &= ~_TCP
+    covered = entry.protocols_on_https_port if question.port == HTTPS_PORT else entry.protocols
     return covered & question.alternatives
 
 

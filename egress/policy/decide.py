@@ -42,12 +42,16 @@ _RANK: Final = {scope: rank for rank, scope in enumerate(Scope)}
 _STRICTNESS: Final = {Verdict.ALLOW: 0, Verdict.ASK: 1, Verdict.DENY: 2}
 _REASON_OF_DEFAULT: Final = {Verdict.ALLOW: Reason.DEFAULT_ALLOW, Verdict.ASK: Reason.APPROVAL_REQUIRED}
 _TLS: Final = frozenset({Protocol.HTTPS, Protocol.WSS})
+_PASSED_AT_MOST: Final = 4_096
+# Tokens that need no look at their characters.
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
 # What a name tells that needs its request. Whoever served this decision all the same would deny.
 _MAYBE: Final = NameDecision(
     Certainty.MAYBE, Decision(Verdict.DENY, Reason.HOST_NOT_ALLOWED, "What the request asks for decides.", ())
 )
+_MAYBE_HTTP2: Final = replace(_MAYBE, http2=True)
 
 
 class Policy:
@@ -58,6 +62,7 @@ class Policy:
         "_alone",
         "_default_tls",
         "_index",
+        "_passed",
         "_silences",
         "_silent",
         "_silent_address",
@@ -76,6 +81,8 @@ class Policy:
         self._alone = tuple(all(other.default is None for other in scopes if other is not scope) for scope in scopes)
         self._allows_by_default = any(scope.default is Verdict.ALLOW for scope in scopes)
         self._index = _build_index(scopes)
+        # An address that passed, by its identity, and how: kept connections bring the same ones again and again.
+        self._passed: dict[int, tuple[Address, AddressDecision]] = {}
 
     def decide_name(self, request: Request) -> NameDecision:
         """Step one: what protocol, host and port alone tell. Nothing has been resolved yet."""
@@ -90,15 +97,15 @@ class Policy:
         unseen = request.protocol is Protocol.TCP or (request.protocol in _TLS and survey.tunnels)
         certainty = survey.certainty()
         if certainty is Certainty.MAYBE and not unseen:
-            return _MAYBE
+            return _MAYBE_HTTP2 if survey.http2 else _MAYBE
         opaque = self._judge(_as_opaque(request), entries, question, fit_opaque)
         if unseen:
             return NameDecision(Certainty.YES if opaque.allowed else Certainty.NO, opaque, TlsMode.TUNNEL)
         if certainty is Certainty.YES and not opaque.allowed:
-            return NameDecision(certainty, self._agreed(request, survey), TlsMode.INSPECT)
+            return NameDecision(certainty, self._agreed(request, survey), TlsMode.INSPECT, survey.http2)
         if opaque.tls is not TlsMode.INSPECT:
             opaque = replace(opaque, tls=TlsMode.INSPECT)
-        return NameDecision(certainty, opaque, TlsMode.INSPECT)
+        return NameDecision(certainty, opaque, TlsMode.INSPECT, survey.http2)
 
     def decide_request(self, request: Request) -> Decision:
         """Step two: the request itself. `method` None: it never becomes known, as in a tunnel or raw TCP."""
@@ -109,7 +116,7 @@ class Policy:
         question = Question(request)
         if request.method is None:
             return self._judge(request, entries, question, fit_opaque)
-        if TOKEN.fullmatch(request.method) is None:
+        if request.method not in _METHODS and TOKEN.fullmatch(request.method) is None:
             return law.refuse(request, Verdict.DENY, Reason.METHOD_INVALID, self._silent)
         decision = self._judge(request, entries, question, fit_known)
         if question.looked and decision.verdict is not Verdict.DENY and asks_for_another(request.headers):
@@ -118,7 +125,19 @@ class Policy:
 
     def decide_address(self, request: Request, decision: Decision, addresses: Sequence[Address]) -> AddressDecision:
         """Step three: which of the addresses may be dialled under the decision that allowed the request."""
-        return address_step.judge(self._index, request, decision, addresses)
+        if len(addresses) != 1 or request.host.address is not None:
+            return address_step.judge(self._index, request, decision, addresses)
+        address = addresses[0]
+        known = self._passed.get(id(address))
+        if known is not None and known[0] is address and known[1].decision is decision:
+            return known[1]
+        judged = address_step.judge(self._index, request, decision, addresses)
+        # Where no deny or ask names the address, all requests under the same decision may go there, or none.
+        if judged.addresses and not self._index.holding(address):
+            if len(self._passed) >= _PASSED_AT_MOST:
+                self._passed.clear()
+            self._passed[id(address)] = (address, judged)
+        return judged
 
     def _judge(
         self, request: Request, entries: Sequence[Entry], question: Question, fit: Callable[[Entry, Question], Fit]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _by_order = attrgetter("order")
 _NOTHING: tuple[Entry, ...] = ()
+_FOUND_AT_MOST = 8_192
 
 
 class NetworkIndex:
@@ -53,7 +54,7 @@ class NetworkIndex:
 class Index:
     """All targets of all rules. Filled once, then only read."""
 
-    __slots__ = ("_any_address", "_any_name", "_below", "_below_labels", "_exact", "_holds", "_networks")
+    __slots__ = ("_any_address", "_any_name", "_below", "_below_labels", "_exact", "_found", "_holds", "_networks")
 
     def __init__(self) -> None:
         self._exact: dict[str, list[Entry]] = {}
@@ -61,11 +62,14 @@ class Index:
         self._below_labels = 0
         self._any_name: list[Entry] = []
         self._any_address: list[Entry] = []
+        # What `candidates` gave for a name; it gives the same again.
+        self._found: dict[str, Sequence[Entry]] = {}
         self._networks = NetworkIndex()
         self._holds = NetworkIndex()
 
     def add(self, target: Target, entry: Entry) -> None:
         """Add one target; entries must come in their order."""
+        self._found.clear()
         match target.what:
             case HostTarget(name, exact, below):
                 if exact:
@@ -93,6 +97,15 @@ class Index:
         """The entries whose target names the destination, in order."""
         if host.address is not None:
             return self._for_address(host.address)
+        found = self._found.get(host.text)
+        if found is None:
+            found = self._for_name(host)
+            if len(self._found) >= _FOUND_AT_MOST:
+                self._found.clear()
+            self._found[host.text] = found
+        return found
+
+    def _for_name(self, host: Host) -> Sequence[Entry]:
         found = self._exact.get(host.text)
         more: list[list[Entry]] = []
         if self._below_labels:

@@ -2,7 +2,8 @@
 
 1. deny, if any scope says deny: the highest that does is named;
 2. else ask, if any says ask;
-3. else allow, if any says allow: TLS mode the strictest, headers merged, the higher scope winning a conflict;
+3. else allow, if any says allow: TLS mode the strictest, headers merged, the higher scope winning a conflict, and
+   HTTP/2 if any asks for it;
 4. nothing said at all: deny.
 
 INVARIANT scopes-only-narrow: no scope's allow is looked at before every scope's deny and ask.
@@ -60,6 +61,7 @@ def allow(
         tls=mode,
         inject=_merge_inject(rules),
         remove=_merge_remove(rules),
+        http2=any(rule.rule.http2 for rule in rules),
     )
 
 

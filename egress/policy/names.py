@@ -82,6 +82,10 @@ def parse_authority(raw: str, default_port: int | None) -> tuple[Host, int] | Re
 
     `default_port` None means that the port must be there. An empty port (`host:`) is refused.
     """
+    return (_remembered if len(raw) <= _REMEMBERED_LENGTH else _parse_authority)(raw, default_port)
+
+
+def _parse_authority(raw: str, default_port: int | None) -> tuple[Host, int] | Refusal:
     name, colon, port_text = _split_authority(raw)
     if not colon:
         if default_port is None:
@@ -97,6 +101,11 @@ def parse_authority(raw: str, default_port: int | None) -> tuple[Host, int] | Re
     if host.address is not None and ":" in name and name[0] != "[":
         return _refuse("an IPv6 address in an authority stands in brackets")
     return host, port
+
+
+# A client repeats its Host with each request. What is remembered is a function of the text and the default port alone.
+_remembered = lru_cache(maxsize=4_096)(_parse_authority)
+_REMEMBERED_LENGTH = 270
 
 
 @lru_cache(maxsize=8_192)

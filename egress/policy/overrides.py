@@ -35,7 +35,22 @@ _OVERRIDE_HEADERS: Final = frozenset(
     }
 )
 
+# Names that were looked at and ask for nothing: a client repeats its names with each request.
+_HARMLESS: Final[set[str]] = set()
+_REMEMBERED_AT_MOST: Final = 4_096
+_REMEMBERED_LENGTH: Final = 64
+
 
 def asks_for_another(headers: tuple[tuple[str, str], ...]) -> bool:
     """Whether any header, in any spelling, asks for another method, path or host than the request states."""
-    return any(name.strip().lower().replace("_", "-") in _OVERRIDE_HEADERS for name, _ in headers)
+    names = [name for name, _ in headers]
+    if _HARMLESS.issuperset(names):
+        return False
+    for name in names:
+        if name.strip().lower().replace("_", "-") in _OVERRIDE_HEADERS:
+            return True
+        if len(name) <= _REMEMBERED_LENGTH:
+            if len(_HARMLESS) >= _REMEMBERED_AT_MOST:
+                _HARMLESS.clear()
+            _HARMLESS.add(name)
+    return False

@@ -45,6 +45,7 @@ class Reason(StrEnum):
     LIMIT_HEAD = "limit-head"
     LIMIT_CONNECTIONS = "limit-connections"
     LIMIT_TIME = "limit-time"
+    LIMIT_BYTES = "limit-bytes"
     LIMIT_MEMORY = "limit-memory"
     # denied because a part of the proxy could not do its work
     CREDENTIAL_UNAVAILABLE = "credential-unavailable"
@@ -196,10 +197,22 @@ TEXTS: dict[Reason, ReasonText] = {
         431,
     ),
     Reason.LIMIT_CONNECTIONS: ReasonText(
-        "too many connections", "The sandbox holds as many connections as it may.", "close some first", 429
+        "too many connections",
+        "The client, or all clients together, hold as many connections as they may.",
+        "close some first; the limits are `limits: connections` and `connections_per_client`",
+        429,
     ),
     Reason.LIMIT_TIME: ReasonText(
-        "too slow", "The client took longer over a step than its time limit.", "send the request without pauses", 408
+        "too slow",
+        "The client took longer over a step, or a tunnel lasted longer, than its time limit.",
+        "send the request without pauses; a tunnel's own limit is `limits: tunnel_seconds`",
+        408,
+    ),
+    Reason.LIMIT_BYTES: ReasonText(
+        "too much carried",
+        "The tunnel has carried as many bytes as it may.",
+        "open another tunnel; the limit is `limits: tunnel_bytes`",
+        413,
     ),
     Reason.LIMIT_MEMORY: ReasonText(
         "too much held",

@@ -32,15 +32,22 @@ class Silence:
 class Survey:
     """The sayings of each scope as a set of bits, and the rule that speaks in it at the latest."""
 
-    __slots__ = ("definite", "mode", "needs_inside", "sayings")
+    __slots__ = ("definite", "http2", "mode", "needs_inside", "sayings")
 
     def __init__(
-        self, sayings: list[int], definite: list[CompiledRule | None], mode: TlsMode | None, *, needs_inside: bool
+        self,
+        sayings: list[int],
+        definite: list[CompiledRule | None],
+        mode: TlsMode | None,
+        *,
+        needs_inside: bool,
+        http2: bool,
     ) -> None:
         self.sayings = sayings
         self.definite = definite
         self.mode = mode
         self.needs_inside = needs_inside
+        self.http2 = http2
 
     @property
     def tunnels(self) -> bool:
@@ -66,7 +73,7 @@ def take_survey(entries: Sequence[Entry], question: Question, silences: Sequence
     sayings = [0] * len(silences)
     definite: list[CompiledRule | None] = [None] * len(silences)
     mode: TlsMode | None = None
-    inside = False
+    inside = http2 = False
     spoken = -1
     for entry in entries:
         rule = entry.rule
@@ -77,8 +84,10 @@ def take_survey(entries: Sequence[Entry], question: Question, silences: Sequence
             continue
         sayings[rule.scope] |= rule.saying
         inside = inside or needs_inside
-        if rule.allows and (mode is None or rule.tls > mode):
-            mode = rule.tls
+        if rule.allows:
+            http2 = http2 or rule.rule.http2
+            if mode is None or rule.tls > mode:
+                mode = rule.tls
         if must:
             spoken = rule.scope
             definite[spoken] = rule
@@ -87,4 +96,4 @@ def take_survey(entries: Sequence[Entry], question: Question, silences: Sequence
             sayings[place] |= silence.saying
             if silence.mode is not None and (mode is None or silence.mode > mode):
                 mode = silence.mode
-    return Survey(sayings, definite, mode, needs_inside=inside)
+    return Survey(sayings, definite, mode, needs_inside=inside, http2=http2)

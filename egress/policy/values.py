@@ -42,7 +42,8 @@ class Refusal:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+# Made anew for each request, so not frozen: that would make the making several times as dear. Nobody changes one.
+@dataclass(slots=True, unsafe_hash=True)
 class Request:
     """What the policy core judges.
 
@@ -124,7 +125,8 @@ class Rule:
     `paths` are pattern texts as written (`*` one segment, `**` any number); the index compiles them. `methods` are
     upper-case tokens. `ports` None means 443 and 80 for an `allow`, every port for `deny` and `ask`; a target's own
     port wins. `protocols` None means HTTP, TLS and WebSocket for an `allow`, every protocol for `deny` and `ask`.
-    `addresses` are the ranges outside the public Internet that names of this rule may resolve to.
+    `addresses` are the ranges outside the public Internet that names of this rule may resolve to. `http2`: clients that
+    offer HTTP/2 get it.
     """
 
     verdict: Verdict
@@ -140,6 +142,7 @@ class Rule:
     inject: tuple[Injection, ...] = ()
     remove: tuple[str, ...] = ()
     addresses: tuple[Network, ...] = ()
+    http2: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +186,8 @@ class Decision:
 
     `rule` is the rule that spoke, or where nothing did, the allow rule that came closest. `rules` are the allowing
     rules of each scope that allowed by a rule, highest scope first; the address step is held to all of them. `inject`
-    and `remove` are merged over those scopes. `detail` is one sentence for people, safe to print.
+    and `remove` are merged over those scopes, and `http2` is True if any of their rules says so. `detail` is one
+    sentence for people, safe to print.
     """
 
     verdict: Verdict
@@ -195,6 +199,7 @@ class Decision:
     tls: TlsMode = TlsMode.INSPECT
     inject: tuple[Injection, ...] = ()
     remove: tuple[str, ...] = ()
+    http2: bool = False
 
     @property
     def allowed(self) -> bool:
@@ -209,12 +214,14 @@ class NameDecision:
     `certainty` NO: `decision` is the denial to give. MAYBE: the request decides, only the client's own handshake goes
     on, and `decision` is a denial that says no more. YES: allowed whatever the request, unless a later step narrows.
     `tls` says what to do with a TLS hello: TUNNEL passes it unopened (the tunnel's own decision comes from
-    `decide_request` with method None), INSPECT opens it; AUTO never comes out.
+    `decide_request` with method None), INSPECT opens it; AUTO never comes out. `http2` is True if TLS is opened and any
+    allow rule that could match the destination asks for HTTP/2: which rule will speak is known only after the choice.
     """
 
     certainty: Certainty
     decision: Decision
     tls: TlsMode = TlsMode.INSPECT
+    http2: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The words of a policy: verdicts, scopes, protocols, TLS modes. Each is one word in code, CLI, docs and audit."""
+"""The words of a policy: verdicts, scopes, protocols, TLS modes, lanes. One word each, in code, CLI, docs and audit."""
 
 from __future__ import annotations
 
@@ -54,3 +54,11 @@ class Certainty(StrEnum):
     NO = "no"
     YES = "yes"
     MAYBE = "maybe"
+
+
+class Lane(StrEnum):
+    """How a decided connection is carried, cheapest first: unopened, as HTTP/1.1, or by mitmproxy."""
+
+    TUNNEL = "tunnel"
+    HTTP = "http"
+    MITM = "mitm"

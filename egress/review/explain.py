@@ -23,12 +23,13 @@ from egress.policy import (
     parse_authority,
 )
 from egress.review.destination import Destination, parse_url
+from egress.review.lane import lane_at_denial, lane_of, lane_of_tcp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from egress.config import LoadedPolicy
-    from egress.policy import Address, Policy, ReasonText, RuleRef, Say
+    from egress.policy import Address, Lane, Policy, ReasonText, RuleRef, Say
     from egress.review.question import Question
 
 type JsonObject = dict[str, object]
@@ -46,7 +47,10 @@ class AddressJudgement:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One answer. `request` is what was judged, None for what could not be read; `notes` are sentences for people."""
+    """One answer. `request` is what was judged, None for what could not be read; `notes` are sentences for people.
+
+    `lane` is what carries the request, or refuses it; None where it is refused before a lane is picked.
+    """
 
     verdict: Verdict
     reason: Reason
@@ -55,6 +59,7 @@ class Explanation:
     decision: Decision | None = None
     addresses: AddressJudgement | None = None
     notes: tuple[str, ...] = field(default=())
+    lane: Lane | None = None
 
     @property
     def rule(self) -> RuleRef | None:
@@ -72,7 +77,7 @@ class Explanation:
         return self.verdict is Verdict.ALLOW
 
     def as_json(self) -> JsonObject:
-        """The answer as plain values; the first six keys are always there."""
+        """The answer as plain values; the first seven keys are always there."""
         request = self.request
         answer: JsonObject = {
             "verdict": self.verdict.value,
@@ -81,6 +86,7 @@ class Explanation:
             "host": request.host.text if request else None,
             "port": request.port if request else None,
             "detail": self.detail,
+            "lane": None if self.lane is None else self.lane.value,
         }
         if request is not None:
             answer |= {
@@ -132,11 +138,11 @@ def _explain(question: Question, loaded: LoadedPolicy, pins: Mapping[str, tuple[
     request = _request(question, destination)
     mismatch = _check_host(request)
     if mismatch is not None:
-        return replace(_refused(mismatch), request=request)
-    answer = _judge(request, loaded.policy)
+        return _settled(replace(_refused(mismatch), request=request, lane=_judge(request, loaded.policy).lane))
+    answer = _judge(request, loaded.policy, bare=destination.bare)
     if destination.bare and not answer.allowed:
         # A CONNECT does not say what it will carry; raw TCP is allowed by rules of its own.
-        raw = _judge(replace(request, protocol=Protocol.TCP), loaded.policy)
+        raw = _judge(replace(request, protocol=Protocol.TCP), loaded.policy, bare=True)
         answer = raw if raw.allowed else answer
     if question.ignored:
         keys = ", ".join(f"`{key[:40]}`" for key in question.ignored[:10])
@@ -146,7 +152,7 @@ def _explain(question: Question, loaded: LoadedPolicy, pins: Mapping[str, tuple[
     if answer.allowed:
         addresses = question.addresses or pins.get(destination.host.text, ())
         answer = _check_addresses(answer, loaded.policy, addresses)
-    return answer
+    return _settled(answer)
 
 
 def _request(question: Question, destination: Destination) -> Request:
@@ -178,23 +184,32 @@ def _check_host(request: Request) -> Refusal | None:
     return None
 
 
-def _judge(request: Request, policy: Policy) -> Explanation:
+def _judge(request: Request, policy: Policy, *, bare: bool = False) -> Explanation:
     """The name step, then the request step, as a lane would take them."""
     unread = replace(request, method=None, path=None, query=None, headers=())
     if request.protocol is Protocol.TCP:
         decision = policy.decide_request(unread)
-        return Explanation(decision.verdict, decision.reason, decision.detail, unread, decision)
+        return _told(unread, decision, lane_of_tcp(decision))
     secure = request.protocol in _SECURE
     name = policy.decide_name(replace(unread, protocol=Protocol.HTTPS if secure else Protocol.HTTP))
+    lane = lane_of(request.protocol, name, connect=secure or bare)
     if name.certainty is Certainty.NO:
-        decision = name.decision
-        return Explanation(decision.verdict, decision.reason, decision.detail, request, decision)
+        return _told(request, name.decision, lane)
     if secure and name.tls is TlsMode.TUNNEL:
         decision = policy.decide_request(replace(unread, protocol=Protocol.HTTPS))
         note = "TLS passes unopened: method, path and headers are not seen"
-        return Explanation(decision.verdict, decision.reason, decision.detail, unread, decision, notes=(note,))
-    decision = policy.decide_request(request)
-    return Explanation(decision.verdict, decision.reason, decision.detail, request, decision)
+        return replace(_told(unread, decision, lane), notes=(note,))
+    return _told(request, policy.decide_request(request), lane)
+
+
+def _settled(answer: Explanation) -> Explanation:
+    if answer.allowed or answer.request is None:
+        return answer
+    return replace(answer, lane=lane_at_denial(answer.lane, answer.request.protocol))
+
+
+def _told(request: Request, decision: Decision, lane: Lane | None) -> Explanation:
+    return Explanation(decision.verdict, decision.reason, decision.detail, request, decision, lane=lane)
 
 
 def _check_secrets(answer: Explanation, loaded: LoadedPolicy) -> Explanation:

@@ -32,6 +32,10 @@ rules:
   - ask: packages.example.com
   - allow: db.corp.example
     addresses: [10.0.0.0/8]
+  - allow: streams.example.com
+    http2: true
+  - allow: closed.example.com
+    tls: tunnel
 """
 
 app = typer.Typer()
@@ -106,6 +110,27 @@ def test_text_names_verdict_rule_line_scope_and_secret(policy: str) -> None:
         "inspect",
     ):
         assert part in output
+
+
+@pytest.mark.parametrize(
+    ("url", "lane", "sentence"),
+    [
+        ("https://api.example.com/", "http", "read as HTTP/1.1"),
+        ("https://streams.example.com/", "mitm", "carried as HTTP/2, which a rule asks for"),
+        ("https://closed.example.com/", "tunnel", "passes unopened"),
+        ("https://evil.test/", None, None),
+    ],
+)
+def test_the_lane_is_named(policy: str, url: str, lane: str | None, sentence: str | None) -> None:
+    """In the text with a sentence, in JSON as the audit has it; nothing where none is picked."""
+    output = run(url, "--policy", policy)[1]
+    assert json.loads(run(url, "--policy", policy, "--json")[1])["lane"] == lane
+    line = next((line.split(maxsplit=1)[1] for line in output.splitlines() if line.split()[0] == "lane"), None)
+    if lane is None:
+        assert line is None
+    else:
+        assert line is not None
+        assert line.startswith(f"{lane}: {sentence}")
 
 
 def test_text_of_a_denial_says_what_to_do(policy: str) -> None:

@@ -39,6 +39,9 @@ SAME = {
         ["--resolve", "a.test:10.0.0.1", "--resolve", "b.test:10.0.0.2"],
         "resolve: {a.test: 10.0.0.1, b.test: 10.0.0.2}",
     ),
+    "workers": (["--workers", "4"], "workers: 4"),
+    "mitm": (["--mitm", "warm"], "mitm: warm"),
+    "lane": (["--lane", "mitm"], "lane: mitm"),
 }
 
 
@@ -94,7 +97,7 @@ def test_every_flag_works_from_the_config_file(
     path.write_text(text + "\n")
     by_file = config_of(served, "--config", str(path))
     by_flag = config_of(served, *(flag.format(folder=folder) for flag in flags))
-    names = ("listen", "state_dir", "audit", "ca_dir", "upstream", "resolve", "policies")
+    names = ("listen", "state_dir", "audit", "ca_dir", "upstream", "resolve", "policies", "workers", "mitm", "lane")
     for name in names:
         assert getattr(by_file, name) == getattr(by_flag, name), name
     assert by_flag != config_of(served), "the flag changes nothing"
@@ -108,12 +111,25 @@ def test_every_flag_of_the_command_is_in_that_table() -> None:
     assert set(inspect.signature(run_module.run).parameters) - {"config", "verbose"} == known
 
 
+def test_the_guide_names_every_flag() -> None:
+    """Beside the key that says the same."""
+    import inspect
+
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "configuration.md").read_text()
+    flags = {f"`--{name.replace('_', '-')}" for name in inspect.signature(run_module.run).parameters}
+    assert {flag for flag in flags if flag not in guide} == {"`--verbose"}
+
+
 @pytest.mark.parametrize(
     ("text", "flags", "name", "value"),
     [
         ("listen: 127.0.0.1:1111", ["--listen", "127.0.0.1:2222"], "listen", ("127.0.0.1", 2222)),
         ("state_dir: there", ["--state-dir", "/elsewhere"], "state_dir", Path("/elsewhere")),
         ("ca_dir: there", ["--ca-dir", "/elsewhere"], "ca_dir", Path("/elsewhere")),
+        ("workers: 8", ["--workers", "1"], "workers", 1),
+        ("mitm: warm", ["--mitm", "lazy"], "mitm", "lazy"),
+        ("lane: mitm", ["--lane", "http"], "lane", "http"),
+        ("lane: mitm", ["--lane", "auto"], "lane", None),
     ],
 )
 def test_flags_win_over_the_file(
@@ -126,12 +142,13 @@ def test_flags_win_over_the_file(
 
 
 def test_the_defaults(served: list[ServerConfig]) -> None:
-    """Nothing said: loopback only, the default port, files in the state folder."""
+    """Nothing said: loopback only, the default port, files in the state folder, one worker, no forced lane."""
     config = config_of(served)
     assert config.listen == ("127.0.0.1", 3128)
     assert config.audit.path == config.state_dir / "audit.db"
     assert config.ca_dir == config.state_dir / "ca"
     assert (config.policies, dict(config.resolve), config.upstream.ca) == ((), {}, ())
+    assert (config.workers, config.mitm, config.lane) == (1, "lazy", None)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +160,11 @@ def test_the_defaults(served: list[ServerConfig]) -> None:
         ["--resolve", "a.test:not-an-address"],
         ["--policy", "no-such-policy"],
         ["--policy", "nowhere=starter"],
+        ["--workers", "0"],
+        ["--workers", "65"],
+        ["--mitm", "hot"],
+        ["--lane", "fast"],
+        ["--lane", "MITM"],
     ],
 )
 def test_a_flag_that_cannot_be_read_is_an_error_with_its_name(flags: list[str], served: list[ServerConfig]) -> None:
@@ -153,7 +175,7 @@ def test_a_flag_that_cannot_be_read_is_an_error_with_its_name(flags: list[str], 
     assert served == []
 
 
-@pytest.mark.parametrize("flags", [["--no-such-flag"], ["--listen"], ["positional"]])
+@pytest.mark.parametrize("flags", [["--no-such-flag"], ["--listen"], ["--workers", "many"], ["positional"]])
 def test_a_wrong_command_line_is_exit_status_2(flags: list[str], served: list[ServerConfig]) -> None:
     """The command line itself is wrong, not what it asks."""
     assert run(*flags).exit_code == 2
@@ -179,6 +201,13 @@ def test_the_help_says_what_signals_do() -> None:
     text = run("--help").output
     assert "HUP" in text
     assert "TERM" in text
+
+
+def test_the_help_says_that_a_forced_lane_is_for_tests() -> None:
+    """Nobody should reach for it to get speed."""
+    words = " ".join(run("--help").output.split())
+    assert "For tests: this lane carries whatever it can." in words
+    assert "--workers" in words
 
 
 @pytest.mark.parametrize(("flags", "level"), [([], logging.WARNING), (["-v"], logging.INFO)])

@@ -108,6 +108,24 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "duplicate_key.yaml:6: rules[0].allow: this key stands here twice, first on line 5, keep one of them",
     ),
     "empty": ("empty.yaml:1: the file is empty, write `version: 1`, which alone denies everything",),
+    "http2_on_deny": (
+        "http2_on_deny.yaml:4: rules[0].http2: `http2` says how an allowed connection is carried, and this rule says `deny`, remove it, or move it to the rule that allows",
+        "http2_on_deny.yaml:6: rules[1].http2: `http2` says how an allowed connection is carried, and this rule says `ask`, remove it, or move it to the rule that allows",
+    ),
+    "http2_without_tls": (
+        "http2_without_tls.yaml:7: rules[0].http2: HTTP/2 is agreed on in TLS, and `protocol` does not name `https`, name `https` in `protocol`, or remove it",
+        "http2_without_tls.yaml:11: rules[1].http2: HTTP/2 is agreed on in TLS, and `protocol` does not name `https`, name `https` in `protocol`, or remove it",
+        "http2_without_tls.yaml:16: rules[2].http2: HTTP/2 is agreed on in TLS, and `protocol` does not name `https`, name `https` in `protocol`, or remove it",
+        "http2_without_tls.yaml:19: rules[3].http2: raw TCP is carried unread, so `http2` can never apply, remove it, or name `https` in `protocol`",
+        "http2_without_tls.yaml:19: rules[3].http2: the file's `tls: tunnel` carries TLS unread, so `http2` can never apply to it, add `tls: inspect` to the rule",
+        "http2_without_tls.yaml:21: rules[4].tls: a tunnel is carried unread, so `http2` can never apply, write `tls: inspect`, or remove them",
+        "http2_without_tls.yaml:24: rules[5].http2: the file's `tls: tunnel` carries TLS unread, so `http2` can never apply to it, add `tls: inspect` to the rule",
+    ),
+    "http2_word": (
+        "http2_word.yaml:4: rules[0].http2: should be true or false, not `yes`",
+        "http2_word.yaml:6: rules[1].http2: should be true or false, not `1`",
+        "http2_word.yaml:8: rules[2].http2: nothing stands after this key, give it a value, or remove it",
+    ),
     "inject_bad_headers": (
         "inject_bad_headers.yaml:5: rules[0].inject.Host: `Host` says where a request ends or goes, and rules cannot change it, remove it",
         "inject_bad_headers.yaml:6: rules[0].inject.content-length: `content-length` says where a request ends or goes, and rules cannot change it, remove it",
@@ -310,7 +328,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     ),
     "unknown_rule_key": (
         "unknown_rule_key.yaml:5: rules[1].port: unknown key, did you mean `ports`?",
-        "unknown_rule_key.yaml:7: rules[2].colour: unknown key, write `addresses`, `allow`, `ask`, `deny`, `inject`, `methods`, `name`, `paths`, `ports`, `protocol`, `remove` or `tls`",
+        "unknown_rule_key.yaml:7: rules[2].colour: unknown key, write `addresses`, `allow`, `ask`, `deny`, `http2`, `inject`, `methods`, `name`, `paths`, `ports`, `protocol`, `remove` or `tls`",
     ),
     "unknown_top_key": ("unknown_top_key.yaml:2: rulez: unknown key, did you mean `rules`?",),
     "utf16": ("utf16.yaml:1: the file is UTF-16, save it as UTF-8 without a byte order mark",),

@@ -46,7 +46,7 @@ VALUES = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["allow", "deny", "ask", "ports", "methods", "paths", "protocol", "tls", "inject", "file", "x"]
+                ["allow", "deny", "ask", "ports", "methods", "paths", "protocol", "tls", "http2", "inject", "file", "x"]
             ),
             inner,
             max_size=4,

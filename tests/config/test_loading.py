@@ -73,6 +73,7 @@ rules:
     paths: [/v1/*, "/v2/**"]
     protocol: [https, wss]
     tls: inspect
+    http2: true
     inject: {x-api-key: "a ${key} $$b"}
     remove: [Authorization]
     addresses: [10.0.0.0/8, 192.168.1.1]
@@ -104,8 +105,9 @@ def test_every_key_of_a_rule_reaches_the_core(tmp_path: Path) -> None:
         inject=(Injection("x-api-key", ("a ", SecretRef("key"), " $b")),),
         remove=("Authorization",),
         addresses=(ip_network("10.0.0.0/8"), ip_network("192.168.1.1")),
+        http2=True,
     )
-    assert (second.verdict, second.line, second.methods) == (Verdict.DENY, 19, frozenset({"GET", "HEAD", "OPTIONS"}))
+    assert (second.verdict, second.line, second.methods) == (Verdict.DENY, 20, frozenset({"GET", "HEAD", "OPTIONS"}))
     assert (third.verdict, third.targets[0].port) == (Verdict.ASK, 22)
     scope = loaded.policy.scopes[0]
     assert (scope.scope, scope.default, scope.tls) == (Scope.SANDBOX, Verdict.ASK, TlsMode.AUTO)

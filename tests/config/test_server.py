@@ -11,6 +11,7 @@ from egress.config import (
     AuditConfig,
     EnvSource,
     Limits,
+    MitmStart,
     PolicySource,
     ServerConfig,
     ServerOverrides,
@@ -18,7 +19,7 @@ from egress.config import (
     load_server_config,
 )
 from egress.errors import ConfigError
-from egress.policy import Scope
+from egress.policy import Lane, Scope
 
 HOME = {"HOME": "/home/dev", "EGRESS_STATE_DIR": "/state"}
 
@@ -40,6 +41,7 @@ def test_nothing_said_gives_the_defaults() -> None:
     assert config.ca_dir == Path("/state/ca")
     assert config.limits == Limits()
     assert (config.policies, config.resolve, config.upstream.ca, config.file) == ((), {}, (), None)
+    assert (config.workers, config.mitm, config.lane, config.upstream.via) == (1, MitmStart.LAZY, None, False)
 
 
 FULL = """
@@ -47,11 +49,14 @@ listen: 0.0.0.0:0
 state_dir: state
 audit: {path: log/audit.db, flush_interval: 0.5, queue: 500, query_values: true}
 ca_dir: /ca
-upstream: {ca: [roots.pem, /more.pem]}
+upstream: {ca: [roots.pem, /more.pem], via: true}
+workers: 4
+mitm: warm
+lane: http
 resolve: {db.corp.example: 10.1.2.3, api.corp.example: [10.1.2.4, "2001:db8::1"]}
 policy: [coding-agent, mine.yaml]
 scopes: {org: org.yaml, team: [a.yaml, b.yaml]}
-limits: {connections: 10, head_seconds: 1, idle_seconds: 30.5}
+limits: {connections: 10, head_seconds: 1, idle_seconds: 30.5, tunnel_seconds: 3600, tunnel_bytes: 5000000000}
 secrets: {github: {env: GITHUB_TOKEN, hosts: [api.github.com]}}
 """
 
@@ -76,15 +81,55 @@ def test_every_key_of_the_file_counts(tmp_path: Path) -> None:
         Scope.TEAM,
     ]
     assert config.policies[1] == PolicySource(Scope.SANDBOX, tmp_path / "mine.yaml")
-    assert config.limits == Limits(connections=10, head_seconds=1, idle_seconds=30.5)
+    assert config.limits == Limits(
+        connections=10,
+        connections_per_client=2,
+        head_seconds=1,
+        idle_seconds=30.5,
+        tunnel_seconds=3600,
+        tunnel_bytes=5_000_000_000,
+    )
+    assert (config.workers, config.mitm, config.lane, config.upstream.via) == (4, MitmStart.WARM, Lane.HTTP, True)
     assert config.secrets["github"].source == EnvSource("GITHUB_TOKEN")
     assert config.file == tmp_path / "egress.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "room"),
+    [
+        ("limits: {head_seconds: 1}", 1024),
+        ("limits: {connections: 400}", 100),
+        ("limits: {connections: 2}", 1),
+        ("limits: {connections: 400, connections_per_client: 400}", 400),
+        ("limits: {connections_per_client: 7}", 7),
+    ],
+)
+def test_one_client_gets_a_quarter_of_the_connections_unless_told(text: str, room: int, tmp_path: Path) -> None:
+    """A client that opens all it can leaves room for the others, and always has room for one."""
+    assert load(tmp_path, text + "\n").limits.connections_per_client == room
+
+
+@pytest.mark.parametrize("name", ["tunnel_seconds", "tunnel_bytes"])
+def test_a_tunnel_may_be_said_to_be_unlimited(name: str, tmp_path: Path) -> None:
+    """It is what holds where nothing is said; tunnels that nothing moves on still end."""
+    limits = load(tmp_path, f"limits: {{{name}: unlimited}}\n").limits
+    assert limits == Limits()
+    assert getattr(limits, name) is None
+
+
+def test_any_lane_can_be_said_in_the_file(tmp_path: Path) -> None:
+    """The words are those of the audit, and `auto` for none."""
+    said = {word: load(tmp_path, f"lane: {word}\n").lane for word in ("auto", *Lane)}
+    assert said == {"auto": None, "tunnel": Lane.TUNNEL, "http": Lane.HTTP, "mitm": Lane.MITM}
 
 
 def test_flags_win(tmp_path: Path) -> None:
     """Single values replace; roots and pins add; policies replace those of their own scope."""
     flags = ServerOverrides(
         listen="[::1]:8080",
+        workers=2,
+        mitm="lazy",
+        lane="auto",
         state_dir=Path("/flag"),
         audit=Path("/flag.db"),
         ca_dir=Path("/flag-ca"),
@@ -94,6 +139,7 @@ def test_flags_win(tmp_path: Path) -> None:
     )
     config = load(tmp_path, FULL, flags)
     assert config.listen == ("::1", 8080)
+    assert (config.workers, config.mitm, config.lane) == (2, MitmStart.LAZY, None)
     assert (config.state_dir, config.audit.path, config.ca_dir) == (Path("/flag"), Path("/flag.db"), Path("/flag-ca"))
     assert config.upstream.ca[-1] == Path("flag.pem")
     assert config.resolve["db.corp.example"] == (ip_address("10.9.9.9"),)
@@ -148,6 +194,23 @@ WRONG = [
     ("resolve: {db: [10]}", "resolve.db[0]: should be text, not a number"),
     ("policy: codin-agent", "policy: `codin-agent`: no shipped policy has this name, did you mean `coding-agent`?"),
     ("scopes: {ogr: x.yaml}", "scopes.ogr:"),
+    ("limits: {tunnel_seconds: forever}", "limits.tunnel_seconds: should be a number or `unlimited`, not `forever`"),
+    ("limits: {tunnel_bytes: 1.5}", "limits.tunnel_bytes: should be a whole number, not `1.5`"),
+    ("limits: {idle_seconds: unlimited}", "limits.idle_seconds: should be a number, not text"),
+    (
+        "workers: 0",
+        "egress.yaml:1: workers: should be a whole number from 1 to 64, not `0`, write one for each processor",
+    ),
+    ("workers: 65", "workers: should be a whole number from 1 to 64, not `65`"),
+    ("workers: two", "workers: should be a whole number from 1 to 64, not `two`"),
+    ("workers: true", "workers: should be a whole number from 1 to 64, not true/false"),
+    ("workers: [1]", "workers: should be a whole number from 1 to 64, not a list"),
+    ("mitm: wram", "mitm: unknown word `wram`, did you mean `warm`?"),
+    ("mitm: true", "mitm: should be `lazy` or `warm`, not true/false"),
+    ("lane: htt", "lane: unknown word `htt`, did you mean `http`?"),
+    ("lane: 7", "lane: should be `auto`, `tunnel`, `http` or `mitm`, not a number"),
+    ("lane:", "lane: nothing stands after this key"),
+    ("upstream: {via: 1}", "upstream.via: should be true or false, not `1`"),
     ("upstream: {proxy: x}", "upstream.proxy: unknown key"),
     ("dns: {}", "dns: `dns` is not supported by this version of egress, remove it"),
     ("secrets: {github: {env: X}}", "secrets.github: `hosts` is missing"),
@@ -166,11 +229,13 @@ def test_wrong_configuration_says_where_and_what(tmp_path: Path, text: str, said
 
 def test_wrong_flags_and_file_are_told_together(tmp_path: Path) -> None:
     """Every problem at once, each with its flag or its line."""
-    flags = ServerOverrides(listen="nowhere", resolve=("x",), policies=("nothing", "ogr=x"))
+    flags = ServerOverrides(
+        listen="nowhere", workers=0, mitm="x", lane="x", resolve=("x",), policies=("nothing", "ogr=x")
+    )
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, "lisen: 1\n", flags)
     assert [problem.file.rpartition("/")[2] for problem in caught.value.problems] == [
-        "egress.yaml", "--listen", "--resolve", "--policy", "--policy",
+        "egress.yaml", "--listen", "--resolve", "--policy", "--policy", "--workers", "--mitm", "--lane",
     ]  # fmt: skip
 
 
@@ -181,7 +246,7 @@ def test_missing_configuration_file_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(Limits.__dataclass_fields__))
-@pytest.mark.parametrize("value", ["-1", "1000000000"])
+@pytest.mark.parametrize("value", ["-1", "999999999999999999"])
 def test_every_limit_has_bounds(tmp_path: Path, name: str, value: str) -> None:
     """INVARIANT bounded: a limit that could be switched off would be none."""
     with pytest.raises(ConfigError, match=f"limits.{name}: should be"):

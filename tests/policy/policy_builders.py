@@ -59,6 +59,7 @@ def rule(
     remove: tuple[str, ...] = (),
     addresses: tuple[str, ...] = (),
     name: str | None = None,
+    http2: bool = False,
 ) -> Rule:
     """A rule; words separated by spaces where there are several methods or protocols."""
     return Rule(
@@ -75,6 +76,7 @@ def rule(
         inject=inject,
         remove=remove,
         addresses=tuple(map(ip_network, addresses)),
+        http2=http2,
     )
 
 
@@ -125,6 +127,7 @@ _PROTOCOLS = (None, None, "https", "http ws", "https wss", "wss", "tcp", "http h
 # The choices of a rule, the plainest first, so that a failing example shrinks to plain rules.
 _CHOICES: tuple[tuple[str, list[object]], ...] = (
     ("verdict", [Verdict.ALLOW, Verdict.DENY, Verdict.ALLOW, Verdict.ASK]),
+    ("http2", [False, False, True]),
     ("targets", [(one,) for one in _TARGETS] + list(itertools.pairwise(_TARGETS))),
     ("ports", [None, None, (PortRange(443, 443),), (PortRange(80, 9000),)]),
     ("methods", [None, None, frozenset({"GET"}), frozenset({"POST", "DELETE"})]),

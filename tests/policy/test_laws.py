@@ -12,6 +12,7 @@ from policy_builders import METHODS, PATHS, addresses, requests, rules, scope_li
 from egress.policy import (
     Address,
     AddressClass,
+    AnyTarget,
     Certainty,
     Decision,
     Host,
@@ -22,6 +23,7 @@ from egress.policy import (
     Rule,
     Scope,
     ScopeRules,
+    Target,
     TlsMode,
     Verdict,
     classify,
@@ -141,6 +143,43 @@ def test_the_name_step_is_kept_by_the_request_step(scopes: list[ScopeRules], req
             assert all(decision.allowed for decision in known)
     if named.certainty is Certainty.MAYBE:
         assert not named.decision.allowed
+
+
+def aimed(scopes: list[ScopeRules]) -> list[ScopeRules]:
+    """The same scopes, with every rule about every name, so that generated rules and requests meet."""
+    everywhere = (Target(AnyTarget()),)
+    return [replace(own, rules=tuple(replace(rule, targets=everywhere) for rule in own.rules)) for own in scopes]
+
+
+named_requests = requests.filter(lambda request: request.host.address is None)
+
+
+@settings(max_examples=400)
+@given(scope_lists, named_requests)
+def test_http2_is_asked_for_by_name_wherever_a_request_could(scopes: list[ScopeRules], request: Request) -> None:
+    """The lane is picked before the request is known, so the name step answers for every rule that might speak."""
+    policy = compiled(aimed(scopes))
+    named = policy.decide_name(request)
+    wanted = [decision.http2 for decision in map(policy.decide_request, every_request(request)) if decision.allowed]
+    if named.tls is TlsMode.TUNNEL:
+        assert not named.http2
+    else:
+        assert named.http2 or not any(wanted)
+
+
+@settings(max_examples=400)
+@given(scope_lists, named_requests)
+def test_http2_says_how_and_never_whether(scopes: list[ScopeRules], request: Request) -> None:
+    """Without the key every answer is the same, but for the key."""
+    policy = compiled(aimed(scopes))
+    without_key = [replace(own, rules=tuple(replace(rule, http2=False) for rule in own.rules)) for own in aimed(scopes)]
+    plain = compiled(without_key)
+    decision, without = policy.decide_request(request), plain.decide_request(request)
+    assert decision.http2 == any(rule.http2 for rule in decision.rules)
+    assert (without.http2, plain.decide_name(request).http2) == (False, False)
+    assert replace(decision, rules=(), http2=False) == replace(without, rules=())
+    named, unnamed = policy.decide_name(request), plain.decide_name(request)
+    assert (named.certainty, named.tls) == (unnamed.certainty, unnamed.tls)
 
 
 @settings(max_examples=150)

@@ -86,6 +86,40 @@ def test_yes_brings_the_allow_with_its_headers() -> None:
     assert decided.decision.tls is INSPECT
 
 
+# rules, asked, whether HTTP/2 is to be given to clients that offer it
+HTTP2: list[tuple[tuple[Rule, ...], str, bool]] = [
+    ((rule("allow", A),), f"https://{A}", False),
+    ((rule("allow", A, http2=True),), f"https://{A}", True),
+    ((rule("allow", A, http2=True),), f"wss://{A}", True),
+    ((rule("allow", A, http2=True),), "https://b.example", False),
+    ((rule("allow", A, http2=True),), f"https://{A}:8443", False),
+    ((rule("allow", A, http2=True, methods="POST"),), f"https://{A}", True),
+    ((rule("allow", A, methods="GET"), rule("allow", A, methods="POST", http2=True)), f"https://{A}", True),
+    ((rule("allow", A), rule("allow", A, http2=True)), f"https://{A}", False),
+    ((rule("deny", A), rule("allow", A, http2=True)), f"https://{A}", False),
+    ((rule("deny", A, methods="DELETE"), rule("allow", A, http2=True)), f"https://{A}", True),
+    ((rule("allow", A, http2=True, inject=INJECT),), f"https://{A}", True),
+    ((rule("allow", A, http2=True, tls=AUTO),), f"https://{A}", False),
+    ((rule("allow", A, http2=True, tls=AUTO, methods="GET"),), f"https://{A}", True),
+    ((rule("allow", A, http2=True, tls=TUNNEL),), f"https://{A}", False),
+    ((rule("allow", A, http2=True, ports=((22, 22),), protocol="tcp"),), f"tcp://{A}:22", False),
+]
+
+
+@pytest.mark.parametrize(("rules", "url", "http2"), HTTP2)
+def test_a_name_tells_whether_a_rule_could_ask_for_http2(rules: tuple[Rule, ...], url: str, *, http2: bool) -> None:
+    """Any allow that could match, opened TLS only: an unopened tunnel negotiates its own."""
+    assert policy(*rules).decide_name(request(url)).http2 is http2
+
+
+@pytest.mark.parametrize(("org", "sandbox"), [(True, False), (False, True), (True, True)])
+def test_http2_of_any_scope_counts(*, org: bool, sandbox: bool) -> None:
+    """It widens nothing, so no scope has to agree."""
+    layered = policy(scope(rule("allow", A, http2=org), rank=Scope.ORG), scope(rule("allow", A, http2=sandbox)))
+    assert layered.decide_name(request(f"https://{A}")).http2
+    assert layered.decide_request(request(f"https://{A}", "GET", "/")).http2
+
+
 # modes of org and sandbox (None: not stated) -> what the destination gets
 MODES = [
     (TUNNEL, TUNNEL, TUNNEL),

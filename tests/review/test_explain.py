@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from egress.config import LoadedPolicy, PolicySource, load_policy, parse_pin
 from egress.config.pins import Pin
-from egress.policy import Reason, Refusal, Scope, Verdict
-from egress.review import MAX_LINE_BYTES, Question, explain, read_lines, read_question
+from egress.policy import Lane, Protocol, Reason, Refusal, Scope, Verdict
+from egress.review import MAX_LINE_BYTES, Question, explain, lane_text, read_lines, read_question
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +47,12 @@ rules:
   - allow: intranet.corp.example
     addresses: [10.0.0.0/8]
   - allow: 8.8.8.8
+  - name: streams
+    allow: grpc.example.com
+    http2: true
+  - name: closed, but for what is read
+    allow: auto.example.com
+    tls: auto
 """
 
 
@@ -111,10 +117,59 @@ def test_answer_is_the_proxys(
     assert (rule["line"] if isinstance(rule, dict) else None) == line
 
 
+LANES = [
+    ({"url": "https://api.example.net/"}, "http"),
+    ({"url": "wss://api.example.net/"}, "http"),
+    ({"url": "http://api.example.org/", "headers": {"X": "y"}}, "http"),
+    ({"url": "http://intranet.corp.example/"}, "http"),
+    ({"url": "https://grpc.example.com/"}, "mitm"),
+    ({"url": "grpc.example.com:443"}, "mitm"),
+    ({"url": "wss://grpc.example.com/"}, "http"),
+    ({"url": "http://grpc.example.com/"}, "http"),
+    ({"url": "https://tunnel.example.com/"}, "tunnel"),
+    ({"url": "wss://tunnel.example.com/"}, "tunnel"),
+    ({"url": "https://auto.example.com/"}, "tunnel"),
+    ({"url": "tcp://db.corp.example:5432"}, "tunnel"),
+    ({"url": "db.corp.example:5432"}, "tunnel"),
+    # refused by the lane that reads the request
+    ({"url": "https://api.example.com/v2", "method": "POST"}, "http"),
+    ({"url": "http://evil.test/"}, "http"),
+    ({"url": "http://api.example.com/v1/messages", "method": "POST"}, "http"),
+    ({"url": "https://api.example.net/", "headers": {"host": "evil.test"}}, "http"),
+    ({"url": "https://grpc.example.com/", "method": "G ET"}, "mitm"),
+    ({"url": "https://intranet.corp.example/", "address": "127.0.0.1"}, "http"),
+    ({"url": "tcp://db.corp.example:5432", "address": "127.0.0.1"}, "tunnel"),
+    # refused before there is one
+    ({"url": "https://evil.test/"}, None),
+    ({"url": "evil.test:80"}, None),
+    ({"url": "https://packages.example.com/"}, None),
+    ({"url": "tcp://tunnel.example.com:443"}, None),
+    ({"url": "https://tunnel.example.com/", "address": "127.0.0.1"}, None),
+    ({"url": "https://tunnel.example.com/", "headers": {"host": "evil.test"}}, None),
+    ({"url": "https://127.1/"}, None),
+    ({"method": "GET"}, None),
+]
+
+
+@pytest.mark.parametrize(("asked", "lane"), LANES)
+def test_the_lane_is_that_of_a_common_client(asked: dict[str, object], lane: str | None, loaded: LoadedPolicy) -> None:
+    """One that offers HTTP/2 and HTTP/1.1; a WebSocket client offers HTTP/1.1 alone."""
+    answer = explain(read_question(json.dumps(asked).encode()), loaded).as_json()
+    assert answer["lane"] == lane
+
+
+def test_every_lane_has_words_for_people() -> None:
+    """Each says what the lane does, and `http` what becomes of clients that it cannot serve."""
+    texts = {(lane, protocol): lane_text(lane, protocol) for lane in Lane for protocol in Protocol}
+    assert all(texts.values())
+    assert "HTTP/2 alone" in texts[Lane.HTTP, Protocol.HTTPS]
+    assert "HTTP/2" not in texts[Lane.HTTP, Protocol.HTTP]
+
+
 def test_answer_has_the_promised_keys(loaded: LoadedPolicy) -> None:
     """`verdict`, `reason`, `rule` (name, scope, file, line), `host`, `port`, and what would be done."""
     answer = explain(Question("https://api.example.com/v1/x", "POST"), loaded).as_json()
-    assert list(answer)[:5] == ["verdict", "reason", "rule", "host", "port"]
+    assert list(answer)[:7] == ["verdict", "reason", "rule", "host", "port", "detail", "lane"]
     rule = answer["rule"]
     assert isinstance(rule, dict)
     assert (rule["name"], rule["scope"], rule["line"]) == ("model API", "sandbox", 7)
@@ -129,7 +184,7 @@ def test_answer_has_the_promised_keys(loaded: LoadedPolicy) -> None:
 def test_refusal_has_the_same_keys(loaded: LoadedPolicy) -> None:
     """A line that cannot be read is answered in the same form."""
     answer = explain(read_question(b"{"), loaded).as_json()
-    assert (answer["verdict"], answer["rule"], answer["host"], answer["port"]) == ("deny", None, None, None)
+    assert [answer[key] for key in ("verdict", "rule", "host", "port", "lane")] == ["deny", None, None, None, None]
 
 
 def test_denied_answer_tells_no_headers(loaded: LoadedPolicy) -> None:
