@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Made anew for each request, as its outcome is, so not frozen: that would make the making several times as dear.
+@dataclass(slots=True, unsafe_hash=True, kw_only=True)
 class DecisionEvent:
     """What was decided about one HTTP request, tunnel, TCP connection or DNS question, and why.
 
@@ -45,7 +46,7 @@ class DecisionEvent:
     detail: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, unsafe_hash=True, kw_only=True)
 class OutcomeEvent:
     """How a decided request ended. `id` is its decision's; `time_us` is when it ended.
 

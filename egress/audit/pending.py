@@ -41,14 +41,18 @@ class Pending:
         """Queue the row; False, and counted as refused, if its kind has reached its limit."""
         if self._counts[table] >= self._limits[table]:
             return self.refuse(table)
+        self.take_over(table, row)
+        return True
+
+    def take_over(self, table: str, row: Row) -> None:
+        """Queue a row that was accepted elsewhere, within limits that hold there."""
         self._counts[table] += 1
         self.accepted += 1
         self._entries.append((table, row))
-        return True
 
-    def refuse(self, table: str) -> bool:
-        """Count a row that is turned away. Always False."""
-        self._refused[table] += 1
+    def refuse(self, table: str, count: int = 1) -> bool:
+        """Count rows that are turned away. Always False."""
+        self._refused[table] += count
         return False
 
     def take(self, limit: int) -> Batch:

@@ -6,6 +6,8 @@ Building a row is total: no value of an event can make the insert fail, so one h
 from __future__ import annotations
 
 import json
+from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from egress.audit.text import storable
@@ -54,41 +56,39 @@ _NAME = 512
 _LONG = 2048
 _LAST = 2**63 - 1
 _FIRST = -(2**63)
+# What many decisions have in common, in the order of the columns.
+_COMMON = tuple(
+    column for column in COLUMNS[DECISIONS] if column not in {"id", "time_us", "client", "path", "query", "address"}
+)
+_LONGER = {"sandbox": _NAME, "rule": _NAME, "file": _LONG, "host": _NAME, "sni": _NAME, "detail": _NAME}
+_COMMON_LIMITS = tuple(_LONGER.get(column, _WORD) for column in _COMMON)
+_common_values = attrgetter(*_COMMON)
 
 
 def decision_row(event: DecisionEvent) -> Row:
     """The values of `event` in the order of `COLUMNS["decisions"]`."""
+    sandbox, *told, sni, protocol, lane, secrets, detail = _common(event)
     return (
-        storable(event.id, _WORD),
+        _text(event.id, _WORD),
         _integer(event.time_us),
-        storable(event.sandbox, _NAME),
-        storable(event.client, _WORD),
-        storable(event.verdict, _WORD),
-        storable(event.reason, _WORD),
-        _text(event.scope, _WORD),
-        _text(event.rule, _NAME),
-        _text(event.file, _LONG),
-        _integer(event.line),
-        _text(event.policy_hash, _WORD),
-        _text(event.method, _WORD),
-        _text(event.scheme, _WORD),
-        _text(event.host, _NAME),
-        _integer(event.port),
+        sandbox,
+        _text(event.client, _WORD),
+        *told,
         _text(event.path, _LONG),
         _text(event.query, _LONG),
-        _text(event.sni, _NAME),
-        _text(event.protocol, _WORD),
-        _text(event.lane, _WORD),
+        sni,
+        protocol,
+        lane,
         _text(event.address, _WORD),
-        _ENCODE([storable(name, _WORD) for name in event.secrets]) if event.secrets else "[]",
-        _text(event.detail, _NAME),
+        secrets,
+        detail,
     )
 
 
 def outcome_row(event: OutcomeEvent) -> Row:
     """The values of `event` in the order of `COLUMNS["outcomes"]`."""
     return (
-        storable(event.id, _WORD),
+        _text(event.id, _WORD),
         _integer(event.time_us),
         _integer(event.status),
         _integer(event.bytes_up),
@@ -105,8 +105,36 @@ def note_row(note_id: str, time_us: int, kind: str, detail: str) -> Row:
     return (note_id, _integer(time_us), storable(kind, _WORD), storable(detail, _LONG))
 
 
+def _common(event: DecisionEvent) -> Row:
+    """What the event has in common with many others: made once for all of them."""
+    values = _common_values(event)
+    # Of all these, the method alone may be as long as the client likes.
+    if event.method is not None and len(event.method) > _WORD:
+        return _common_row(values)
+    try:
+        return _remembered(values)
+    except TypeError:  # a value that cannot be looked up can still be stored
+        return _common_row(values)
+
+
+def _common_row(values: tuple[Value | tuple[str, ...], ...]) -> Row:
+    return tuple([_fitted(value, limit) for value, limit in zip(values, _COMMON_LIMITS, strict=True)])
+
+
+_remembered = lru_cache(maxsize=1_024)(_common_row)
+
+
 def _text(value: str | None, limit: int) -> str | None:
-    return None if value is None else storable(value, limit)
+    # As `storable` does it, without another call for what may stay as it is.
+    if value is None or (type(value) is str and len(value) <= limit and value.isprintable()):
+        return value
+    return storable(value, limit)
+
+
+def _fitted(value: Value | tuple[str, ...], limit: int) -> Value:
+    if isinstance(value, tuple | list):
+        return _ENCODE([storable(name, limit) for name in value])
+    return _integer(value) if value is None or isinstance(value, int) else storable(value, limit)
 
 
 def _integer(value: int | None) -> int | None:

@@ -48,7 +48,7 @@ def mask_query(query: str) -> str:
     An item without `=` is kept if it looks like a name (up to 32 letters, digits, `_.-[]`), else masked whole, and
     a name of over 64 characters is no name. Masking twice is masking once.
     """
-    return "&".join(_mask_item(item) for item in query.split("&")) if query else ""
+    return "&".join([_mask_item(item) for item in query.split("&")]) if "&" in query else _mask_item(query)
 
 
 def _mask_item(item: str) -> str:

@@ -28,10 +28,11 @@ from egress.audit.store import Store
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from egress.audit.batch import Batch
     from egress.audit.event import AuditEvent
+    from egress.audit.row import Row
     from egress.errors import AuditError
 
 # Rows in one transaction: bounds how long the lock is held and how much one failure repeats.
@@ -48,7 +49,8 @@ class AuditWriter:
     """Records `DecisionEvent`s and `OutcomeEvent`s in the database at `path`.
 
     `flush_interval` is in seconds; `capacity` is how many decisions may wait (outcomes: twice as many). `now_us` gives
-    the time of `events` rows. Make and start it in the process that uses it: it does not survive a fork.
+    the time of `events` rows. `on_change` is called from the writer's thread after each try to record a batch. Make and
+    start it in the process that uses it: it does not survive a fork.
     """
 
     def __init__(
@@ -59,11 +61,13 @@ class AuditWriter:
         capacity: int = 10_000,
         log: logging.Logger | None = None,
         now_us: Callable[[], int] = _now_us,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = Path(path).absolute()
         self._flush_interval = flush_interval
         self._log = log or logging.getLogger("egress.audit")
         self._now_us = now_us
+        self._on_change = on_change
         self._store = Store(self.path)
         self._pending = Pending(capacity)
         self._lock = threading.Lock()
@@ -100,6 +104,33 @@ class AuditWriter:
             return self._add(DECISIONS, decision_row(event))
         return self._add(OUTCOMES, outcome_row(event))
 
+    @property
+    def recorded(self) -> int:
+        """How many of the rows that were taken are in the database, counted in their order."""
+        return self._pending.recorded
+
+    def offer_rows(self, rows: Iterable[tuple[str, Row]]) -> int:
+        """Queue (table, row) pairs that another process of ours has accepted, within limits of its own.
+
+        They are taken whatever is wrong with the database, since their traffic has passed. Gives the number that
+        `recorded` reaches when they are in the database; 0: closed, and so not recorded.
+        """
+        with self._lock:
+            if self._closing or self._thread is None:
+                return 0
+            before = len(self._pending)
+            for table, row in rows:
+                self._pending.take_over(table, row)
+            self._wake(before)
+            return self._pending.accepted
+
+    def count_refused(self, counts: Mapping[str, int], since_us: int) -> None:
+        """Count rows that another process of ours turned away, for the row in `events`."""
+        with self._lock:
+            self._gap_since = min(self._gap_since or since_us, since_us)
+            for table, count in counts.items():
+                self._pending.refuse(table, count)
+
     def note(self, kind: str, detail: str) -> bool:
         """Queue a row of `events`: `start`, `stop`, `reload` and the like. `kind` is a word, `detail` a sentence."""
         return self._add(EVENTS, note_row(uuid.uuid4().hex, self._now_us(), kind, detail))
@@ -132,13 +163,17 @@ class AuditWriter:
             if self._closing or self._thread is None or (self._problem is not None and table == DECISIONS):
                 self._gap_since = self._gap_since or self._now_us()
                 return self._pending.refuse(table)
+            before = len(self._pending)
             if not self._pending.add(table, row):
                 self._gap_since = self._gap_since or self._now_us()
                 return False
-            # The first row wakes an idle thread, a full batch ends its wait early; those between cost nothing.
-            if len(self._pending) in {1, BATCH}:
-                self._work.notify()
+            self._wake(before)
             return True
+
+    def _wake(self, before: int) -> None:
+        # The first row wakes an idle thread, a full batch ends its wait early; those between cost nothing.
+        if before == 0 or before < BATCH <= len(self._pending):
+            self._work.notify()
 
     def _run(self) -> None:
         try:
@@ -169,11 +204,14 @@ class AuditWriter:
             problem, taken = self._try(batch)
             if problem is None:
                 self._recorded(batch, taken, replaced=self._store.replaced > replaced)
+                self._on_change()
                 return True
             with self._lock:
                 if self._problem != str(problem):
                     self._log.error("audit: %s; every request is denied until this is mended", problem)
                 self._problem = str(problem)
+            self._on_change()
+            with self._lock:
                 # A flush waits for the next try like everybody else; only closing has a reason to hurry.
                 self._work.wait_for(lambda: self._closing, backoff)
                 if self._give_up_at is not None and time.monotonic() >= self._give_up_at:

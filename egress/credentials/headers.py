@@ -7,6 +7,7 @@ Fields are (name, value) pairs of bytes as they stood on the wire, in order. In 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FOLDED = re.compile(r"[^0-9a-z]")
 
 # Fields that one connection keeps to itself, whether Connection names them or not (RFC 9110, section 7.6.1).
-_HOP_BY_HOP = frozenset(
+HOP_BY_HOP = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -53,7 +54,13 @@ _STRUCTURAL = frozenset(
     }
 )
 
-_UNSETTABLE = _STRUCTURAL | _HOP_BY_HOP
+_UNSETTABLE = _STRUCTURAL | HOP_BY_HOP
+_NOMINATING = frozenset({b"connection", b"proxy-connection"})
+
+# Names as `_fold` gives them: a client repeats its names with each request. What is remembered hangs on the name alone.
+_FOLDED_NAMES: dict[bytes, bytes] = {}
+_REMEMBERED_AT_MOST = 4_096
+_REMEMBERED_LENGTH = 64
 
 
 def strip_hop_by_hop(fields: Sequence[Field], *, upgrade: bool = False, protected: Iterable[str] = ()) -> list[Field]:
@@ -64,23 +71,26 @@ def strip_hop_by_hop(fields: Sequence[Field], *, upgrade: bool = False, protecte
     end. With `upgrade`, a WebSocket handshake keeps its `Upgrade: websocket` and gets a `Connection: Upgrade` of its
     own; whether there may be one is decided before.
     """
-    kept_names = _STRUCTURAL | {name.lower().encode() for name in protected}
-    nominated = _nominated(fields) - kept_names
     kept: list[Field] = []
-    trailers = False
-    websocket = False
-    for name, value in fields:
-        lower = name.lower()
-        trailers = trailers or (lower == b"te" and b"trailers" in _members(value))
-        websocket = websocket or (lower == b"upgrade" and _members(value) == [b"websocket"])
-        if lower not in _HOP_BY_HOP and lower not in nominated:
-            kept.append((name, value))
+    own: list[Field] = []
+    for field in fields:
+        name = field[0].lower()
+        if name in HOP_BY_HOP:
+            own.append((name, field[1]))
+        else:
+            kept.append(field)
+    if not own:
+        return kept
+    nominated = {member for name, value in own if name in _NOMINATING for member in _members(value)} - _STRUCTURAL
+    if nominated:
+        nominated.difference_update([name.lower().encode() for name in protected])
+        kept = [field for field in kept if field[0].lower() not in nominated]
     connection: list[bytes] = []
-    if trailers:
+    if any(name == b"te" and b"trailers" in _members(value) for name, value in own):
         # TE is itself hop-by-hop, so it has to be nominated anew for the next one (RFC 9110, section 10.1.4).
         kept.append((b"TE", b"trailers"))
         connection.append(b"TE")
-    if upgrade and websocket:
+    if upgrade and any(name == b"upgrade" and _members(value) == [b"websocket"] for name, value in own):
         kept.append((b"Upgrade", b"websocket"))
         connection.append(b"Upgrade")
     if connection:
@@ -94,16 +104,29 @@ def apply_headers(fields: Sequence[Field], remove: Sequence[str], inject: Render
     INVARIANT secret-confinement: the result holds values of secrets; it goes to the upstream's socket and nowhere
     else. Structural names (Host, Content-Length ...) in `remove` or `inject` are left alone: see `settable`.
     """
-    injected = [(name.encode("ascii"), value) for name, value in inject.headers if settable(name)]
-    dropped = [name for name in (*remove, *inject.withheld) if settable(name)]
-    gone = {_fold(name) for name, _ in injected} | {_fold(name.encode()) for name in dropped}
-    if not gone:
-        return list(fields)
-    kept = [(name, value) for name, value in fields if _fold(name) not in gone or name.lower() in _UNSETTABLE]
-    kept.extend((name, value.reveal().encode("ascii")) for name, value in injected)
+    ruled = ruled_names((*[name for name, _ in inject.headers], *remove, *inject.withheld))
+    kept = [field for field in fields if not is_ruled(field[0], ruled)] if ruled else list(fields)
+    kept.extend(injected(inject))
     return kept
 
 
+def injected(inject: Rendered) -> list[Field]:
+    """The fields that `inject` sets. INVARIANT secret-confinement: as above."""
+    return [(name.encode("ascii"), value.reveal().encode("ascii")) for name, value in inject.headers if settable(name)]
+
+
+@lru_cache(maxsize=1_024)
+def ruled_names(names: tuple[str, ...]) -> frozenset[bytes]:
+    """What stands for all spellings of the header names that a rule sets or removes, for `is_ruled`."""
+    return frozenset([_fold(name.encode("ascii")) for name in names if settable(name)])
+
+
+def is_ruled(name: bytes, ruled: frozenset[bytes]) -> bool:
+    """Whether the field `name` gives way to the rule that `ruled` is of."""
+    return (_FOLDED_NAMES.get(name) or _fold(name)) in ruled and name.lower() not in _UNSETTABLE
+
+
+@lru_cache(maxsize=1_024)
 def settable(name: str) -> bool:
     """Whether a rule may set or remove the header `name`: a token (RFC 9110, section 5.1) that frames no message."""
     return _TOKEN.fullmatch(name) is not None and name.lower().encode("ascii") not in _UNSETTABLE
@@ -114,17 +137,12 @@ def _fold(name: bytes) -> bytes:
 
     Without it a sandbox sends its own value beside the injected one, and the server picks which to believe.
     """
-    folded = _FOLDED.sub("-", name.decode("latin-1").lower()).strip("-")
-    return folded.encode() or name
-
-
-def _nominated(fields: Sequence[Field]) -> set[bytes]:
-    return {
-        member
-        for name, value in fields
-        if name.lower() in {b"connection", b"proxy-connection"}
-        for member in _members(value)
-    }
+    folded = _FOLDED.sub("-", name.decode("latin-1").lower()).strip("-").encode() or name
+    if len(name) <= _REMEMBERED_LENGTH:
+        if len(_FOLDED_NAMES) >= _REMEMBERED_AT_MOST:
+            _FOLDED_NAMES.clear()
+        _FOLDED_NAMES[name] = folded
+    return folded
 
 
 def _members(value: bytes) -> list[bytes]:

@@ -11,8 +11,10 @@ A header is rendered whole or not at all.
 
 from __future__ import annotations
 
+import pickle
 import threading
-from typing import TYPE_CHECKING, assert_never
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, assert_never
 
 from egress.config import EnvSource, FileSource, is_bound
 from egress.credentials.headers import settable
@@ -27,9 +29,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from egress.config import SecretDefinition
-    from egress.policy import Injection, Request
+    from egress.policy import Host, Injection, Request
 
 _OVER_TLS = frozenset({Protocol.HTTPS, Protocol.WSS})
+_NOTHING = Rendered()
+_SETTLED_AT_MOST = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """What a rule's injections came to for one host and port, and comes to again. `secret`: it holds one."""
+
+    injections: tuple[Injection, ...]
+    host: Host
+    secret: bool
+    rendered: Rendered
+
+    def serves(self, injections: tuple[Injection, ...], request: Request, *, verified_tls: bool) -> bool:
+        """Whether rendering would give the same again. Who holds the injections keeps their place from others."""
+        return (
+            self.injections is injections
+            and self.host == request.host
+            and (not self.secret or (verified_tls and request.protocol in _OVER_TLS))
+        )
 
 
 class CredentialStore:
@@ -47,6 +69,8 @@ class CredentialStore:
         self._taken: dict[EnvSource, Secret] = {}
         self._files: dict[str, FileReading] = {}
         self._lock = threading.Lock()
+        # By the identity of the rule's injections, host and port.
+        self._settled: dict[tuple[int, str, int], _Settled] = {}
         for name, definition in self._definitions.items():
             if isinstance(definition.source, EnvSource):
                 value = _read_env(name, definition.source.variable, env)
@@ -65,6 +89,26 @@ class CredentialStore:
             source = definition.source
             if isinstance(source, EnvSource) and source.variable not in env and source in store._taken:
                 store._env[name] = Secret(name, store._taken[source].reveal())
+        return store
+
+    def hand_on(self) -> bytes:
+        """The definitions and the values that came from variables, for `handed_on` in another of our own processes.
+
+        The bytes hold values in clear: they go from memory to memory, over what nobody else can open, and are dropped.
+        """
+        values: dict[str, str | tuple[str, str]] = {
+            name: value.reveal() if isinstance(value, Secret) else (value.message, value.hint)
+            for name, value in self._env.items()
+        }
+        return pickle.dumps((self._definitions, values))
+
+    @classmethod
+    def handed_on(cls, data: bytes) -> Self:
+        """The store that `hand_on` of another process of ours wrote. Never for bytes from anywhere else."""
+        definitions, values = pickle.loads(data)  # noqa: S301 - written by the process that forked this one
+        store = cls(definitions, env={})
+        for name, value in values.items():
+            store._env[name] = Secret(name, value) if isinstance(value, str) else _problem(*value)
         return store
 
     def scrub_environment(self, env: MutableMapping[str, str]) -> tuple[str, ...]:
@@ -122,7 +166,23 @@ class CredentialStore:
         none. INVARIANT secret-confinement: a value is rendered only for a host that its definition names, over
         verified TLS.
         """
-        wanted = tuple(dict.fromkeys(name for injection in injections for name in injection.secrets))
+        if not injections:
+            return _NOTHING
+        place = (id(injections), request.host.text, request.port)
+        settled = self._settled.get(place)
+        if settled is not None and settled.serves(injections, request, verified_tls=verified_tls):
+            return settled.rendered
+        rendered = self._render(injections, request, verified_tls=verified_tls)
+        names = _names(injections)
+        # A file's value may be another one next time, a variable's is the same for good.
+        if isinstance(rendered, Rendered) and all(name in self._env for name in names):
+            if len(self._settled) >= _SETTLED_AT_MOST:
+                self._settled.clear()
+            self._settled[place] = _Settled(injections, request.host, bool(names), rendered)
+        return rendered
+
+    def _render(self, injections: tuple[Injection, ...], request: Request, *, verified_tls: bool) -> Rendered | Refusal:
+        wanted = _names(injections)
         refusal = self._refuse(wanted, request, verified_tls=verified_tls)
         if refusal is not None:
             return refusal
@@ -186,11 +246,20 @@ class CredentialStore:
             return self._files[name].secret
 
 
+def _names(injections: tuple[Injection, ...]) -> tuple[str, ...]:
+    """The secrets that they need, in order and once each."""
+    return tuple(dict.fromkeys(name for injection in injections for name in injection.secrets))
+
+
 def _read_env(name: str, variable: str, env: Mapping[str, str]) -> Secret | CredentialError:
     try:
         return checked(name, env.get(variable, ""), f"variable `{variable}`")
     except CredentialError as error:
         return error
+
+
+def _problem(message: str, hint: str) -> CredentialError:
+    return CredentialError(message, hint=hint)
 
 
 def _whole(injection: Injection, values: Mapping[str, Secret]) -> Secret | None:

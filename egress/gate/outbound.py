@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from egress.credentials.headers import apply_headers, strip_hop_by_hop
+from egress.credentials.headers import HOP_BY_HOP, apply_headers, injected, is_ruled, ruled_names, strip_hop_by_hop
 from egress.gate.denial import DECISION_HEADER
 from egress.gate.permit import is_secure
 from egress.policy import Protocol
@@ -36,27 +37,32 @@ _OF_THE_CONNECTION = frozenset({b"connection", b"upgrade", b"te", b"proxy-author
 
 
 def upstream_fields(
-    exchange: Exchange, fields: Sequence[Field], *, host: bool = True, via: bool = False
+    exchange: Exchange, fields: Sequence[Field], *, host: bool = True, framing: bool = True, via: bool = False
 ) -> list[Field]:
     """The fields that the upstream gets for a request with `fields`; from here on they may hold secrets.
 
-    `host` False leaves Host to whoever sends the request: HTTP/2 names its authority elsewhere. Fields that frame the
-    body are left as they are. `via` adds ours (RFC 9110, section 7.6.3), which nobody gets unasked: it tells an
-    upstream that a sandbox is behind it.
+    `host` False leaves Host to whoever sends the request: HTTP/2 names its authority elsewhere. `framing` False leaves
+    out the fields that frame the body, else they are left as they are. `via` adds ours (RFC 9110, section 7.6.3),
+    which nobody gets unasked: it tells an upstream that a sandbox is behind it.
     """
     upgrade = exchange.request.protocol in WEBSOCKET
-    rendered = exchange.rendered
-    protected = [*(name for name, _ in rendered.headers), *rendered.withheld, *exchange.decision.remove]
-    kept = strip_hop_by_hop(fields, upgrade=upgrade, protected=protected)
-    if upgrade:
-        # Compression would let a few bytes become many in memory; without an offer there is none (RFC 7692).
-        kept = [field for field in kept if field[0].lower() != _WEBSOCKET_EXTENSIONS]
+    rendered, remove = exchange.rendered, exchange.decision.remove
+    names = (*[name for name, _ in rendered.headers], *remove, *rendered.withheld)
+    table = _upwards(names, host=host, framing=framing)
+    kept = None if upgrade else _passed_up(fields, table)
+    quick = kept is not None
+    if kept is None:
+        kept = strip_hop_by_hop(fields, upgrade=upgrade, protected=names)
+        kept = [field for field in kept if field[0].lower() not in table.rewritten]
+        if upgrade:
+            # Compression would let a few bytes become many in memory; without an offer there is none (RFC 7692).
+            kept = [field for field in kept if field[0].lower() != _WEBSOCKET_EXTENSIONS]
     if host:
         # A proxy writes Host anew from what was asked for (RFC 9112, section 3.2.2).
-        kept = [(b"Host", authority_of(exchange.request)), *(field for field in kept if field[0].lower() != b"host")]
-    if via:
+        kept.insert(0, (b"Host", authority_of(exchange.request)))
+    if via and not is_ruled(VIA[0], table.ruled):
         kept.append(VIA)
-    return apply_headers(kept, exchange.decision.remove, rendered)
+    return kept + injected(rendered) if quick else apply_headers(kept, remove, rendered)
 
 
 def client_fields(fields: Sequence[Field], *, switching: bool = False) -> list[Field]:
@@ -83,28 +89,71 @@ def _passed(fields: Sequence[Field], table: _Spellings) -> list[Field]:
         elif field[0].lower() == b"connection" and field[1].lower() not in (b"keep-alive", b"close"):
             # It names fields of its own: the long way (RFC 9110, section 7.6.1).
             stripped = strip_hop_by_hop(fields)
-            return [field for field in stripped if field[0].lower() not in table.gone]
+            return [
+                field
+                for field in stripped
+                if field[0].lower() not in table.gone and field[0].lower() not in table.rewritten
+            ]
+    return kept
+
+
+def _passed_up(fields: Sequence[Field], table: _Spellings) -> list[Field] | None:
+    """The fields that stay; None if one of the others says something of them, or of the next hop."""
+    kept = []
+    for field in fields:
+        stays = table.known.get(field[0])
+        if stays is None:
+            stays = table.stays(field[0])
+        if stays:
+            kept.append(field)
+        elif field[0].lower() in _TELLING and field[1] != b"keep-alive":
+            return None
     return kept
 
 
 class _Spellings:
-    """Whether a field of a name passes, remembered by the name's spelling, which costs less than lowering it."""
+    """Whether a field of a name passes, remembered by the name's spelling, which costs less than lowering it.
 
-    def __init__(self, gone: frozenset[bytes]) -> None:
+    Out go the names in `gone` (lower case) and in `rewritten` (as well), and those that a rule is in charge of.
+    """
+
+    def __init__(
+        self,
+        gone: frozenset[bytes],
+        rewritten: frozenset[bytes] = frozenset(),
+        ruled: frozenset[bytes] = frozenset(),
+    ) -> None:
         self.gone = gone
+        self.rewritten = rewritten
+        self.ruled = ruled
         self.known: dict[bytes, bool] = {}
 
     def stays(self, name: bytes) -> bool:
-        """Find out, and remember, while there is room."""
-        stays = name.lower() not in self.gone
-        if len(self.known) < _SPELLINGS_AT_MOST:
+        """Find out, and remember."""
+        lower = name.lower()
+        stays = lower not in self.gone and lower not in self.rewritten and not is_ruled(name, self.ruled)
+        if len(name) <= _SPELLING_LENGTH:
+            if len(self.known) >= _SPELLINGS_AT_MOST:
+                self.known.clear()
             self.known[name] = stays
         return stays
 
 
-_SPELLINGS_AT_MOST = 1024
+@lru_cache(maxsize=64)
+def _upwards(names: tuple[str, ...], *, host: bool, framing: bool) -> _Spellings:
+    """The table for requests whose rule sets or removes `names`; `host`, `framing`: as of `upstream_fields`."""
+    rewritten = (_HOST if host else _NONE) | (_NONE if framing else _FRAMING)
+    return _Spellings(HOP_BY_HOP, rewritten, ruled_names(names))
+
+
+_SPELLINGS_AT_MOST = 512
+_SPELLING_LENGTH = 64
+_NONE: frozenset[bytes] = frozenset()
+_HOST = frozenset({b"host"})
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_TELLING = frozenset({b"connection", b"proxy-connection", b"te"})
 _STAYS = _Spellings(_NOT_FOR_CLIENTS | _OF_THE_CONNECTION)
-_STAYS_UNFRAMED = _Spellings(_NOT_FOR_CLIENTS | _OF_THE_CONNECTION | {b"content-length", b"transfer-encoding"})
+_STAYS_UNFRAMED = _Spellings(_NOT_FOR_CLIENTS | _OF_THE_CONNECTION, _FRAMING)
 
 
 def origin_of(request: Request) -> str:

@@ -10,6 +10,7 @@ from egress.wire.head import Chunked, ContentLength, Framing, NoBody, UntilClose
 if TYPE_CHECKING:
     from egress.gate.exchange import Exchange
     from egress.gate.outbound import Field
+    from egress.proxy.repeats import Repeats
     from egress.wire.head import RequestHead, ResponseHead
 
 CONTINUE = 100
@@ -25,10 +26,7 @@ def request_head(head: RequestHead, exchange: Exchange, *, via: bool = False) ->
 
     INVARIANT secret-confinement: it may hold secrets, and is for the upstream's socket alone.
     """
-    request = exchange.request
-    fields = upstream_fields(exchange, head.fields, via=via)
-    if not isinstance(head.framing, NoBody):
-        fields = _unframed(fields)
+    fields = upstream_fields(exchange, head.fields, framing=False, via=via)
     chunked = isinstance(head.framing, Chunked) or (
         bool(exchange.upward.steps) and not isinstance(head.framing, NoBody)
     )
@@ -36,8 +34,16 @@ def request_head(head: RequestHead, exchange: Exchange, *, via: bool = False) ->
         fields.append((b"Transfer-Encoding", b"chunked"))
     elif isinstance(head.framing, ContentLength):
         fields.append((b"Content-Length", b"%d" % head.framing.length))
-    line = f"{request.method} {origin_of(request)} HTTP/1.1".encode("ascii")
-    return _written(line, fields), chunked
+    return _written(_request_line(exchange), fields), chunked
+
+
+def bodiless_head(head: RequestHead, exchange: Exchange, repeats: Repeats, *, via: bool = False) -> bytes:
+    """As `request_head`, for a request without a body, of which all but the first line may be the last one's."""
+    tail = repeats.tail(head.fields, exchange)
+    if tail is None:
+        tail = _written(b"", upstream_fields(exchange, head.fields, via=via))
+        repeats.sent(head.fields, exchange, tail)
+    return _request_line(exchange) + tail
 
 
 def response_head(
@@ -99,6 +105,11 @@ def trailer_lines(fields: tuple[Field, ...]) -> bytes:
 
 def _unframed(fields: list[Field]) -> list[Field]:
     return [field for field in fields if field[0].lower() not in _FRAMING]
+
+
+def _request_line(exchange: Exchange) -> bytes:
+    request = exchange.request
+    return f"{request.method} {origin_of(request)} HTTP/1.1".encode("ascii")
 
 
 def _status_line(head: ResponseHead) -> bytes:

@@ -129,7 +129,7 @@ class HttpExchange:
         upstream.uses += 1
         try:
             if isinstance(self._head.framing, NoBody):
-                head, _ = heads.request_head(self._head, exchange, via=connection.gate.via)
+                head = heads.bodiless_head(self._head, exchange, self._lane.repeats, via=connection.gate.via)
                 self._whole = True
                 sent = upstream.endpoint.send_now(head)
                 if sent != len(head):

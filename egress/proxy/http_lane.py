@@ -17,6 +17,7 @@ from egress.gate.naming import early_problem, name_request, unnamed
 from egress.policy import Reason, Refusal
 from egress.proxy.connection import Phase
 from egress.proxy.http_exchange import HttpExchange
+from egress.proxy.repeats import Repeats
 from egress.wire.head import NeedMore, NoBody, Reject, RejectKind, RequestHead, parse_request_head
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class HttpLane:
     `foreign`: the first bytes look like no HTTP. `rest` is what was read and not yet used.
     """
 
-    __slots__ = ("_connection", "_foreign", "_parts", "_route", "rest")
+    __slots__ = ("_connection", "_foreign", "_parts", "_route", "repeats", "rest")
 
     def __init__(
         self, connection: Connection, parts: HttpParts, route: Route | None, rest: bytes = b"", *, foreign: bool = False
@@ -53,6 +54,7 @@ class HttpLane:
         self._route = route
         self._foreign = foreign
         self.rest = rest
+        self.repeats = Repeats()
 
     async def run(self) -> RequestHead | None:
         """Carry requests until the connection ends; a CONNECT outside a tunnel is handed back, its head consumed."""
@@ -75,8 +77,10 @@ class HttpLane:
         resume: NeedMore | None = None
         while True:
             if buffer:
-                head = parse_request_head(buffer, resume=resume)
+                head = self.repeats.read(buffer) or parse_request_head(buffer, resume=resume)
                 if not isinstance(head, NeedMore):
+                    if isinstance(head, RequestHead):
+                        self.repeats.learn(head, buffer)
                     self.rest = bytes(buffer[head.length :]) if isinstance(head, RequestHead) else b""
                     connection.expect(Phase.CARRYING, connection.limits.idle_seconds)
                     return head
@@ -91,8 +95,9 @@ class HttpLane:
     async def _serve(self, head: RequestHead) -> bool:
         """One request; whether another may follow."""
         connection = self._connection
-        named = name_request(head, connection.client.sandbox, self._route)
+        named = self.repeats.name(head) or name_request(head, connection.client.sandbox, self._route)
         if not isinstance(named, Refusal):
+            self.repeats.named(head, named)
             named = early_problem(head, self.rest) or named
         if isinstance(named, Refusal):
             denial = await connection.refuse(unnamed(connection.client.sandbox, head, self._route), named)

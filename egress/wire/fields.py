@@ -28,7 +28,9 @@ TEXT = rb"[\t -~\x80-\xff]"
 NAME_LENGTH = 256
 
 _NAME = TOKEN + rb"{1,%d}+" % NAME_LENGTH
+# A field line, and one whose value does not end in whitespace, so that nothing has to be taken off: nearly every one.
 _FIELD = re.compile(rb"^(" + _NAME + rb"):[ \t]*+(" + TEXT + rb"*+)\r\n", re.MULTILINE)
+_NEAT_FIELD = re.compile(rb"^(" + _NAME + rb"):[ \t]*+(" + TEXT + rb"*+)(?<![ \t])\r\n", re.MULTILINE)
 _WHOLE_LINES = re.compile(rb"(?:" + _NAME + rb":" + TEXT + rb"*+\r\n)*+")
 _PART_OF_LINE = re.compile(rb"(?:\r|" + _NAME + rb"(:" + TEXT + rb"*+\r?)?)?\Z")
 _REST_OF_VALUE = re.compile(TEXT + rb"*+(\r\n|\r?\Z)")
@@ -85,10 +87,10 @@ def split_head(
     end = data.find(b"\r\n\r\n", max(0, resume.scanned - 3), limits.bytes)
     if end < 0:
         return _judge_prefix(data, grammar, limits, resume)
-    head = bytes(data[: end + 4])
-    start = _start_line(head, grammar, limits)
-    if isinstance(start, Reject):
-        return start
+    head = data if type(data) is bytes and len(data) == end + 4 else bytes(data[: end + 4])
+    start = grammar.whole.match(head)
+    if start is None or start.end() > limits.line:
+        return defect(grammar.defects, head) if start is None else _START_TOO_LARGE
     fields = parse_fields(head, start.end(), end + 2, limits)
     if isinstance(fields, Reject):
         return fields
@@ -97,12 +99,15 @@ def split_head(
 
 def parse_fields(block: bytes, start: int, end: int, limits: HeadLimits) -> Fields | Reject:
     """Parse the field lines in `block[start:end]`: whole lines, CRLF each, without the empty line that ends them."""
-    fields: list[tuple[bytes, bytes]] = _FIELD.findall(block, start, end)
     # Each match begins after a LF and holds exactly one, at its end; so as many matches as LFs means that every
     # line matched and nothing between them was skipped.
     lines = block.count(b"\n", start, end)
     if lines > limits.fields:
         return _TOO_MANY_FIELDS
+    fields: list[tuple[bytes, bytes]] = _NEAT_FIELD.findall(block, start, end)
+    if len(fields) == lines:
+        return tuple(fields)
+    fields = _FIELD.findall(block, start, end)
     if len(fields) != lines:
         good = _WHOLE_LINES.match(block, start, end)
         return defect(_FIELD_DEFECTS, block[good.end() if good else start : end])

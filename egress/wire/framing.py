@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from egress.wire.outcome import Reject, malformed
@@ -20,7 +21,10 @@ from egress.wire.outcome import Reject, malformed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# The fields that frame a message.
+FRAMING = (b"content-length", b"transfer-encoding")
 LARGEST_LENGTH = 2**53 - 1
+_LONGEST_DIGITS = 16
 _DIGITS = re.compile(rb"0|[1-9][0-9]{0,15}")
 
 _BOTH = malformed("both Content-Length and Transfer-Encoding are given")
@@ -67,22 +71,32 @@ UNTIL_CLOSE = UntilClose()
 
 
 def declared_framing(
-    version: Version, lengths: Sequence[bytes] | None, codings: Sequence[bytes] | None, *, repeats: bool
+    version: Version, lengths: Sequence[bytes], codings: Sequence[bytes], *, repeats: bool
 ) -> Framing | Reject:
     """What the values of Content-Length and Transfer-Encoding say. `repeats`: equal lengths may be repeated."""
-    if not lengths:
-        return _coding(version, codings) if codings else NO_BODY
-    if codings:
-        return _BOTH
-    if len(lengths) > 1 and not (repeats and len(set(lengths)) == 1):
+    if len(lengths) > 1 and not codings and not (repeats and len(set(lengths)) == 1):
         return _REPEATED_LENGTH
-    if not _DIGITS.fullmatch(lengths[0]) or (length := int(lengths[0])) > LARGEST_LENGTH:
-        return _BAD_LENGTH
-    return ContentLength(length)
+    if len(codings) > 1 and not lengths:
+        return _CODING_IN_10 if version is Version.HTTP_10 else _BAD_CODING
+    return framing_of(version, lengths[0] if lengths else None, codings[0] if codings else None)
 
 
-def _coding(version: Version, codings: Sequence[bytes]) -> Framing | Reject:
+def framing_of(version: Version, length: bytes | None, coding: bytes | None) -> Framing | Reject:
+    """What Content-Length and Transfer-Encoding say, each given once or (None) not at all."""
+    if length is not None:
+        if coding is not None:
+            return _BOTH
+        return _length(length) if len(length) <= _LONGEST_DIGITS else _BAD_LENGTH
+    if coding is None:
+        return NO_BODY
     # RFC 9112 section 6.1: a coding in HTTP/1.0 is faulty framing, since older recipients on the way do not know it.
     if version is Version.HTTP_10:
         return _CODING_IN_10
-    return CHUNKED if len(codings) == 1 and codings[0].lower() == b"chunked" else _BAD_CODING
+    return CHUNKED if coding.lower() == b"chunked" else _BAD_CODING
+
+
+@lru_cache(maxsize=1_024)
+def _length(value: bytes) -> ContentLength | Reject:
+    if not _DIGITS.fullmatch(value) or (length := int(value)) > LARGEST_LENGTH:
+        return _BAD_LENGTH
+    return ContentLength(length)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from egress.wire.fields import TEXT, Defects, HeadLimits, StartLine, split_head
 from egress.wire.framing import (
+    FRAMING,
     NO_BODY,
     UNTIL_CLOSE,
     ContentLength,
@@ -19,8 +20,9 @@ from egress.wire.framing import (
     UntilClose,
     Version,
     declared_framing,
+    framing_of,
 )
-from egress.wire.message import Head
+from egress.wire.message import Head, by_name, values_of
 from egress.wire.outcome import NeedMore, Reject, malformed
 
 DEFAULT_LIMITS = HeadLimits()
@@ -52,7 +54,7 @@ _GRAMMAR = StartLine(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ResponseHead(Head):
     """A response's head. `framing` is what its fields declare; how its body ends, `response_framing` says.
 
@@ -81,20 +83,16 @@ def parse_response_head(
     if not isinstance(lines, tuple):
         return lines
     start, fields, length = lines
-    version = Version.HTTP_11 if start[1] == b"1" else Version.HTTP_10
-    lengths = [value for name, value in fields if name.lower() == b"content-length"]
-    codings = [value for name, value in fields if name.lower() == b"transfer-encoding"]
-    framing = declared_framing(version, lengths, codings, repeats=True)
+    minor, status, phrase = start.groups()
+    version = Version.HTTP_11 if minor == b"1" else Version.HTTP_10
+    single = by_name(fields)
+    if single is None:
+        framing = declared_framing(version, *values_of(fields, FRAMING), repeats=True)
+    else:
+        framing = framing_of(version, single.get(b"content-length"), single.get(b"transfer-encoding"))
     if isinstance(framing, Reject):
         return framing
-    return ResponseHead(
-        version=version,
-        fields=fields,
-        length=length,
-        status=int(start[2]),
-        reason=start[3] or b"",
-        framing=framing,
-    )
+    return ResponseHead(version, fields, length, single, int(status), phrase or b"", framing)
 
 
 def response_framing(head: ResponseHead, request_method: str) -> Framing | UntilClose | Reject:

@@ -25,7 +25,9 @@ _QUERY = rf"(?:[{_PATH_CHARACTERS}?{{}}`]++|%[0-9A-Fa-f]{{2}})*+"
 
 _AUTHORITY = re.compile(rf"{_HOST}(?::{_PORT})?", re.ASCII)
 _AUTHORITY_WITH_PORT = re.compile(rf"{_HOST}:{_PORT}", re.ASCII)
-_ORIGIN = re.compile(rf"({_PATH})(?:\?({_QUERY}))?", re.ASCII)
+# Origin-form, its path and its query, for the grammar of a whole line too.
+ORIGIN = rf"({_PATH})(?:\?({_QUERY}))?".encode("ascii")
+_ORIGIN = re.compile(ORIGIN.decode("ascii"), re.ASCII)
 _ABSOLUTE = re.compile(
     rf"(https?|wss?)://({_HOST}(?::{_PORT})?)(?:({_PATH})(?:\?({_QUERY}))?)?", re.ASCII | re.IGNORECASE
 )
@@ -51,7 +53,8 @@ class TargetForm(StrEnum):
     ASTERISK = "asterisk"
 
 
-@dataclass(frozen=True, slots=True)
+# Made anew for each request, so not frozen: that would make the making several times as dear. Nobody changes one.
+@dataclass(slots=True, unsafe_hash=True)
 class Target:
     """A request target, taken apart but not decoded; all ASCII.
 

@@ -316,3 +316,66 @@ def test_no_event_makes_an_insert_fail(tmp_path_factory: pytest.TempPathFactory,
     finally:
         connection.close()
     assert [len(json.loads(secrets)) for (secrets,) in found] == [len(event.secrets) for event in events]
+
+
+def test_rows_accepted_elsewhere_are_taken_whatever_is_wrong(
+    database: Path, start: Callable[..., AuditWriter], decision: Callable, rows: Callable, until: Callable
+) -> None:
+    """Their traffic has passed: no limit and no problem of the database turns them away, and `recorded` counts them."""
+    writer = start(capacity=1)
+    blocker = open_for_writing(database)
+    blocker.execute("BEGIN IMMEDIATE")
+    assert writer.offer_rows([(DECISIONS, decision_row(decision(0)))]) == 1
+    until(lambda: not writer.healthy)
+    number = writer.offer_rows([(DECISIONS, decision_row(decision(count))) for count in (1, 2, 3)])
+    assert (number, writer.recorded, writer.offer(decision(9))) == (4, 0, False)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    until(lambda: writer.recorded >= number)
+    assert rows(database, "SELECT id FROM decisions ORDER BY seq") == [(f"id-{count:06d}",) for count in range(4)]
+    assert writer.close(5)
+    assert writer.offer_rows([(DECISIONS, decision_row(decision(4)))]) == 0
+
+
+def test_rows_offered_twice_are_recorded_once(
+    database: Path, start: Callable[..., AuditWriter], decision: Callable, rows: Callable
+) -> None:
+    """A process that does not know whether its batch arrived sends it again; no row and no note comes of it."""
+    writer = start()
+    batch = [(DECISIONS, decision_row(decision(count))) for count in range(3)]
+    for _ in range(2):
+        writer.offer_rows(batch)
+        assert writer.flush(5)
+    assert rows(database, "SELECT count(*) FROM decisions") == [(3,)]
+    assert rows(database, "SELECT kind FROM events") == []
+
+
+def test_what_another_process_refused_is_part_of_the_gap(
+    database: Path, start: Callable[..., AuditWriter], decision: Callable, rows: Callable
+) -> None:
+    """One row in `events`, with the counts and the earliest time."""
+    writer = start()
+    writer.count_refused({DECISIONS: 3, OUTCOMES: 1}, 1_790_000_000_000_000)
+    writer.offer(decision(1))
+    assert writer.flush(5)
+    assert writer.close(5)
+    assert rows(database, "SELECT kind, detail FROM events") == [
+        ("gap", "refused since 2026-09-21T14:13:20.000+00:00: 3 decisions, 1 outcomes")
+    ]
+
+
+def test_every_try_to_record_is_told(database: Path, decision: Callable, until: Callable) -> None:
+    """Whoever waits for the audit learns at once that it fails, and that it works again."""
+    seen: list[bool] = []
+    writer = AuditWriter(database, flush_interval=0.02, on_change=lambda: seen.append(writer.healthy))
+    writer.start()
+    writer.offer(decision(0))
+    until(lambda: seen == [True])
+    blocker = open_for_writing(database)
+    blocker.execute("BEGIN IMMEDIATE")
+    writer.offer(decision(1))
+    until(lambda: False in seen)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    until(lambda: seen[-1])
+    assert writer.close(5)

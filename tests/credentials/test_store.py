@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -497,3 +499,45 @@ def test_a_header_of_several_secrets_is_withheld_whole() -> None:
     assert (result.withheld, result.unbound, result.names) == (("X-Both",), ("second",), ("github",))
     sent = apply_headers([(b"x-both", b"mine"), (b"Accept", b"*/*")], (), result)
     assert (b"x-both", b"mine") not in sent
+
+
+# handed on to another process
+
+
+def test_another_process_gets_the_same_values(tmp_path: Path) -> None:
+    """Values of variables that are in no environment any more, bound as before; files are read where they are used."""
+    (tmp_path / "file").write_text("filed-value\n")
+    definitions = {
+        **env_secret(),
+        "filed": SecretDefinition("filed", FileSource(tmp_path / "file"), targets("api.example.com")),
+        **env_secret(name="gone", variable="NOT_SET"),
+    }
+    store = CredentialStore(definitions, env={"TOKEN": CANARY})
+    other = CredentialStore.handed_on(store.hand_on())
+    assert repr(other) == repr(store)
+    assert other.problems() == store.problems()
+    assert {(secret.name, secret.reveal()) for secret in other.known()} == {
+        ("github", CANARY),
+        ("filed", "filed-value"),
+    }
+    elsewhere = Request("default", Protocol.HTTPS, host("else.example.com"), 443, "GET", "/")
+    rendered = other.render((BEARER,), elsewhere, verified_tls=True)
+    assert isinstance(rendered, Rendered)
+    assert (rendered.headers, rendered.unbound) == ((), ("github",))
+
+
+def test_a_secret_without_a_value_has_none_there_either() -> None:
+    """Its requests are refused, for the reason it was refused here."""
+    other = CredentialStore.handed_on(CredentialStore(env_secret(), env={}).hand_on())
+    request = Request("default", Protocol.HTTPS, host("api.example.com"), 443, "GET", "/")
+    refusal = other.render((BEARER,), request, verified_tls=True)
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is Reason.CREDENTIAL_UNAVAILABLE
+
+
+def test_a_store_is_handed_on_by_that_word_alone() -> None:
+    """Nothing that copies or pickles whatever it finds gets at a value on the way."""
+    store = CredentialStore(env_secret(), env={"TOKEN": CANARY})
+    for taken in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError):
+            taken(store)

@@ -59,7 +59,7 @@ REFUSED = [
     (PLAIN, "GET wss://a.test/x", "Host: a.test", Reason.REQUEST_MALFORMED),
     # CONNECT is judged elsewhere, and never names a request
     (PLAIN, "CONNECT a.test:443", "Host: a.test:443", Reason.REQUEST_MALFORMED),
-    (TUNNEL, "CONNECT a.test:443", "Host: a.test", Reason.NAME_MISMATCH),
+    (TUNNEL, "CONNECT a.test:443", "Host: a.test", Reason.REQUEST_MALFORMED),
     # inside, a path only
     (TUNNEL, "GET https://a.test/x", "Host: a.test", Reason.NAME_MISMATCH),
     (TUNNEL, "GET http://evil.test/x", "Host: a.test", Reason.NAME_MISMATCH),
