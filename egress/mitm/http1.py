@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 HEAD = "egress_head"
 INTERIMS = "egress_interims"
+BODY_HAS_NO_END = "the chunked body has no end"
 _INTERIMS_AT_MOST = 16
 
 type Problem = tuple[Reason, str]
@@ -156,7 +157,7 @@ class BodyReader:
 
     def read_eof(self) -> h11.EndOfMessage:
         """The connection ended inside the body."""
-        raise h11.RemoteProtocolError("the chunked body has no end")
+        raise h11.RemoteProtocolError(BODY_HAS_NO_END)
 
 
 def error_response(status: int, message: str = "") -> bytes:

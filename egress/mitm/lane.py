@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mitmproxy import http
 
 from egress.gate.dial import DialFailure
 from egress.gate.exchange import Client
+from egress.mitm.arrival import Arrival, Carrier
 from egress.mitm.connection import ClientConnection, peer_text
 from egress.mitm.exchanges import ExchangeHooks, exchange_of, finish
 from egress.mitm.tunnels import TunnelHooks
-from egress.policy import Reason
+from egress.policy import Lane, Reason
 
 if TYPE_CHECKING:
     from mitmproxy.connection import Client as MitmClient
@@ -79,7 +81,7 @@ class MitmLane:
         self._head_seconds = head_seconds
         self._tls_seconds = tls_seconds
         self._others = others
-        tunnels = TunnelHooks(gate, contexts)
+        self._tunnels = tunnels = TunnelHooks(gate, contexts)
         exchanges = ExchangeHooks(gate)
         self._hooks: dict[str, Hook] = {
             "client_disconnected": self._client_disconnected,
@@ -192,13 +194,16 @@ class MitmLane:
             asyncio.get_running_loop().call_later(self._tls_seconds, _end_unfinished_tls, handler, server)
 
     async def _client_connected(self, handler: ProxyConnectionHandler, client: MitmClient) -> None:
-        connection = ClientConnection(
-            handler, Client(SANDBOX, peer_text(client), "mitm"), self._head_seconds, on_slow=self._too_slow
-        )
+        arrival = handler.arrival if isinstance(handler, Carrier) else None
+        connection = ClientConnection(handler, _who_asks(arrival, client), self._head_seconds, on_slow=self._too_slow)
         if len(self.connections) >= self._connections_at_most:
             await self.gate.refuse_unread(connection.client, Reason.LIMIT_CONNECTIONS, "")
             return
         self.connections[client.id] = connection
+        if arrival is not None and arrival.destination is not None:
+            await self._tunnels.arrived(connection, *arrival.destination)
+            if connection.destination is None:
+                return
         connection.await_head()
         client.error = None
 
@@ -215,6 +220,11 @@ class MitmLane:
         # The gate opens connections on a grant; this lets mitmproxy's own addons see which.
         if len(connection.book):
             data.server.error = None
+
+
+def _who_asks(arrival: Arrival | None, client: MitmClient) -> Client:
+    known = Client(SANDBOX, peer_text(client)) if arrival is None else arrival.client
+    return replace(known, lane=Lane.MITM.value)
 
 
 def _end_unfinished_tls(handler: ProxyConnectionHandler, server: Server) -> None:

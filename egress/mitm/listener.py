@@ -1,4 +1,4 @@
-"""mitmproxy's connection handler behind our own listener: no master, no addons, nothing that could be reconfigured.
+"""mitmproxy's connection handler on sockets of ours: no master, no addons, nothing that could be reconfigured.
 
 The handler's hooks go to the lane directly (see `guard`); mitmproxy's script loader, onboarding app and views are not
 even imported.
@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from mitmproxy.proxy import layers, mode_specs
-from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
+from mitmproxy.proxy import mode_specs
 
 from egress.errors import StartError
 from egress.mitm import attachment, guard, options_profile
+from egress.mitm.arrival import Arrival, Carrier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mitmproxy.master import Master
-
+    from egress.gate.exchange import Client
     from egress.mitm.lane import MitmLane
 
 logger = logging.getLogger(__name__)
@@ -56,6 +55,22 @@ class MitmListener:
         self._lane.gate.own.ports.add(address[1])
         return address
 
+    async def take(self, sock: socket.socket, client: Client, destination: tuple[str, int] | None) -> None:
+        """Carry a connection that another process accepted, to its end. `sock` gives its descriptor away.
+
+        `destination` None: nothing of it was consumed. Else its CONNECT was judged and answered, and the next byte is
+        the client's first inside the tunnel; it is judged again, since the policy may be another one by now.
+        """
+        # Whoever closes `sock` must not close what the loop still watches.
+        own = socket.socket(fileno=sock.detach())
+        try:
+            own.setblocking(False)  # noqa: FBT003 - the method takes it so
+            streams = await asyncio.open_connection(sock=own)
+        except BaseException:
+            own.close()
+            raise
+        await self._carry(streams, Arrival(client, destination))
+
     def stop_accepting(self) -> None:
         """Close the listeners; connections that are open go on."""
         for server in self._servers:
@@ -75,18 +90,15 @@ class MitmListener:
         return len(self._handlers)
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        sock = writer.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await self._carry((reader, writer), None)
+
+    async def _carry(self, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], arrival: Arrival | None) -> None:
         task = asyncio.current_task()
         if task is not None:
             self._handlers.add(task)
             task.add_done_callback(self._handlers.discard)
         try:
-            # The handler only keeps its master for the hooks, which are ours.
-            handler = ProxyConnectionHandler(cast("Master", None), reader, writer, self._options, self._mode)
-            handler.layer = layers.modes.HttpProxy(handler.layer.context)
-            await handler.handle_client()
+            await Carrier(streams, self._options, self._mode, arrival).handle_client()
         except Exception:
             logger.exception("a connection failed and is closed")
-            writer.close()
+            streams[1].close()

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import os
-
 import h2
 from mitmproxy.options import Options
 
+from egress.certs import scrub_key_logging
 from egress.errors import StartError
 
 SAFE: dict[str, object] = {
@@ -48,11 +47,9 @@ SAFE: dict[str, object] = {
 # that is known to be compromised.
 OFF_WHERE_PRESENT = ("emudhra", "emudhra_old")
 
-# Variables that make TLS libraries write session keys to a file.
-_KEY_LOGS = ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE")
-
 _H2_SINCE = (4, 4, 1)
 
+__all__ = ["OFF_WHERE_PRESENT", "SAFE", "apply", "check", "check_h2", "embedded", "problems", "scrub_key_logging"]
 
 # Options that the layers read and an addon of mitmproxy's would register; the embedded form has no addons.
 _OF_ADDONS: tuple[tuple[str, object, object], ...] = (
@@ -103,12 +100,6 @@ def check(options: Options) -> None:
     found = problems(options)
     if found:
         raise StartError("mitmproxy is not set up safely: " + "; ".join(found), hint="remove these settings")
-
-
-def scrub_key_logging() -> None:
-    """Take the variables that make TLS libraries log session keys out of the environment, before they are read."""
-    for name in _KEY_LOGS:
-        os.environ.pop(name, None)
 
 
 def check_h2() -> str | None:

@@ -30,6 +30,7 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpConnectHook, HttpErrorHook
 
 from egress.mitm.hooks_of_ours import EgressUpstreamReadyHook, UpstreamUse
+from egress.mitm.http1 import BODY_HAS_NO_END
 
 if TYPE_CHECKING:
     from mitmproxy.proxy.layer import CommandGenerator
@@ -38,6 +39,10 @@ INVALID = "egress.invalid"
 RAW = "egress.raw"
 BODY = "egress.body"
 FAILURE = "egress.failure"
+
+
+# What h11's reader of a length, and our own of chunks, say of a client that is gone before its body has ended.
+_LEFT = ("peer closed connection", BODY_HAS_NO_END)
 
 
 class Failure(StrEnum):
@@ -170,7 +175,8 @@ class GuardedStream(HttpStream):
 
 def _failure(event: RequestProtocolError | ResponseProtocolError) -> Failure:
     if isinstance(event, RequestProtocolError):
-        return Failure.REQUEST if "protocol error" in event.message else Failure.CLIENT
+        left = "protocol error" not in event.message or any(word in event.message for word in _LEFT)
+        return Failure.CLIENT if left else Failure.REQUEST
     match event.code:
         case ErrorCode.CONNECT_FAILED:
             return Failure.CONNECT

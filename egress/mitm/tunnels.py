@@ -1,6 +1,7 @@
 """The hooks of a connection's way to its first request: which layer, CONNECT, the TLS hello, both TLS handshakes.
 
-1. CONNECT       the destination, by name: a readable 403, or go on (`Gate.judge_connect`)
+1. CONNECT       the destination, by name: a readable 403, or go on (`Gate.judge_connect`); a CONNECT that another
+                 process answered is judged when its connection arrives
 2. first bytes   a TLS hello, HTTP, or raw TCP where a rule allows that
 3. ClientHello   SNI is the destination; what stays unopened is admitted here, as a whole (`Gate.admit`)
 4. handshakes    our leaf for the judged name towards the client, the judged name verified towards the upstream
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mitmproxy.connection import Server
+from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.proxy import layers
 from mitmproxy.proxy.layers.http import HTTPMode
 
@@ -21,7 +22,7 @@ from egress.gate.naming import NOWHERE, name_connect
 from egress.mitm.handler import refusal
 from egress.mitm.http1 import HEAD
 from egress.mitm.stream import RAW
-from egress.policy import Host, Protocol, Reason, Refusal, Request, TlsMode
+from egress.policy import Host, Protocol, Reason, Refusal, Request, TlsMode, parse_host
 from egress.wire.client_hello import parse_client_hello
 
 if TYPE_CHECKING:
@@ -47,14 +48,17 @@ class TunnelHooks:
     async def next_layer(self, connection: ClientConnection, question: NextLayer) -> None:
         """Say what the bytes of a connection are; what no layer fits is refused by HTTP's parser."""
         context = question.context
+        if context.client.state is ConnectionState.CLOSED:
+            # A TLS layer that starts on an ended connection fails at the bytes that came before the end.
+            return
         data = question.data_client()
-        outermost = len(context.layers) == 1
-        if outermost:
+        destination = connection.destination
+        # A connection that was handed over with its destination begins inside the tunnel.
+        if destination is None and len(context.layers) == 1:
             question.layer = layers.HttpLayer(context, HTTPMode.regular)
             return
         if not data:
             return
-        destination = connection.destination
         if destination is None:
             raise LookupError("a layer is asked for before any destination is known")
         opened = bool(context.client.tls)
@@ -97,6 +101,20 @@ class TunnelHooks:
                 flow.response = refusal(refused)
                 return
         flow.response = None
+
+    async def arrived(self, connection: ClientConnection, host: str, port: int) -> None:
+        """Judge the destination of a CONNECT that another process answered; allowed, it becomes the connection's."""
+        named = parse_host(host)
+        if isinstance(named, Refusal):
+            await self._gate.refuse_unread(connection.client, named.reason, named.detail)
+            connection.recorded += 1
+            return
+        judged = await self._gate.judge_connect(connection.client, named, port)
+        if isinstance(judged, Denial):
+            connection.recorded += 1
+            return
+        connection.destination = judged
+        connection.handler.layer.context.server.address = (judged.host.text, judged.port)
 
     async def http_connected(self, connection: ClientConnection, _flow: http.HTTPFlow) -> None:
         """The tunnel stands: its first bytes must come in time."""

@@ -11,8 +11,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import os
+
 from harness.authority import TestAuthority
-from rig.proxy import Proxy, Setup, origin_on
+from rig.proxy import Carrier, Proxy, Setup, origin_on
+
+CARRIER = Carrier(os.environ.get("RIG", "mitm"))
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +47,7 @@ def start(tmp_path: Path, roots: TestAuthority) -> Iterator[Callable[..., Proxy]
         pins = {name: (ip_address("127.0.0.1"),) for name in names}
         folder = tmp_path / f"proxy{len(running)}"
         folder.mkdir(mode=0o700)
-        proxy = Proxy(folder, Setup(policy, pins=pins, roots=(roots.ca_file,), **more))  # type: ignore[arg-type]
+        proxy = Proxy(folder, Setup(policy, pins=pins, roots=(roots.ca_file,), **more), CARRIER)  # type: ignore[arg-type]
         running.append(proxy)
         return proxy
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from egress.gate.body import STRAIGHT
 from egress.mitm import exchanges
 from egress.mitm.http2 import BUDGET, REFILL, Budget
 
@@ -13,6 +14,7 @@ class Counted:
 
     bytes_up = 0
     bytes_down = 0
+    upward = downward = STRAIGHT
 
 
 @pytest.mark.parametrize("direction", [exchanges._counting_up, exchanges._counting_down])

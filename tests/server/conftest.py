@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "mitm"))
 
 from harness.authority import TestAuthority
 from rig.proxy import origin_on
+from station import Station
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,3 +33,9 @@ def origin(roots: TestAuthority) -> Iterator[Origins]:
     origins = origin_on(roots)
     yield origins
     origins.close()
+
+
+@pytest.fixture
+def station(tmp_path: Path, origin: Origins, roots: TestAuthority) -> Station:
+    """A station with the usual site's policy."""
+    return Station(tmp_path, origin, roots)

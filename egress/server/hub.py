@@ -1,0 +1,195 @@
+"""The hub: the one process that writes the audit, resolves names, and holds what is free of the limits.
+
+1. a row is recorded in the order in which its process sent it, and said to be recorded only once it is committed
+2. what keeps the audit from being written is told to every process at once, so that they refuse before they accept
+3. a process that is gone has said its last when its channel ends: what it sent before is recorded, what it held is free
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import marshal
+import socket
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from egress.errors import EgressError
+from egress.gate.build import build_resolver, open_audit
+from egress.server.channel import Line, Values, Word, close_all
+from egress.server.leases import CONNECTIONS, Pools
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from egress.audit import AuditWriter
+    from egress.audit.row import Row
+    from egress.config import ServerConfig
+    from egress.gate.resolver import Resolver
+
+logger = logging.getLogger(__name__)
+
+_LOOKUPS_AT_MOST: Final = 4096
+# What the others have left to say when the hub is to end, and what is then still to be written.
+_LAST_WORDS_SECONDS: Final = 3.0
+_FLUSH_SECONDS: Final = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class _Client:
+    """A process that judges. `waiting`: numbers of its batches, with the writer's number for their last row."""
+
+    holder: str
+    line: Line
+    waiting: deque[tuple[int, int]] = field(default_factory=deque)
+
+
+class Hub:
+    """Serves the processes that judge, on the running loop."""
+
+    def __init__(self, config: ServerConfig, names: Resolver | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._config = config
+        self._writer: AuditWriter
+        self._names = names or build_resolver(config)
+        self.pools = Pools({CONNECTIONS: config.limits.connections})
+        self._clients: set[_Client] = set()
+        self._lookups: set[asyncio.Task[None]] = set()
+        self._problem = ""
+        self._count = 0
+
+    def open(self) -> None:
+        """Open the audit. Raises AuditError."""
+        self._writer = open_audit(self._config, self._changed)
+
+    def note(self, kind: str, detail: str) -> None:
+        """Record what happened to the proxy."""
+        self._writer.note(kind, detail)
+
+    def attach(self, name: str, end: socket.socket) -> None:
+        """Serve one more process."""
+        line = Line(self._loop, end, lambda values, _: self._heard(client, values), lambda: self._lost(client))
+        self._count += 1
+        client = _Client(f"{name}, the {self._count}.", line)
+        self._clients.add(client)
+        self.pools.expect(client.holder)
+        line.say(Word.AUDIT, self._problem)
+
+    async def close(self) -> bool:
+        """Hear what the others still say until they are gone, record it, and end; whether all is recorded."""
+        deadline = self._loop.time() + _LAST_WORDS_SECONDS
+        while self._clients and self._loop.time() < deadline:  # noqa: ASYNC110 - many clients, no single event
+            await asyncio.sleep(0.01)
+        return await asyncio.to_thread(self._writer.close, _FLUSH_SECONDS)
+
+    # what the processes say
+
+    def _heard(self, client: _Client, values: Values) -> None:
+        match values:
+            case (Word.ROWS, number, rows):
+                self._take_rows(client, number, rows)
+            case (Word.REFUSED, since_us, counts):
+                self._writer.count_refused(counts, since_us)
+            case (Word.ASK, name):
+                self._look_up(client, name)
+            case (Word.HELD, held):
+                self.pools.report(client.holder, held)
+            case (Word.TAKE, key, count):
+                self.pools.take(client.holder, client.line, key, count)
+            case (Word.GIVE, key, count):
+                self.pools.give(client.holder, key, count)
+            case _:
+                raise ValueError(values[0])
+
+    def _lost(self, client: _Client) -> None:
+        self._clients.discard(client)
+        self.pools.gone(client.holder)
+
+    # the audit
+
+    def _take_rows(self, client: _Client, number: int, rows: Iterable[bytes]) -> None:
+        recorded_at = self._writer.offer_rows(_decoded(rows))
+        if recorded_at:
+            client.waiting.append((number, recorded_at))
+
+    def _changed(self) -> None:
+        """The writer tried to record; called in its thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(self._look)
+
+    def _look(self) -> None:
+        problem = self._writer.problem or ""
+        if problem != self._problem:
+            self._problem = problem
+            for client in self._clients:
+                client.line.say(Word.AUDIT, problem)
+        recorded = self._writer.recorded
+        for client in self._clients:
+            number = 0
+            while client.waiting and client.waiting[0][1] <= recorded:
+                number, _ = client.waiting.popleft()
+            if number:
+                client.line.say(Word.RECORDED, number)
+
+    # names
+
+    def _look_up(self, client: _Client, name: str) -> None:
+        if len(self._lookups) >= _LOOKUPS_AT_MOST:
+            client.line.say(Word.ANSWER, name, (), "too many names are being resolved", 0.0)
+            return
+        task = self._loop.create_task(self._answer(client, name))
+        self._lookups.add(task)
+        task.add_done_callback(self._lookups.discard)
+
+    async def _answer(self, client: _Client, name: str) -> None:
+        try:
+            answer = await self._names.resolve(name)
+        except Exception:
+            logger.exception("a name could not be resolved")
+            client.line.say(Word.ANSWER, name, (), "the resolver failed", 0.0)
+            return
+        addresses = [str(address) for address in answer.addresses]
+        client.line.say(Word.ANSWER, name, addresses, answer.error, answer.ttl)
+
+
+def _decoded(rows: Iterable[bytes]) -> Iterator[tuple[str, Row]]:
+    for row in rows:
+        yield marshal.loads(row)  # noqa: S302 - from a process of our own
+
+
+async def serve(control: socket.socket, config: ServerConfig) -> int:
+    """Be the hub until the supervisor says so, or is gone; the exit status."""
+    hub = Hub(config)
+    end = asyncio.Event()
+
+    def told(values: Values, descriptors: list[int]) -> None:
+        match values:
+            case (Word.LINK, name):
+                (descriptor,) = descriptors
+                hub.attach(name, socket.socket(fileno=descriptor))
+            case (Word.LINKED,):
+                hub.pools.complete()
+            case (Word.NOTE, kind, detail):
+                hub.note(kind, detail)
+            case (Word.END,):
+                end.set()
+            case _:
+                close_all(descriptors)
+
+    supervisor = Line(asyncio.get_running_loop(), control, told, end.set)
+    try:
+        hub.open()
+    except EgressError as error:
+        supervisor.say(Word.FAILED, type(error).__name__, error.message, error.hint)
+        return 1
+    supervisor.say(Word.READY, 0)
+    # Slow to load, and not needed before the first name is.
+    await asyncio.to_thread(importlib.import_module, "egress.gate.lookup")
+    await end.wait()
+    whole = await hub.close()
+    if not whole:
+        logger.error("not everything could be recorded before the end")
+    return 0 if whole else 1

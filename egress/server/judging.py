@@ -1,0 +1,136 @@
+"""What a worker and the mitm process have in common: a gate, its line to the hub, and the supervisor's word.
+
+1. the generation in force changes on the supervisor's word alone, in two steps that cannot fail between them
+2. told to drain, it refuses what is new and waits for what is under way
+3. INVARIANT fail-closed: with the supervisor gone there is nobody to reload the policy or replace the hub, so it
+   refuses everything, ends what is open, and exits
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import TYPE_CHECKING, Final
+
+from egress.credentials import redact_logs
+from egress.gate.build import build_gate
+from egress.server.channel import Line, Values, Word
+from egress.server.generations import read_generation
+from egress.server.leases import CONNECTIONS, LeasedSlots, stock
+from egress.server.link import HubLink
+from egress.server.names import HubNames
+from egress.server.rows import RowSink
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from egress.config import ServerConfig
+    from egress.gate.generation import Generation
+    from egress.server.children import Start
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS: Final = 0.05
+_FLUSH_SECONDS: Final = 10.0
+# With the supervisor gone the hub does not stay for long either.
+_ORPHAN_FLUSH_SECONDS: Final = 1.0
+# What a name may take beyond the resolver's own limit.
+_NAME_SLACK_SECONDS: Final = 1.0
+_WINDOW_AT_LEAST: Final = 100
+
+
+class Judging:
+    """One process that judges. `on_drain` is called once, when nothing new is to be taken any more."""
+
+    def __init__(self, config: ServerConfig, start: Start, on_drain: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        processes = config.workers + 1
+        self.slots = LeasedSlots(CONNECTIONS, stock(config.limits.connections, processes))
+        window = max(config.audit.queue // processes, _WINDOW_AT_LEAST)
+        self._sink = RowSink(window, config.audit.flush_interval)
+        names = HubNames(config.resolve, config.limits.resolve_seconds + _NAME_SLACK_SECONDS)
+        slots = {CONNECTIONS: self.slots}
+        self._link = HubLink(self._sink, names, slots, lambda: self._supervisor.say(Word.LINK, 0))
+        self.gate = build_gate(config, self._sink, start.generation, names)
+        redact_logs(self.gate.secrets)
+        self._on_drain = on_drain
+        self._next: Generation | None = None
+        self._deadline = float("inf")
+        self._draining = asyncio.Event()
+        self._end = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._supervisor = Line(self._loop, start.control, self._told, self._orphaned)
+
+    def ready(self) -> None:
+        """Say that this process serves."""
+        self._supervisor.say(Word.READY, 0)
+
+    async def until_drained(self) -> None:
+        """Wait for the word to drain, then until nothing is under way or the time for it is over."""
+        await self._draining.wait()
+        while self.gate.open and self._loop.time() < self._deadline:  # noqa: ASYNC110 - many exchanges, no single event
+            await asyncio.sleep(_POLL_SECONDS)
+        if self.gate.open:
+            logger.warning("stopping with %d requests under way", len(self.gate.open))
+
+    async def until_told_to_end(self) -> None:
+        """Wait until nobody needs this process any more."""
+        await self._end.wait()
+
+    async def finish(self, close: Callable[[], Awaitable[None]]) -> int:
+        """End what is open and have it recorded; the exit status."""
+        await close()
+        whole = await self._sink.flush(_ORPHAN_FLUSH_SECONDS if self._deadline == 0 else _FLUSH_SECONDS)
+        if not whole:
+            logger.error("not everything could be recorded before the end")
+        return 0 if whole else 1
+
+    # the supervisor's word
+
+    def _told(self, values: Values, descriptors: list[int]) -> None:
+        match values:
+            case (Word.LINK,):
+                (descriptor,) = descriptors
+                self._link.attach(socket.socket(fileno=descriptor))
+            case (Word.PREPARE, number):
+                (descriptor,) = descriptors
+                task = self._loop.create_task(self._prepare(number, descriptor))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            case (Word.COMMIT, number):
+                if self._next is None or self._next.number != number:
+                    raise ValueError(number)
+                self.gate.adopt(self._next)
+                self._next = None
+                self._supervisor.say(Word.COMMITTED, number)
+            case (Word.CUT, _):
+                self._supervisor.say(Word.CUT, self.gate.cut_denied())
+            case (Word.DRAIN, seconds):
+                self._drain(self._loop.time() + seconds)
+            case (Word.END,):
+                self._end.set()
+            case _:
+                raise ValueError(values[0])
+
+    async def _prepare(self, number: int, descriptor: int) -> None:
+        try:
+            # A large policy takes seconds to compile; what is open goes on meanwhile.
+            self._next = await asyncio.to_thread(read_generation, descriptor)
+        except Exception:
+            # Going on with the old one is no choice: this process ends, and begins anew with the new generation.
+            logger.exception("a new policy could not be taken over")
+            self._orphaned()
+            return
+        self._supervisor.say(Word.PREPARED, number)
+
+    def _drain(self, deadline: float) -> None:
+        self._deadline = min(self._deadline, deadline)
+        self.gate.draining = True
+        if not self._draining.is_set():
+            self._draining.set()
+            self._on_drain()
+
+    def _orphaned(self) -> None:
+        self._drain(0)
+        self._end.set()

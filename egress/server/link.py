@@ -1,0 +1,79 @@
+"""What a process that judges has at the hub: its audit, its names, and its share of the limits, over one line."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from egress.server.channel import Line, Values, Word
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+
+    from egress.server.leases import LeasedSlots
+    from egress.server.names import HubNames
+    from egress.server.rows import RowSink
+
+_ASK_SECONDS: Final = 1.0
+
+
+class HubLink:
+    """The line to the hub that is there; without one, everything that needs it is refused, and `ask` asks for one."""
+
+    def __init__(
+        self, sink: RowSink, names: HubNames, slots: Mapping[str, LeasedSlots], ask: Callable[[], None]
+    ) -> None:
+        self._sink = sink
+        self._names = names
+        self._slots = slots
+        self._ask = ask
+        self._line: Line | None = None
+
+    def attach(self, end: socket.socket) -> None:
+        """A hub is there: what is held here first, then what the last hub left undone."""
+        self.close()
+        line = Line(asyncio.get_running_loop(), end, self._heard, self._lost)
+        self._line = line
+        line.say(Word.HELD, [(key, slots.held) for key, slots in self._slots.items()])
+        self._names.attached(line)
+        self._sink.attached(line)
+        for slots in self._slots.values():
+            slots.attached(line)
+
+    def close(self) -> None:
+        """Leave the hub."""
+        if self._line is not None:
+            self._line.close()
+            self._leave()
+
+    def _lost(self) -> None:
+        self._leave()
+        # A new hub is joined to this process without asking; a line that broke between two that live is not.
+        asyncio.get_running_loop().call_later(_ASK_SECONDS, self._ask_again)
+
+    def _ask_again(self) -> None:
+        if self._line is None:
+            self._ask()
+            asyncio.get_running_loop().call_later(_ASK_SECONDS, self._ask_again)
+
+    def _leave(self) -> None:
+        self._line = None
+        self._sink.lost()
+        self._names.lost()
+        for slots in self._slots.values():
+            slots.lost()
+
+    def _heard(self, values: Values, descriptors: list[int]) -> None:
+        del descriptors  # a hub sends none
+        match values:
+            case (Word.RECORDED, number):
+                self._sink.recorded(number)
+            case (Word.AUDIT, problem):
+                self._sink.told(problem)
+            case (Word.ANSWER, name, addresses, error, ttl):
+                self._names.answered(name, addresses, error, ttl)
+            case (Word.GRANT, key, count):
+                self._slots[key].granted(count)
+            case _:
+                raise ValueError(values[0])

@@ -1,0 +1,94 @@
+"""The mitm process: carries what the workers hand over, with mitmproxy's protocol layers. Alone loads mitmproxy."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from egress.errors import EgressError
+from egress.policy import Reason
+from egress.server.channel import Word, encode, send
+from egress.server.handed import take_handed
+from egress.server.judging import Judging
+
+if TYPE_CHECKING:
+    import socket
+
+    from egress.certs import Authority
+    from egress.config import ServerConfig
+    from egress.gate.exchange import Client
+    from egress.server.children import Start
+    from egress.server.handed import Destination
+
+logger = logging.getLogger(__name__)
+
+
+class MitmProcess:
+    """`handed`: the end of the queue from which connections are taken. `ports`: those of the proxy's listeners."""
+
+    def __init__(
+        self, config: ServerConfig, authority: Authority, handed: socket.socket, ports: frozenset[int]
+    ) -> None:
+        self._config = config
+        self._authority = authority
+        self._handed = handed
+        self._ports = ports
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def main(self, start: Start) -> int:
+        """Serve until told to end, or until the supervisor is gone; the exit status."""
+        return asyncio.new_event_loop().run_until_complete(self.serve(start))
+
+    async def serve(self, start: Start) -> int:
+        """Serve on the running loop."""
+        from egress.mitm import options_profile  # noqa: PLC0415 - mitmproxy is loaded here and nowhere else
+        from egress.mitm.build import build_lane  # noqa: PLC0415
+        from egress.mitm.listener import MitmListener  # noqa: PLC0415
+
+        warning = options_profile.check_h2()
+        if warning is not None:
+            logger.warning("%s", warning)
+        self._judging = Judging(self._config, start, lambda: None)
+        self._judging.gate.own.ports.update(self._ports)
+        try:
+            lane = build_lane(self._config, self._judging.gate, self._authority)
+            self._listener = MitmListener(lane, idle_seconds=int(self._config.limits.idle_seconds))
+        except EgressError as error:
+            send(start.control, encode(Word.FAILED, type(error).__name__, error.message, error.hint))
+            return 1
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._handed.fileno(), self._take)
+        self._judging.ready()
+        # Workers may hand over for as long as they are there: they are refused here, on record.
+        await self._judging.until_told_to_end()
+        await self._judging.until_drained()
+        loop.remove_reader(self._handed.fileno())
+        return await self._judging.finish(self._listener.close)
+
+    def _take(self) -> None:
+        for sock, client, destination in take_handed(self._handed):
+            task = asyncio.get_running_loop().create_task(self._carry(sock, client, destination))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, sock: socket.socket, client: Client, destination: Destination) -> None:
+        """Carry one connection to its end, within the room that all processes share."""
+        slots = self._judging.slots
+        try:
+            if not (slots.try_take() or await slots.take()):
+                denial = await self._judging.gate.refuse_unread(client, Reason.LIMIT_CONNECTIONS, "")
+                if destination is None:
+                    with contextlib.suppress(OSError):
+                        sock.send(denial.http1())
+                return
+            try:
+                await self._listener.take(sock, client, destination)
+            finally:
+                slots.give_back()
+        except Exception:
+            logger.exception("a connection failed and is closed")
+            await self._judging.gate.refuse_unread(client, Reason.INTERNAL_ERROR, "")
+        finally:
+            sock.close()

@@ -1,0 +1,80 @@
+"""A worker: accepts connections on the listening sockets that it inherited, and carries the lanes of the front."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from egress.proxy.front import Front
+from egress.proxy.limits import FrontLimits
+from egress.server.handed import HandedOver
+from egress.server.judging import Judging
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from egress.config import ServerConfig
+    from egress.proxy.client_tls import ClientTls
+    from egress.proxy.upstream_tls import UpstreamTls
+    from egress.server.children import Start
+
+
+class Worker:
+    """What all workers share since before they were forked."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        tls: tuple[ClientTls, UpstreamTls],
+        listening: Sequence[socket.socket],
+        handed: socket.socket,
+    ) -> None:
+        self._config = config
+        self._tls = tls
+        self._listening = listening
+        self._handed = handed
+
+    def main(self, start: Start) -> int:
+        """Be a worker until told to end, or until the supervisor is gone; the exit status."""
+        return uvloop.new_event_loop().run_until_complete(self.serve(start))
+
+    async def serve(self, start: Start) -> int:
+        """Serve on the running loop."""
+        judging = Judging(self._config, start, self._stop_accepting)
+        judging.gate.own.ports.update(sock.getsockname()[1] for sock in self._listening)
+        self._front = Front(
+            judging.gate,
+            *self._tls,
+            front_limits(self._config),
+            hand_over=HandedOver(self._handed),
+            forced=self._config.lane,
+            slots=judging.slots,
+        )
+        for sock in self._listening:
+            self._front.serve(sock)
+        judging.ready()
+        await judging.until_drained()
+        return await judging.finish(self._front.close)
+
+    def _stop_accepting(self) -> None:
+        self._front.stop_accepting()
+        for sock in self._listening:
+            sock.close()
+
+
+def front_limits(config: ServerConfig) -> FrontLimits:
+    """The front's limits as the configuration has them."""
+    limits = config.limits
+    return FrontLimits(
+        head_seconds=limits.head_seconds,
+        tls_seconds=limits.tls_seconds,
+        idle_seconds=limits.idle_seconds,
+        connections_per_client=limits.connections_per_client,
+        tunnel_seconds=limits.tunnel_seconds,
+        tunnel_bytes=limits.tunnel_bytes,
+        upstream_kept=limits.upstream_kept,
+        upstream_idle_seconds=limits.upstream_idle_seconds,
+        upstream_lifetime_seconds=limits.upstream_lifetime_seconds,
+    )
