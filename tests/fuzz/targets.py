@@ -1,0 +1,21 @@
+"""The fuzz targets by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fuzz.bodies import ChunkedBodies
+from fuzz.heads import RequestHeads, ResponseHeads
+from fuzz.hellos import ClientHellos
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fuzz.engine import Target
+
+PARSERS: dict[str, Callable[[], Target]] = {
+    "request-heads": RequestHeads,
+    "response-heads": ResponseHeads,
+    "chunked-bodies": ChunkedBodies,
+    "client-hellos": ClientHellos,
+}

@@ -1,0 +1,58 @@
+"""The fuzzers in a test run: the committed corpus, then a bounded number of new inputs; `make fuzz` goes on.
+
+The seed is fixed, so that a failure repeats.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from fuzz.engine import corpus_of, fuzz
+from fuzz.targets import PARSERS
+
+from egress.wire.head import RequestHead, parse_request_head
+
+SEED = 6
+ROUNDS = 6_000
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_committed_inputs_hold(name: str) -> None:
+    """Each target has a corpus, and what once was worth keeping still holds."""
+    target = PARSERS[name]()
+    inputs = corpus_of(name)
+    assert len(inputs) > 10
+    for data in inputs:
+        target.check(data, Random(SEED))  # noqa: S311 -- repeatable by intent
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_new_inputs_hold(name: str) -> None:
+    """No input raises, no prefix outruns its whole, no cut changes an answer, and the witnesses agree."""
+    report = fuzz(PARSERS[name](), SEED, rounds=ROUNDS)
+    assert not report.findings, str(report)
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_fuzzer_reaches_every_kind_of_answer(name: str) -> None:
+    """A fuzzer that is always refused, or never, tests nothing."""
+    kinds = fuzz(PARSERS[name](), SEED, rounds=ROUNDS).kinds
+    first = {"request-heads": "request:", "response-heads": "response:", "client-hellos": "hello:"}
+    accepted = first.get(name, "body:  True")
+    assert sum(count for kind, count in kinds.items() if kind.startswith(accepted)) > ROUNDS / 100
+    assert sum(count for kind, count in kinds.items() if not kind.startswith(accepted)) > ROUNDS / 10
+    assert len(kinds) > 15
+
+
+def test_fuzzer_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a parser that reads a space before a colon as nothing, there are findings, and they are small."""
+
+    def lenient(data: bytes | bytearray, *more: object, **named: object) -> object:
+        return parse_request_head(bytes(data).replace(b" :", b":"), *more, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("fuzz.heads.parse_request_head", lenient)
+    report = fuzz(PARSERS["request-heads"](), SEED, rounds=ROUNDS)
+    assert report.findings
+    assert min(len(data) for data in report.findings.values()) < 80
+    assert any(isinstance(lenient(data), RequestHead) for data in report.findings.values())
