@@ -30,7 +30,19 @@ _RESET = struct.pack("ii", 1, 0)
 class Endpoint:
     """A socket with its readiness. `unasked` is called for bytes, or an end, that come while nobody waits for them."""
 
-    __slots__ = ("_drained", "_error", "_fd", "_loop", "_reader", "_reading", "_writer", "closed", "sock", "unasked")
+    __slots__ = (
+        "_drained",
+        "_error",
+        "_fd",
+        "_loop",
+        "_reader",
+        "_reading",
+        "_writer",
+        "_writing",
+        "closed",
+        "sock",
+        "unasked",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         self._loop = loop
@@ -38,6 +50,7 @@ class Endpoint:
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._reading = False
+        self._writing = False
         self._error: OSError | None = None
         self._drained = False
         self.sock = sock
@@ -175,20 +188,32 @@ class Endpoint:
 
     async def writable(self) -> None:
         """Wait until there is room to write."""
-        self._writer = self._loop.create_future()
+        waiter = self._writer = self._loop.create_future()
         self._loop.add_writer(self._fd, self._on_writable)
+        self._writing = True
         try:
-            await self._writer
+            await waiter
         finally:
             self._writer = None
-            if not self.closed:
-                self._loop.remove_writer(self._fd)
+            self._rest()
+
+    def _rest(self) -> None:
+        """Look for room no more. Only for a writer of our own: the descriptor's number may be another's by now."""
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._fd)
 
     def _on_writable(self) -> None:
         if self._writer is not None and not self._writer.done():
             self._writer.set_result(None)
 
     # TLS and the end
+
+    def secure(self, wrap: Callable[[socket.socket], ssl.SSLSocket]) -> None:
+        """Speak TLS from here on: `wrap` takes the socket over, and may fail with it closed."""
+        self.pause()
+        self._rest()
+        self.sock = wrap(self.sock)
 
     async def handshake(self) -> None:
         """Finish the TLS handshake. Raises OSError, among them ssl.SSLError."""
@@ -239,8 +264,7 @@ class Endpoint:
 
     def _forget(self) -> None:
         self.pause()
-        if not self.closed:
-            self._loop.remove_writer(self._fd)
+        self._rest()
         self.closed = True
         for waiter in (self._reader, self._writer):
             if waiter is not None and not waiter.done():

@@ -19,6 +19,7 @@ from egress.proxy.connection import Phase
 from egress.proxy.http_exchange import HttpExchange
 from egress.proxy.repeats import Repeats
 from egress.wire.head import NeedMore, NoBody, Reject, RejectKind, RequestHead, parse_request_head
+from egress.wire.outcome import malformed
 
 if TYPE_CHECKING:
     from egress.gate.naming import Route
@@ -66,7 +67,11 @@ class HttpLane:
                 await self._refuse_unread(head)
                 return None
             if head.method == "CONNECT" and self._route is None:
-                return head
+                if not self.rest:
+                    return head
+                # They belong to a tunnel that does not stand yet, and could not be given to whoever carries it.
+                await self._refuse_unread(malformed("bytes follow a CONNECT before its answer"))
+                return None
             if not await self._serve(head):
                 return None
 

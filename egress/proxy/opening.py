@@ -117,6 +117,7 @@ class Opening:
             await self._tunnel(connection, judged, Protocol.TCP, answer=_ESTABLISHED)
         else:
             await connection.endpoint.send(_ESTABLISHED)
+            connection.expect(Phase.HEAD, connection.limits.head_seconds)
             await self._inside(connection, judged)
 
     async def _inside(self, connection: Connection, destination: Destination) -> None:
@@ -178,7 +179,7 @@ class Opening:
             await connection.refuse(_https(connection, destination), Refusal(Reason.INTERNAL_ERROR, ""))
             return
         endpoint = connection.endpoint
-        endpoint.sock = self._tls.wrap(endpoint.sock, leaf)
+        endpoint.secure(lambda sock: self._tls.wrap(sock, leaf))
         await self._turns.turn(connection.address)
         try:
             await endpoint.handshake()

@@ -47,4 +47,8 @@ async def relay(
     finally:
         for task in (up, down):
             task.cancel()
-        await asyncio.gather(up, down, return_exceptions=True)
+        ends = await asyncio.gather(up, down, return_exceptions=True)
+    for end in ends:
+        # A broken connection is an end like any other; a fault is the connection's, and gets its record there.
+        if isinstance(end, Exception) and not isinstance(end, OSError):
+            raise end
