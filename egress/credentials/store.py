@@ -46,7 +46,7 @@ class _Settled:
     rendered: Rendered
 
     def serves(self, injections: tuple[Injection, ...], request: Request, *, verified_tls: bool) -> bool:
-        """Whether rendering would give the same again. Who holds the injections keeps their place from others."""
+        """Whether rendering would give the same again. The injections are held here, so their identity is theirs."""
         return (
             self.injections is injections
             and self.host == request.host
