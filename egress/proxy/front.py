@@ -1,6 +1,7 @@
 """The front: accepts connections, gives each its turn and its room, and sees each to its end.
 
-1. room      a connection takes one of the places that all workers share, or is refused and closed
+1. room      a connection takes one of the places that its client has, and one of those that all have, in all workers
+             together; or it is refused and closed
 2. turn      each client address gets one TLS handshake in each round of the loop
 3. end       whatever happens to a connection, its outcome is recorded, its socket closed and its place given back
 """
@@ -22,7 +23,7 @@ from egress.proxy.clock import Clock
 from egress.proxy.connection import CLIENT_CLOSED, Connection, Phase
 from egress.proxy.endpoint import Endpoint
 from egress.proxy.http_lane import HttpParts
-from egress.proxy.limits import FrontLimits, OwnSlots, Slots
+from egress.proxy.limits import FrontLimits, OwnClientSlots, OwnSlots, Slots
 from egress.proxy.opening import Opening
 from egress.proxy.pipes import PipePool
 from egress.proxy.turns import Turns
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SANDBOX = "default"
+_CONNECTIONS = 4096
 # Accepted at once before everything else gets its turn.
 _ACCEPTS = 32
 # Descriptors ran out: those that are open go on, new ones wait for this long.
@@ -65,12 +67,14 @@ class Front:
         hand_over: HandOver,
         forced: Lane | None = None,
         slots: Slots | None = None,
+        client_slots: Callable[[str], Slots] | None = None,
         identify: Callable[[str], str] = everyone,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._gate = gate
         self._limits = limits
-        self._slots = slots or OwnSlots(4096)
+        self._slots = slots or OwnSlots(_CONNECTIONS)
+        self._client_slots = client_slots or OwnClientSlots(_CONNECTIONS).of
         self._identify = identify
         self._clock = Clock(self._loop)
         self._pool = UpstreamPool(gate, upstream_tls, self._clock, limits)
@@ -81,7 +85,6 @@ class Front:
         )
         self._listening: list[socket.socket] = []
         self._open: dict[asyncio.Task[None], Connection] = {}
-        self._of_client: dict[str, int] = {}
 
     @property
     def connections(self) -> int:
@@ -156,12 +159,9 @@ class Front:
     # one connection
 
     async def _run(self, connection: Connection) -> None:
-        address = connection.address
-        self._of_client[address] = self._of_client.get(address, 0) + 1
-        placed = False
+        taken: list[Slots] = []
         try:
-            placed = self._of_client[address] <= self._limits.connections_per_client and await self._place()
-            if not placed:
+            if not await self._place(connection, taken):
                 await self._turn_away(connection)
                 return
             self._clock.watch(connection)
@@ -178,20 +178,18 @@ class Front:
             connection.finish(CLIENT_CLOSED)
             self._clock.forget(connection)
             connection.endpoint.close()
-            if placed:
-                self._slots.give_back()
-            self._leave(address)
+            for slots in taken:
+                slots.give_back()
 
-    async def _place(self) -> bool:
-        taken = self._slots.try_take()
-        return await self._slots.take() if taken is None else taken
-
-    def _leave(self, address: str) -> None:
-        left = self._of_client[address] - 1
-        if left:
-            self._of_client[address] = left
-        else:
-            del self._of_client[address]
+    async def _place(self, connection: Connection, taken: list[Slots]) -> bool:
+        for slots in (self._client_slots(connection.address), self._slots):
+            free = slots.try_take()
+            if free is None:
+                free = await slots.take()
+            if not free:
+                return False
+            taken.append(slots)
+        return True
 
     async def _turn_away(self, connection: Connection) -> None:
         denial = await connection.refuse_unread(Reason.LIMIT_CONNECTIONS)

@@ -12,14 +12,12 @@ class FrontLimits:
 
     `head_seconds`: from the accept, and from the first byte of a later head, to its last; after a CONNECT, to the end
     of the client's handshake. `tls_seconds`: the handshake with an upstream. `idle_seconds`: no byte either way.
-    `connections_per_client`: open connections of one client address. `tunnel_*`: of a tunnel in all. `upstream_*`: kept
-    upstream connections.
+    `tunnel_*`: of a tunnel in all. `upstream_*`: kept upstream connections.
     """
 
     head_seconds: float = 10.0
     tls_seconds: float = 10.0
     idle_seconds: float = 600.0
-    connections_per_client: int = 1024
     tunnel_seconds: float | None = None
     tunnel_bytes: int | None = None
     upstream_kept: int = 256
@@ -60,3 +58,15 @@ class OwnSlots:
     def give_back(self) -> None:
         """One connection has ended."""
         self._room += 1
+
+
+class OwnClientSlots:
+    """Room of one process's own for each client address."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._of: dict[str, OwnSlots] = {}
+
+    def of(self, address: str) -> Slots:
+        """The room of one address."""
+        return self._of.setdefault(address, OwnSlots(self._room))

@@ -55,7 +55,7 @@ class Hub:
         self._config = config
         self._writer: AuditWriter
         self._names = names or build_resolver(config)
-        self.pools = Pools({CONNECTIONS: config.limits.connections})
+        self.pools = Pools({CONNECTIONS: config.limits.connections}, config.limits.connections_per_client)
         self._clients: set[_Client] = set()
         self._lookups: set[asyncio.Task[None]] = set()
         self._problem = ""

@@ -17,7 +17,7 @@ from egress.credentials import redact_logs
 from egress.gate.build import build_gate
 from egress.server.channel import Line, Values, Word
 from egress.server.generations import read_generation
-from egress.server.leases import CONNECTIONS, LeasedSlots, stock
+from egress.server.leases import Shares, stock
 from egress.server.link import HubLink
 from egress.server.names import HubNames
 from egress.server.rows import RowSink
@@ -46,12 +46,12 @@ class Judging:
     def __init__(self, config: ServerConfig, start: Start, on_drain: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         processes = config.workers + 1
-        self.slots = LeasedSlots(CONNECTIONS, stock(config.limits.connections, processes))
+        limits = config.limits
+        self.shares = Shares(stock(limits.connections, processes), stock(limits.connections_per_client, processes))
         window = max(config.audit.queue // processes, _WINDOW_AT_LEAST)
         self._sink = RowSink(window, config.audit.flush_interval)
         names = HubNames(config.resolve, config.limits.resolve_seconds + _NAME_SLACK_SECONDS)
-        slots = {CONNECTIONS: self.slots}
-        self._link = HubLink(self._sink, names, slots, lambda: self._supervisor.say(Word.LINK, 0))
+        self._link = HubLink(self._sink, names, self.shares, lambda: self._supervisor.say(Word.LINK, 0))
         self.gate = build_gate(config, self._sink, start.generation, names)
         redact_logs(self.gate.secrets)
         self._on_drain = on_drain

@@ -11,7 +11,7 @@ A limit is a key and a number; what its unit stands for is the business of who t
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
 from egress.server.channel import Word
@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from egress.server.channel import Line
 
 CONNECTIONS: Final = "connections"
+# Before a client's address: the key of its own limit.
+CLIENT: Final = "client "
 
 # The part of a limit that may lie in stocks.
 _IDLE = 0.05
 # A refusal takes no longer than this, whatever has become of the pool.
 _ANSWER_SECONDS = 2.0
 _WAITING_AT_MOST = 1024
+_CLIENTS_AT_MOST = 4096
 
 
 def stock(limit: int, processes: int) -> int:
@@ -120,6 +123,17 @@ class LeasedSlots:
         self._idle += 1
         self._serve()
 
+    @property
+    def unused(self) -> bool:
+        """Whether none is taken, and nobody waits for one."""
+        return not self._used and not self._waiting and not self._wanted
+
+    def give_all_back(self) -> None:
+        """Nobody will ask here again."""
+        if self._idle and self._line is not None:
+            self._line.say(Word.GIVE, self.key, self._idle)
+        self._idle = 0
+
     # the hub's side
 
     def attached(self, line: Line) -> None:
@@ -178,18 +192,84 @@ class LeasedSlots:
             self.give_back()
 
 
-class Pools:
-    """The hub's pools. Grants nothing until every process that may hold something has said what it holds."""
+class Shares:
+    """One process's part of every limit: of those that have one pool, and of those with a pool for each client.
 
-    def __init__(self, limits: Mapping[str, int]) -> None:
+    `keep`: how many unused units of `CONNECTIONS` it may hold; `keep_of_client`: of each client's.
+    """
+
+    def __init__(self, keep: int, keep_of_client: int) -> None:
+        self.connections = LeasedSlots(CONNECTIONS, keep)
+        self._keep_of_client = keep_of_client
+        self._clients: OrderedDict[str, LeasedSlots] = OrderedDict()
+        self._line: Line | None = None
+
+    def of_client(self, address: str) -> LeasedSlots:
+        """The connections of one client address."""
+        slots = self._clients.get(address)
+        if slots is None:
+            slots = self._clients[address] = LeasedSlots(CLIENT + address, self._keep_of_client)
+            if self._line is not None:
+                slots.attached(self._line)
+            self._forget_one()
+        else:
+            self._clients.move_to_end(address)
+        return slots
+
+    def held(self) -> list[tuple[str, int]]:
+        """What this process holds of each limit."""
+        return [(slots.key, slots.held) for slots in self._all()]
+
+    def attached(self, line: Line) -> None:
+        """There is a pool, and it was told what is held here."""
+        self._line = line
+        for slots in self._all():
+            slots.attached(line)
+
+    def lost(self) -> None:
+        """The pool is gone."""
+        self._line = None
+        for slots in self._all():
+            slots.lost()
+
+    def granted(self, key: str, count: int) -> None:
+        """The pool's answer."""
+        slots = self.connections if key == CONNECTIONS else self._clients.get(key.removeprefix(CLIENT))
+        if slots is not None:
+            slots.granted(count)
+        elif count and self._line is not None:
+            self._line.say(Word.GIVE, key, count)
+
+    def _all(self) -> tuple[LeasedSlots, ...]:
+        return (self.connections, *self._clients.values())
+
+    def _forget_one(self) -> None:
+        """Bounded: of many clients the one that was here longest ago goes, if it has nothing open."""
+        if len(self._clients) > _CLIENTS_AT_MOST:
+            address, slots = next(iter(self._clients.items()))
+            if slots.unused:
+                del self._clients[address]
+                slots.give_all_back()
+            else:
+                self._clients.move_to_end(address)
+
+
+class Pools:
+    """The hub's pools; `of_client` is the limit of each client's.
+
+    Grants nothing until every process that may hold something has said what it holds.
+    """
+
+    def __init__(self, limits: Mapping[str, int], of_client: int = 0) -> None:
         self._pools = {key: Pool(limit) for key, limit in limits.items()}
+        self._of_client = of_client
         self._expected: set[str] = set()
         self._complete = False
         self._asked: list[tuple[str, Line, str, int]] = []
 
     def free(self, key: str) -> int:
         """How many of a limit there are to grant."""
-        return self._pools[key].free
+        return self._pool(key).free
 
     def expect(self, holder: str) -> None:
         """This process is there, and has not said what it holds."""
@@ -203,7 +283,7 @@ class Pools:
     def report(self, holder: str, held: Iterable[tuple[str, int]]) -> None:
         """A process says what it holds of each limit."""
         for key, count in held:
-            self._pools[key].report(holder, count)
+            self._pool(key).report(holder, count)
         self._expected.discard(holder)
         self._grant()
 
@@ -214,14 +294,16 @@ class Pools:
 
     def give(self, holder: str, key: str, count: int) -> None:
         """A process gives units back."""
-        self._pools[key].give_back(holder, count)
+        self._pool(key).give_back(holder, count)
+        self._drop_unused(key)
 
     def gone(self, holder: str) -> None:
         """A process is dead."""
         self._expected.discard(holder)
         self._asked = [asked for asked in self._asked if asked[0] != holder]
-        for pool in self._pools.values():
+        for key, pool in tuple(self._pools.items()):
             pool.gone(holder)
+            self._drop_unused(key)
         self._grant()
 
     def _grant(self) -> None:
@@ -229,4 +311,17 @@ class Pools:
             return
         asked, self._asked = self._asked, []
         for holder, line, key, count in asked:
-            line.say(Word.GRANT, key, self._pools[key].take(holder, count))
+            line.say(Word.GRANT, key, self._pool(key).take(holder, count))
+
+    def _pool(self, key: str) -> Pool:
+        """The pool of a key; a client's is made when it is first asked for, and lives while any of it is held."""
+        pool = self._pools.get(key)
+        if pool is None:
+            if not key.startswith(CLIENT):
+                raise KeyError(key)
+            pool = self._pools[key] = Pool(self._of_client)
+        return pool
+
+    def _drop_unused(self, key: str) -> None:
+        if key.startswith(CLIENT) and self._pools[key].free == self._of_client:
+            del self._pools[key]

@@ -9,9 +9,9 @@ from egress.server.channel import Line, Values, Word
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from egress.server.leases import LeasedSlots
+    from egress.server.leases import Shares
     from egress.server.names import HubNames
     from egress.server.rows import RowSink
 
@@ -21,13 +21,13 @@ _ASK_SECONDS: Final = 1.0
 class HubLink:
     """The line to the hub that is there; without one, everything that needs it is refused, and `ask` asks for one."""
 
-    def __init__(
-        self, sink: RowSink, names: HubNames, slots: Mapping[str, LeasedSlots], ask: Callable[[], None]
-    ) -> None:
+    def __init__(self, sink: RowSink, names: HubNames, shares: Shares, ask: Callable[[], None]) -> None:
         self._sink = sink
         self._names = names
-        self._slots = slots
+        self._shares = shares
         self._ask = ask
+        self._timer: asyncio.TimerHandle | None = None
+        self._wait()
         self._line: Line | None = None
 
     def attach(self, end: socket.socket) -> None:
@@ -35,11 +35,10 @@ class HubLink:
         self.close()
         line = Line(asyncio.get_running_loop(), end, self._heard, self._lost)
         self._line = line
-        line.say(Word.HELD, [(key, slots.held) for key, slots in self._slots.items()])
+        line.say(Word.HELD, self._shares.held())
         self._names.attached(line)
         self._sink.attached(line)
-        for slots in self._slots.values():
-            slots.attached(line)
+        self._shares.attached(line)
 
     def close(self) -> None:
         """Leave the hub."""
@@ -49,20 +48,24 @@ class HubLink:
 
     def _lost(self) -> None:
         self._leave()
-        # A new hub is joined to this process without asking; a line that broke between two that live is not.
-        asyncio.get_running_loop().call_later(_ASK_SECONDS, self._ask_again)
+        self._wait()
+
+    def _wait(self) -> None:
+        # A hub that is new is joined to this process without asking; a line that broke between two that live is not.
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_ASK_SECONDS, self._ask_again)
 
     def _ask_again(self) -> None:
+        self._timer = None
         if self._line is None:
             self._ask()
-            asyncio.get_running_loop().call_later(_ASK_SECONDS, self._ask_again)
+            self._wait()
 
     def _leave(self) -> None:
         self._line = None
         self._sink.lost()
         self._names.lost()
-        for slots in self._slots.values():
-            slots.lost()
+        self._shares.lost()
 
     def _heard(self, values: Values, descriptors: list[int]) -> None:
         del descriptors  # a hub sends none
@@ -74,6 +77,6 @@ class HubLink:
             case (Word.ANSWER, name, addresses, error, ttl):
                 self._names.answered(name, addresses, error, ttl)
             case (Word.GRANT, key, count):
-                self._slots[key].granted(count)
+                self._shares.granted(key, count)
             case _:
                 raise ValueError(values[0])

@@ -15,24 +15,30 @@ from egress.server.judging import Judging
 
 if TYPE_CHECKING:
     import socket
+    from pathlib import Path
 
     from egress.certs import Authority
     from egress.config import ServerConfig
     from egress.gate.exchange import Client
     from egress.server.children import Start
     from egress.server.handed import Destination
+    from egress.server.leases import LeasedSlots
 
 logger = logging.getLogger(__name__)
 
 
 class MitmProcess:
-    """`handed`: the end of the queue from which connections are taken. `ports`: those of the proxy's listeners."""
+    """What it has since before it was forked.
+
+    `trust`: our CA, and the file of roots that upstreams are verified against. `handed`: the end of the queue from which
+    connections are taken. `ports`: those of the proxy's listeners.
+    """
 
     def __init__(
-        self, config: ServerConfig, authority: Authority, handed: socket.socket, ports: frozenset[int]
+        self, config: ServerConfig, trust: tuple[Authority, Path], handed: socket.socket, ports: frozenset[int]
     ) -> None:
         self._config = config
-        self._authority = authority
+        self._authority, self._roots = trust
         self._handed = handed
         self._ports = ports
         self._tasks: set[asyncio.Task[None]] = set()
@@ -53,7 +59,7 @@ class MitmProcess:
         self._judging = Judging(self._config, start, lambda: None)
         self._judging.gate.own.ports.update(self._ports)
         try:
-            lane = build_lane(self._config, self._judging.gate, self._authority)
+            lane = build_lane(self._config, self._judging.gate, self._authority, roots=self._roots)
             self._listener = MitmListener(lane, idle_seconds=int(self._config.limits.idle_seconds))
         except EgressError as error:
             send(start.control, encode(Word.FAILED, type(error).__name__, error.message, error.hint))
@@ -75,20 +81,20 @@ class MitmProcess:
 
     async def _carry(self, sock: socket.socket, client: Client, destination: Destination) -> None:
         """Carry one connection to its end, within the room that all processes share."""
-        slots = self._judging.slots
+        shares = self._judging.shares
+        taken: list[LeasedSlots] = []
         try:
-            if not (slots.try_take() or await slots.take()):
-                denial = await self._judging.gate.refuse_unread(client, Reason.LIMIT_CONNECTIONS, "")
-                if destination is None:
-                    with contextlib.suppress(OSError):
-                        sock.send(denial.http1())
-                return
-            try:
-                await self._listener.take(sock, client, destination)
-            finally:
-                slots.give_back()
+            for slots in (shares.of_client(client.peer.rpartition(":")[0].strip("[]")), shares.connections):
+                if not (slots.try_take() or await slots.take()):
+                    await self._judging.gate.refuse_unread(client, Reason.LIMIT_CONNECTIONS, "")
+                    return
+                taken.append(slots)
+            await self._listener.take(sock, client, destination)
         except Exception:
             logger.exception("a connection failed and is closed")
-            await self._judging.gate.refuse_unread(client, Reason.INTERNAL_ERROR, "")
+            with contextlib.suppress(Exception):
+                await self._judging.gate.refuse_unread(client, Reason.INTERNAL_ERROR, "")
         finally:
+            for slots in taken:
+                slots.give_back()
             sock.close()

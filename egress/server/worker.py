@@ -50,7 +50,8 @@ class Worker:
             front_limits(self._config),
             hand_over=HandedOver(self._handed),
             forced=self._config.lane,
-            slots=judging.slots,
+            slots=judging.shares.connections,
+            client_slots=judging.shares.of_client,
         )
         for sock in self._listening:
             self._front.serve(sock)
@@ -71,7 +72,6 @@ def front_limits(config: ServerConfig) -> FrontLimits:
         head_seconds=limits.head_seconds,
         tls_seconds=limits.tls_seconds,
         idle_seconds=limits.idle_seconds,
-        connections_per_client=limits.connections_per_client,
         tunnel_seconds=limits.tunnel_seconds,
         tunnel_bytes=limits.tunnel_bytes,
         upstream_kept=limits.upstream_kept,

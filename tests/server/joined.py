@@ -11,7 +11,7 @@ from egress.audit import DecisionEvent, OutcomeEvent
 from egress.config import AuditConfig, Limits, ServerConfig, UpstreamConfig
 from egress.server.channel import make_pair
 from egress.server.hub import Hub
-from egress.server.leases import CONNECTIONS, LeasedSlots, stock
+from egress.server.leases import Shares, stock
 from egress.server.link import HubLink
 from egress.server.names import HubNames
 from egress.server.rows import RowSink
@@ -89,9 +89,11 @@ class Process:
     ) -> None:
         self.sink = RowSink(window, config.audit.flush_interval)
         self.names = HubNames(pins or {}, name_seconds)
-        self.slots = LeasedSlots(CONNECTIONS, stock(config.limits.connections, 2))
+        limits = config.limits
+        self.shares = Shares(stock(limits.connections, 2), stock(limits.connections_per_client, 2))
+        self.slots = self.shares.connections
         self.asked = 0
-        self.link = HubLink(self.sink, self.names, {CONNECTIONS: self.slots}, self._ask)
+        self.link = HubLink(self.sink, self.names, self.shares, self._ask)
 
     def _ask(self) -> None:
         self.asked += 1

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from egress.server.channel import Word
-from egress.server.leases import CONNECTIONS, LeasedSlots, Pools, stock
+from egress.server.leases import CONNECTIONS, LeasedSlots, Pools, Shares, stock
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -357,3 +357,59 @@ def test_a_process_cannot_give_back_what_it_does_not_hold() -> None:
     assert pools.free(KEY) == 10
     pools.give("worker", KEY, -3)
     assert pools.free(KEY) == 10
+
+
+# one limit for each client
+
+
+class Said:
+    """A line that keeps what is said on it."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[object, ...]] = []
+
+    def say(self, *values: object) -> None:
+        """Keep it."""
+        self.said.append(values)
+
+
+def test_each_client_has_a_pool_of_its_own_while_it_holds_anything() -> None:
+    """Never above for one, whatever another has; and no pool is left for a client that is gone."""
+    pools = Pools({KEY: 10}, of_client=3)
+    pools.complete()
+    line = Said()
+    for key, wanted in (("client a", 2), ("client a", 2), ("client b", 5)):
+        pools.take("worker 1", line, key, wanted)  # type: ignore[arg-type]
+    assert [said[-1] for said in line.said] == [2, 1, 3]
+    pools.give("worker 1", "client a", 3)
+    pools.gone("worker 1")
+    assert list(pools._pools) == [KEY]
+    with pytest.raises(KeyError):
+        pools.take("worker 1", line, "unknown", 1)  # type: ignore[arg-type]
+
+
+def test_a_process_remembers_so_many_clients_and_keeps_those_with_connections() -> None:
+    """Bounded, and never at the cost of a count that is still needed."""
+    from egress.server import leases
+
+    shares = Shares(5, 5)
+    line = Said()
+    shares.attached(line)  # type: ignore[arg-type]
+    shares.granted("client 10.0.0.1", 0)
+    busy = shares.of_client("10.0.0.1")
+    busy._idle = 1
+    assert busy.try_take()
+    for number in range(leases._CLIENTS_AT_MOST + 10):
+        shares.of_client(f"10.1.{number // 256}.{number % 256}")
+    assert len(shares._clients) <= leases._CLIENTS_AT_MOST + 1
+    assert shares.of_client("10.0.0.1") is busy
+    assert ("client 10.0.0.1", 1) in shares.held()
+
+
+def test_units_for_a_client_that_is_forgotten_go_back() -> None:
+    """They came too late; nobody may keep them."""
+    shares = Shares(5, 5)
+    line = Said()
+    shares.attached(line)  # type: ignore[arg-type]
+    shares.granted("client 10.9.9.9", 4)
+    assert line.said[-1][1:] == ("client 10.9.9.9", 4)
