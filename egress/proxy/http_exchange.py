@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from egress.gate.body import count_down, count_up
+from egress.gate.body import count_down
 from egress.gate.denial import Denial, failure
 from egress.gate.outbound import WEBSOCKET
 from egress.policy import Reason, Refusal
@@ -21,6 +21,7 @@ from egress.proxy import heads
 from egress.proxy.bodies import BodyError, IncomingBody, chunk, last_chunk
 from egress.proxy.connection import CLIENT_CLOSED
 from egress.proxy.relay import relay
+from egress.proxy.upload import TURN, Upload
 from egress.proxy.upstreams import key_of
 from egress.wire.head import (
     ContentLength,
@@ -36,7 +37,6 @@ from egress.wire.head import (
 )
 
 if TYPE_CHECKING:
-    from egress.gate.body import Buffer
     from egress.gate.exchange import Exchange
     from egress.policy import Request
     from egress.proxy.connection import Connection
@@ -46,18 +46,15 @@ if TYPE_CHECKING:
 
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _INTERIMS_AT_MOST = 16
-# After so many buffers in a row without a wait, others get their turn.
-_TURN = 8
 
 _SERVER_CLOSED = Refusal(Reason.UPSTREAM_UNREACHABLE, "the server closed the connection")
 _SERVER_MALFORMED = Refusal(Reason.UPSTREAM_MALFORMED, "")
-_BAD_BODY = Refusal(Reason.REQUEST_MALFORMED, "the body breaks the rules of HTTP, or fields follow it")
 
 
 class HttpExchange:
     """One request and its answer, on the connection of `lane`."""
 
-    __slots__ = ("_connection", "_head", "_kept", "_lane", "_parts", "_problem", "_upload", "_upstream", "_whole")
+    __slots__ = ("_began", "_connection", "_head", "_kept", "_lane", "_parts", "_upload", "_upstream")
 
     def __init__(self, connection: Connection, parts: HttpParts, head: RequestHead, lane: HttpLane) -> None:
         self._connection = connection
@@ -66,10 +63,9 @@ class HttpExchange:
         self._lane = lane
         self._kept: Upstream | None = None
         self._upstream: Upstream | None = None
-        self._upload: asyncio.Task[None] | None = None
-        self._problem: Refusal | None = None
-        # Whether all of the request is on its way.
-        self._whole = False
+        self._upload: Upload | None = None
+        # Whether a byte of an answer came.
+        self._began = False
 
     async def admit(self, request: Request) -> Exchange | Denial:
         """Ask the gate, with the address of a kept connection if one would carry the request."""
@@ -97,7 +93,7 @@ class HttpExchange:
         finally:
             client.unasked = None
             if self._upload is not None:
-                await self._stop_upload()
+                await self._upload.stop()
             if self._upstream is not None:
                 self._upstream.endpoint.close()
 
@@ -108,7 +104,7 @@ class HttpExchange:
         kept = self._kept
         if kept is not None and self._parts.pool.take(kept):
             answer = await self._ask_on(kept, exchange)
-            stale = answer is _SERVER_CLOSED and self._problem is None
+            stale = answer is _SERVER_CLOSED and not self._began
             if not (stale and self._repeatable()):
                 return answer
             kept.endpoint.close()
@@ -130,93 +126,42 @@ class HttpExchange:
         try:
             if isinstance(self._head.framing, NoBody):
                 head = heads.bodiless_head(self._head, exchange, self._lane.repeats, via=connection.gate.via)
-                self._whole = True
                 sent = upstream.endpoint.send_now(head)
                 if sent != len(head):
                     await upstream.endpoint.send_rest(head, sent)
             else:
-                await self._send_request(upstream, exchange)
+                await self._send_with_body(upstream, exchange)
             return await self._read_answer(upstream)
         except _ClientGoneError:
             raise
         except OSError:
             return self._problem or _SERVER_CLOSED
 
-    async def _send_request(self, upstream: Upstream, exchange: Exchange) -> None:
+    async def _send_with_body(self, upstream: Upstream, exchange: Exchange) -> None:
         head, chunked = heads.request_head(self._head, exchange, via=self._connection.gate.via)
         client = self._connection.endpoint
         body = IncomingBody(client, self._head.framing, self._lane.rest, self._parts.buffer)
         self._lane.rest = b""
-        try:
-            first = count_up(exchange, body.here())
-        except BodyError:
-            self._problem = _BAD_BODY
-            raise OSError from None
-        if body.done:
-            await upstream.endpoint.send(b"".join((head, *self._last(exchange, body, first, chunked=chunked))))
-            self._lane.rest = body.rest
-            self._whole = True
-            return
-        await upstream.endpoint.send(b"".join((head, chunk(first) if chunked else first)))
         # The client's end is watched by whoever reads its body.
         client.unasked = None
-        self._upload = asyncio.ensure_future(self._send_body(upstream, exchange, body, chunked=chunked))
+        self._upload = Upload(self._connection, upstream, exchange, body, chunked=chunked)
+        await self._upload.start(head, self._uploaded)
 
-    def _last(self, exchange: Exchange, body: IncomingBody, data: object, *, chunked: bool) -> tuple[bytes, ...]:
-        rest = exchange.upward.end() if exchange.upward.steps else b""
-        if body.trailers:
-            self._problem = _BAD_BODY
-            raise OSError
-        whole = bytes(data) + bytes(rest)  # type: ignore[call-overload]
-        return (chunk(whole), last_chunk()) if chunked else (whole,)
+    def _uploaded(self, rest: bytes) -> None:
+        """All of the request is on its way: what comes from the client now is its next, or its end."""
+        self._lane.rest = rest
+        self._connection.endpoint.unasked = self._client_spoke
+        self._connection.endpoint.watch()
 
-    async def _send_body(self, upstream: Upstream, exchange: Exchange, body: IncomingBody, *, chunked: bool) -> None:
-        """Carry the rest of the request's body; what keeps it from its end breaks the upstream's connection off."""
-        connection = self._connection
-        turn = 0
-        try:
-            while not body.done:
-                data = count_up(exchange, await self._from_client(body))
-                connection.moved()
-                if body.done:
-                    await upstream.endpoint.send(b"".join(self._last(exchange, body, data, chunked=chunked)))
-                elif len(data):
-                    await upstream.endpoint.send(chunk(data) if chunked else data)
-                turn += 1
-                if turn % _TURN == 0:
-                    await asyncio.sleep(0)
-        except BodyError as error:
-            self._give_up(upstream, early=error.early)
-        except _ClientGoneError:
-            self._give_up(upstream, early=True)
-        except OSError:
-            # An upstream may answer and close before it has read everything: the reader of the answer finds out.
-            if self._problem is not None:
-                upstream.endpoint.abort()
-        else:
-            self._whole = True
-            self._lane.rest = body.rest
-            connection.endpoint.unasked = self._client_spoke
-            connection.endpoint.watch()
+    @property
+    def _whole(self) -> bool:
+        """Whether all of the request is on its way."""
+        return self._upload is None or self._upload.whole
 
-    async def _from_client(self, body: IncomingBody) -> Buffer:
-        try:
-            return await body.next()
-        except OSError as error:
-            raise _ClientGoneError from error
-
-    async def _stop_upload(self) -> None:
-        if self._upload is not None and not self._upload.done():
-            self._upload.cancel()
-            await asyncio.wait((self._upload,))
-
-    def _give_up(self, upstream: Upstream, *, early: bool) -> None:
-        """The request cannot be completed: its upstream must not take it for whole."""
-        if early:
-            self._connection.interrupt(CLIENT_CLOSED)
-        else:
-            self._problem = _BAD_BODY
-        upstream.endpoint.abort()
+    @property
+    def _problem(self) -> Refusal | None:
+        """Why the request cannot be completed."""
+        return None if self._upload is None else self._upload.problem
 
     def _client_spoke(self) -> None:
         """The client sent something while it waits for its answer: the next request, or its end."""
@@ -260,6 +205,7 @@ class HttpExchange:
             self._connection.moved()
             if not data:
                 return _SERVER_MALFORMED if buffer else self._problem or _SERVER_CLOSED
+            self._began = True
             buffer = data if not buffer else bytearray(buffer) + data
 
     async def _pass_interim(self, head: ResponseHead) -> None:
@@ -303,8 +249,8 @@ class HttpExchange:
     async def _answered(self, *, keep: bool) -> bool:
         """The answer is out. What of the request is not, never goes: the client's connection ends with it."""
         self._connection.finish()
-        if not self._whole:
-            await self._stop_upload()
+        if self._upload is not None and not self._upload.whole:
+            await self._upload.stop()
             await self._lane.linger()
         return keep
 
@@ -320,7 +266,7 @@ class HttpExchange:
             data = count_down(exchange, await body.next())
             self._connection.moved()
             turn += 1
-            if turn % _TURN == 0:
+            if turn % TURN == 0:
                 data = bytes(data)
                 await asyncio.sleep(0)
         rest = exchange.downward.end() if exchange.downward.steps else b""

@@ -1,0 +1,132 @@
+"""A request's body on its way up, while its answer may already come down.
+
+1. what came with the head leaves with it; the rest is carried by a task of its own
+2. fields after the body are refused: no rule has seen them
+3. a body that breaks its framing, or whose client leaves, breaks the upstream's connection off: the upstream must not
+   take what it has for whole
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from egress.gate.body import count_up
+from egress.policy import Reason, Refusal
+from egress.proxy.bodies import BodyError, IncomingBody, chunk, last_chunk
+from egress.proxy.connection import CLIENT_CLOSED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from egress.gate.body import Buffer
+    from egress.gate.exchange import Exchange
+    from egress.proxy.connection import Connection
+    from egress.proxy.upstreams import Upstream
+
+logger = logging.getLogger(__name__)
+
+# After so many buffers in a row without a wait, others get their turn.
+TURN = 8
+
+_BAD_BODY = Refusal(Reason.REQUEST_MALFORMED, "the body breaks the rules of HTTP, or fields follow it")
+_FAULT = Refusal(Reason.INTERNAL_ERROR, "")
+
+
+class Upload:
+    """One body. `whole`: all of it is on its way. `problem`: why it never will be. `rest`: what was read behind it."""
+
+    __slots__ = ("_body", "_chunked", "_connection", "_exchange", "_task", "_then", "_upstream", "problem", "whole")
+
+    def __init__(
+        self, connection: Connection, upstream: Upstream, exchange: Exchange, body: IncomingBody, *, chunked: bool
+    ) -> None:
+        self._connection = connection
+        self._upstream = upstream
+        self._exchange = exchange
+        self._body = body
+        self._chunked = chunked
+        self._task: asyncio.Task[None] | None = None
+        self._then: Callable[[bytes], None] | None = None
+        self.problem: Refusal | None = None
+        self.whole = False
+
+    async def start(self, head: bytes, then: Callable[[bytes], None]) -> None:
+        """Send `head` with what is here of the body; `then` gets what was read behind its end. Raises OSError."""
+        self._then = then
+        try:
+            first = count_up(self._exchange, self._body.here())
+            part = self._last(first) if self._body.done else chunk(first) if self._chunked else first
+        except BodyError:
+            self.problem = _BAD_BODY
+            raise OSError from None
+        await self._upstream.endpoint.send(b"".join((head, part)))
+        if self._body.done:
+            self._finished()
+        else:
+            self._task = asyncio.ensure_future(self._carry())
+
+    async def stop(self) -> None:
+        """Carry no more of it."""
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
+    async def _carry(self) -> None:
+        try:
+            await self._carry_rest()
+        except _ClientGoneError:
+            self._connection.interrupt(CLIENT_CLOSED)
+        except BodyError as error:
+            if error.early:
+                self._connection.interrupt(CLIENT_CLOSED)
+            else:
+                self.problem = _BAD_BODY
+        except OSError:
+            # An upstream may answer and close before it has read everything: the reader of the answer finds out.
+            return
+        except Exception:  # INVARIANT fail-closed: nobody else would ever hear of it
+            logger.exception("a request's body could not be carried")
+            self.problem = _FAULT
+        else:
+            self._finished()
+            return
+        self._upstream.endpoint.abort()
+
+    async def _carry_rest(self) -> None:
+        endpoint, body = self._upstream.endpoint, self._body
+        turn = 0
+        while not body.done:
+            data = count_up(self._exchange, await self._from_client())
+            self._connection.moved()
+            if body.done:
+                await endpoint.send(self._last(data))
+            elif len(data):
+                await endpoint.send(chunk(data) if self._chunked else data)
+            turn += 1
+            if turn % TURN == 0:
+                await asyncio.sleep(0)
+
+    async def _from_client(self) -> Buffer:
+        try:
+            return await self._body.next()
+        except OSError as error:
+            raise _ClientGoneError from error
+
+    def _last(self, data: Buffer) -> bytes:
+        """The end of the body, as it goes up."""
+        if self._body.trailers:
+            raise BodyError(early=False)
+        rest = self._exchange.upward.end() if self._exchange.upward.steps else b""
+        whole = b"".join((data, rest))
+        return chunk(whole) + last_chunk() if self._chunked else whole
+
+    def _finished(self) -> None:
+        self.whole = True
+        if self._then is not None:
+            self._then(self._body.rest)
+
+
+class _ClientGoneError(Exception):
+    """The client cannot be read from any more."""
