@@ -21,6 +21,9 @@ class Lane(Protocol):
 
     hook_seconds: float
 
+    def handler_of(self, client: Client) -> ProxyConnectionHandler | None:
+        """What carries a client's connection."""
+
     async def run(self, handler: ProxyConnectionHandler, hook: StartHook, data: Any) -> None:
         """Run a hook."""
 

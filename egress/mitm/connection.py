@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from egress.gate.exchange import Client, Exchange
     from egress.gate.gate import Destination
+    from egress.mitm.sessions import Handshake
 
 
 @dataclass(slots=True, eq=False)
@@ -24,8 +25,9 @@ class ClientConnection:
     """One accepted connection. Everything starts in the state that lets nothing through.
 
     `destination` is set by an allowed CONNECT; `hello_checked` by a ClientHello whose SNI is that destination;
-    `verified` holds the ids of upstream connections whose certificate our context verified. `foreign`: what came was
-    neither TLS nor HTTP. `closed`: nothing may begin any more. `recorded` counts the decisions that it left.
+    `verified` holds the ids of upstream connections whose certificate our context verified, `handshakes` those that no
+    answer came on yet. `foreign`: what came was neither TLS nor HTTP. `closed`: nothing may begin any more. `recorded`
+    counts the decisions that it left.
     """
 
     handler: ProxyConnectionHandler
@@ -38,6 +40,7 @@ class ClientConnection:
     tunnel: Exchange | None = None
     exchanges: dict[str, Exchange] = field(default_factory=dict)
     verified: set[str] = field(default_factory=set)
+    handshakes: dict[str, Handshake] = field(default_factory=dict)
     recorded: int = 0
     foreign: bool = False
     closed: bool = False

@@ -6,11 +6,14 @@ or later; neither logs keys.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
+
+from egress.mitm.sessions import Sessions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,27 +32,32 @@ _HOST_FLAGS = 0x4 | 0x20
 class TlsContexts:
     """Makes the OpenSSL connections of both sides."""
 
-    def __init__(self, authority: Authority, roots: Path) -> None:
+    def __init__(self, authority: Authority, roots: Path, kind: type[SSL.Connection] = SSL.Connection) -> None:
+        self._kind = kind
         self._authority = authority
         self._clients: OrderedDict[str, tuple[Leaf, SSL.Context]] = OrderedDict()
         self._upstream = _upstream_context(roots)
+        self.sessions = Sessions()
 
-    def towards_client(self, host: str) -> SSL.Connection:
-        """A server-side connection that presents our leaf for `host`."""
-        leaf = self._authority.leaf(host)
+    async def towards_client(self, host: str) -> SSL.Connection:
+        """A server-side connection that presents our leaf for `host`. A leaf that must be signed holds up no other."""
         known = self._clients.get(host)
-        if known is None or known[0] is not leaf:
-            known = (leaf, _client_context(leaf))
+        if known is None or known[0] is not self._authority.leaf(host):
+            known = await asyncio.to_thread(self._make, host)
             self._clients[host] = known
             while len(self._clients) > _CONTEXTS_AT_MOST:
                 self._clients.popitem(last=False)
-        connection = SSL.Connection(known[1])
+        connection = self._kind(known[1])
         connection.set_accept_state()
         return connection
 
+    def _make(self, host: str) -> tuple[Leaf, SSL.Context]:
+        leaf = self._authority.leaf(host)
+        return leaf, _client_context(leaf)
+
     def towards_upstream(self, host: str, alpn: tuple[bytes, ...]) -> SSL.Connection:
         """A client-side connection that names `host` and accepts only a verified certificate for it."""
-        connection = SSL.Connection(self._upstream)
+        connection = self._kind(self._upstream)
         # pyOpenSSL has no public call for hostname verification; without these two lines any valid name would pass.
         parameters = SSL._lib.SSL_get0_param(connection._ssl)  # type: ignore[attr-defined] # noqa: SLF001
         SSL._lib.X509_VERIFY_PARAM_set_hostflags(parameters, _HOST_FLAGS)  # type: ignore[attr-defined] # noqa: SLF001

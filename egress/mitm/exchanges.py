@@ -180,12 +180,13 @@ class ExchangeHooks:
             exchange.finish(Reason.UPSTREAM_MALFORMED.value)
             flow.kill()
             return
+        last = "close" in _options(response)
         response.headers = _for_client(response.headers, switching=switching)
         if self._gate.via:
             response.headers.fields = (*response.headers.fields, VIA)
         head = getattr(flow.request, HEAD, None)
-        if head is not None and not head.keep_alive:
-            # The upstream's request no longer says so, and mitmproxy would keep the client's connection open.
+        if last or (head is not None and not head.keep_alive):
+            # mitmproxy looks here for which connections to close, and what the two ends said of theirs stayed behind.
             response.headers["Connection"] = "close"
         if not switching:
             response.stream = _counting_down(exchange)
@@ -252,8 +253,12 @@ def _for_client(headers: http.Headers, *, switching: bool = False) -> http.Heade
 
 def _opens_websocket(response: http.Response) -> bool:
     """Whether a 101 agrees to what was asked for (RFC 6455, section 4.2.2)."""
-    options = [option.strip().lower() for option in response.headers.get("connection", "").split(",")]
-    return response.headers.get("upgrade", "").lower() == "websocket" and "upgrade" in options
+    return response.headers.get("upgrade", "").lower() == "websocket" and "upgrade" in _options(response)
+
+
+def _options(response: http.Response) -> list[str]:
+    """The members of Connection, in lower case."""
+    return [option.strip().lower() for option in response.headers.get("connection", "").split(",")]
 
 
 def _named(flow: http.HTTPFlow) -> tuple[str, tuple[str, ...]]:

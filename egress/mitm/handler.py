@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import fields
+from functools import cache
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from mitmproxy import dns, http
 from mitmproxy.connection import ConnectionState, Server
@@ -25,6 +26,7 @@ from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
 from egress.gate.denial import Denial
 from egress.gate.dial import DialFailure
 from egress.gate.ids import new_decision_id
+from egress.gate.within import within
 from egress.mitm.attachment import attached
 from egress.mitm.holding import held_bytes
 from egress.policy import Reason
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_original_server_event = ConnectionHandler.server_event
 _original_drain_writers = ConnectionHandler.drain_writers
 
 HOLD_SOFT = 1 << 20
@@ -43,28 +44,46 @@ HOLD_HARD = 16 << 20
 _HELD_PAUSE_SECONDS = 0.02
 _BOTH_HELD_SECONDS = 1.0
 
+# What a handler bears of ours: bytes that its layers hold at most, tasks that end a hook, and those that hold back.
+_MAY_HOLD = "_egress_may_hold"
+_WAITING = "_egress_waiting"
+_HELD_BACK = "_egress_held_back"
+# What a hook bears: the task that runs it.
+_TASK = "_egress_task"
+
+type Outgoing = dict[Connection, list[bytes]]
+
 # A connection of a client may have this many connections to upstreams at once.
 _UPSTREAMS_AT_MOST = 128
 
 
 async def handle_hook(self: ProxyConnectionHandler, hook: commands.StartHook) -> bool:
     """Run a hook so that an exception, a hang or a missing lane refuses; whether it ran to its end."""
-    (data,) = hook.args()
-    with self.timeout_watchdog.disarm():
-        arm(hook.name, data)
-        lane = attached()
-        if lane is None:
-            logger.error("no policy is in charge: everything is denied")
-            _close_client(self)
-            return False
-        try:
-            async with asyncio.timeout(lane.hook_seconds):
-                await lane.run(self, hook, data)
-        except Exception:
-            logger.exception("hook %s failed: the connection is refused", hook.name)
-            arm(hook.name, data)
-            await lane.hook_failed(self, hook.name, data)
-            return False
+    name, data = hook.name, hook_data(hook)
+    arm(name, data)
+    lane = attached()
+    if lane is None:
+        logger.error("no policy is in charge: everything is denied")
+        _close_client(self)
+        return False
+    watchdog = self.timeout_watchdog
+    watchdog.blocker += 1
+    watchdog.can_timeout.clear()
+    try:
+        await within(lane.hook_seconds, lane.run(self, hook, data))
+    except Exception:
+        logger.exception("hook %s failed: the connection is refused", name)
+        arm(name, data)
+        if getattr(data, "response", None) is not_judged():
+            # This one may be sent.
+            data.response = refusal(Denial(new_decision_id(), Reason.INTERNAL_ERROR))
+        await lane.hook_failed(self, name, data)
+        return False
+    finally:
+        watchdog.blocker -= 1
+        if not watchdog.blocker:
+            watchdog.register_activity()
+            watchdog.can_timeout.set()
     return True
 
 
@@ -76,7 +95,7 @@ def arm(name: str, data: Any) -> None:
         case "server_connect":
             data.server.error = "not judged"
         case "http_connect" | "requestheaders":
-            data.response = refusal(Denial(new_decision_id(), Reason.INTERNAL_ERROR))
+            data.response = not_judged()
         case "tls_start_client" | "tls_start_server":
             data.ssl_conn = None
         case "egress_upstream_ready":
@@ -85,6 +104,12 @@ def arm(name: str, data: Any) -> None:
             data.response = data.request.fail(dns.response_codes.REFUSED)
         case _:
             pass
+
+
+@cache
+def not_judged() -> http.Response:
+    """The refusal that is there before a hook has run; nobody gets it but where the hook did not run to its end."""
+    return refusal(Denial(new_decision_id(), Reason.INTERNAL_ERROR))
 
 
 def refusal(denial: Denial) -> http.Response:
@@ -148,15 +173,110 @@ async def _open(self: ProxyConnectionHandler, server: Server) -> str:
 
 
 async def server_event(self: ProxyConnectionHandler, event: events.Event) -> None:
-    """Count what was read, then let the layers act on it."""
-    if isinstance(event, events.DataReceived):
-        lane = attached()
-        if lane is not None:
-            lane.received(self, event.connection, len(event.data))
-        task = asyncio.current_task()
-        if task is not None:
-            _reading(self)[task] = event.connection
-    await _original_server_event(self, event)
+    """In place of mitmproxy's, which starts a task for each hook and sends each piece on its own."""
+    async with self._server_event_lock:
+        # INVARIANT: no `await` beyond this point, since layers must not be entered twice.
+        self.timeout_watchdog.register_activity()
+        if isinstance(event, events.DataReceived):
+            size = len(event.data)
+            self.__dict__[_MAY_HOLD] = self.__dict__.get(_MAY_HOLD, 0) + size
+            lane = attached()
+            if lane is not None:
+                lane.received(self, event.connection, size)
+        outgoing: Outgoing = {}
+        try:
+            _act(self, event, outgoing)
+        except Exception:  # noqa: BLE001 - it is logged with what it was, and ends the connection
+            self.log("a layer failed", logging.ERROR, exc_info=True)
+        finally:
+            for connection in tuple(outgoing):
+                _flush(self, outgoing, connection)
+
+
+def _act(self: ProxyConnectionHandler, event: events.Event, outgoing: Outgoing) -> None:
+    """Do what the layers ask for at an event, and at the end of each hook that needs no waiting."""
+    due = [event]
+    for happened in due:
+        for command in self.layer.handle_event(happened):
+            if isinstance(command, commands.SendData):
+                if command.connection in self.transports:
+                    outgoing.setdefault(command.connection, []).append(command.data)
+            elif isinstance(command, commands.StartHook):
+                if run_now(self, command):
+                    if command.blocking:
+                        due.append(events.HookCompleted(command))
+                else:
+                    _wait_for(self, command)
+            else:
+                _obey(self, command, outgoing)
+
+
+def _obey(self: ProxyConnectionHandler, command: commands.Command, outgoing: Outgoing) -> None:
+    """Do what a layer asks for beside sending and hooks."""
+    match command:
+        case commands.OpenConnection():
+            if command.connection in self.transports:
+                raise AssertionError("a connection is opened twice")
+            task = asyncio.get_running_loop().create_task(self.open_connection(command))
+            self.transports[command.connection] = ConnectionIO(handler=task)
+        case commands.RequestWakeup():
+            self.wakeup_timer.add(asyncio.get_running_loop().create_task(self.wakeup(command)))
+        case commands.ConnectionCommand() if command.connection not in self.transports:
+            pass  # It is closed already.
+        case commands.CloseConnection():
+            _flush(self, outgoing, command.connection)
+            half = isinstance(command, commands.CloseTcpConnection) and command.half_close
+            self.close_connection(command.connection, half)
+        case commands.Log():
+            self.log(command.message, command.level)
+        case _:
+            raise RuntimeError(f"an unknown command: {type(command).__name__}")
+
+
+def _flush(self: ProxyConnectionHandler, outgoing: Outgoing, connection: Connection) -> None:
+    """Send what there is for a connection, in one piece: each send is a call of the system, and often a segment."""
+    pieces = outgoing.pop(connection, None)
+    transport = self.transports.get(connection)
+    if pieces and transport is not None and transport.writer is not None and not transport.writer.is_closing():
+        transport.writer.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+
+def run_now(self: ProxyConnectionHandler, hook: commands.StartHook) -> bool:
+    """Run a hook as far as it goes without waiting. True: to its end, and the layer that asked may go on.
+
+    False: the rest of it runs in the task that the hook now bears. Raises what the hook's failure could not be turned
+    into a refusal for.
+    """
+    task = hook.__dict__.get(_TASK)
+    if task is None:
+        # Of its own, because what it may wait for belongs to a task: a time limit would else end its caller.
+        task = asyncio.Task(handle_hook(self, hook), loop=asyncio.get_running_loop(), eager_start=True)
+        hook.__dict__[_TASK] = task
+    if not task.done():
+        return False
+    task.result()
+    return True
+
+
+def _wait_for(self: ProxyConnectionHandler, hook: commands.StartHook) -> None:
+    """Go on once a hook that waits has ended."""
+
+    def ended(task: asyncio.Task[bool]) -> None:
+        waiting = self.__dict__.setdefault(_WAITING, set())
+        after = asyncio.get_running_loop().create_task(_ended(self, hook, task))
+        waiting.add(after)
+        after.add_done_callback(waiting.discard)
+
+    hook.__dict__[_TASK].add_done_callback(ended)
+
+
+async def _ended(self: ProxyConnectionHandler, hook: commands.StartHook, task: asyncio.Task[bool]) -> None:
+    if task.cancelled() or task.exception() is not None:
+        # INVARIANT fail-closed: what waits for this hook never goes on.
+        logger.error("a hook ended in an unforeseen way: the connection is closed", exc_info=task.exception())
+        _close_client(self)
+    elif hook.blocking:
+        await self.server_event(events.HookCompleted(hook))
 
 
 async def drain_writers(self: ProxyConnectionHandler) -> None:
@@ -165,12 +285,25 @@ async def drain_writers(self: ProxyConnectionHandler) -> None:
     mitmproxy acknowledges HTTP/2 data as it comes and queues without bound for a peer that does not read; here the
     other side is not read from meanwhile. Two sides that wait for each other may go on up to the hard limit.
     """
-    await _original_drain_writers(self)
-    task = asyncio.current_task()
-    reading = None if task is None else _reading(self).get(task)
-    if held_bytes(self.layer, reading) <= HOLD_SOFT:
+    for transport in self.transports.values():
+        writer = transport.writer
+        if writer is not None and writer.transport.get_write_buffer_size():  # type: ignore[union-attr]
+            await _original_drain_writers(self)
+            break
+    # The layers hold no more than what came since they were last looked through, and what they held then.
+    if self.__dict__.get(_MAY_HOLD, 0) <= HOLD_SOFT:
         return
-    waiting = _waiting(self)
+    self.__dict__[_MAY_HOLD] = held_bytes(self.layer, None)
+    task = asyncio.current_task()
+    reading = next((connection for connection, io in self.transports.items() if io.handler is task), None)
+    if held_bytes(self.layer, reading) > HOLD_SOFT:
+        await _hold_back(self, reading)
+
+
+async def _hold_back(self: ProxyConnectionHandler, reading: Connection | None) -> None:
+    """Do not read on while the layers hold too much; close the connection over the hard limit."""
+    task = asyncio.current_task()
+    waiting: set[asyncio.Task[Any] | None] = self.__dict__.setdefault(_HELD_BACK, set())
     waiting.add(task)
     started = time.monotonic()
     try:
@@ -226,9 +359,14 @@ def _hold_exceeded(self: ProxyConnectionHandler) -> None:
     _close_client(self)
 
 
-def _reading(self: ProxyConnectionHandler) -> WeakKeyDictionary[asyncio.Task[Any], Connection]:
-    return self.__dict__.setdefault("_egress_reading", WeakKeyDictionary())  # type: ignore[no-any-return]
+def hook_data(hook: commands.StartHook) -> Any:
+    """The one argument of a hook."""
+    kind = type(hook)
+    name = _ARGUMENTS.get(kind)
+    if name is None:
+        (only,) = fields(kind)  # type: ignore[arg-type]
+        name = _ARGUMENTS[kind] = only.name
+    return getattr(hook, name)
 
 
-def _waiting(self: ProxyConnectionHandler) -> set[asyncio.Task[Any] | None]:
-    return self.__dict__.setdefault("_egress_waiting", set())  # type: ignore[no-any-return]
+_ARGUMENTS: dict[type[commands.StartHook], str] = {}

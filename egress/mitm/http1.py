@@ -6,9 +6,11 @@ size. What `egress.wire` refuses never becomes a flow: it is answered, recorded 
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import h11
+from mitmproxy import http
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layers.http import ReceiveHttp
@@ -29,6 +31,7 @@ from egress.wire.head import (
     RequestHead,
     ResponseHead,
     TargetForm,
+    Version,
     parse_request_head,
     parse_response_head,
     response_framing,
@@ -36,13 +39,14 @@ from egress.wire.head import (
 
 if TYPE_CHECKING:
     from h11._receivebuffer import ReceiveBuffer
-    from mitmproxy import http
     from mitmproxy.proxy.layer import CommandGenerator
 
 HEAD = "egress_head"
 INTERIMS = "egress_interims"
 BODY_HAS_NO_END = "the chunked body has no end"
 _INTERIMS_AT_MOST = 16
+
+_VERSIONS = {Version.HTTP_10: b"HTTP/1.0", Version.HTTP_11: b"HTTP/1.1"}
 
 type Problem = tuple[Reason, str]
 
@@ -68,7 +72,7 @@ def read_request(self: Http1Server, event: events.Event) -> CommandGenerator[Non
     lane.head_complete(self.context.client)
     raw = self.buf.maybe_extract_at_most(head.length) or b""
     try:
-        self.request = http1.read_request_head(bytes(raw)[:-4].split(b"\r\n"))
+        self.request = _request(head, raw)
         size = http1.expected_http_body_size(self.request)
     except ValueError:
         yield from _refuse(self, (Reason.REQUEST_MALFORMED, "the request's head cannot be read"))
@@ -97,13 +101,13 @@ def read_response(self: Http1Client, event: events.Event) -> CommandGenerator[No
     if isinstance(head, Reject) or self.stream_id is None or _is_bad(self, head):
         yield from _bad_response(self)
         return
-    raw = self.buf.maybe_extract_at_most(head.length) or b""
+    self.buf.maybe_extract_at_most(head.length)
     if head.interim:
         # mitmproxy would take an interim response for the final one; it has sent its own 100 already.
         yield from self.state(event)
         return
     try:
-        self.response = http1.read_response_head(bytes(raw)[:-4].split(b"\r\n"))
+        self.response = _response(head)
         size = http1.expected_http_body_size(self.request, self.response)
     except ValueError:
         yield from _bad_response(self)
@@ -112,6 +116,25 @@ def read_response(self: Http1Client, event: events.Event) -> CommandGenerator[No
     self.body_reader = make_body_reader(size)
     self.state = self.read_body
     yield from self.state(event)
+
+
+def _request(head: RequestHead, raw: bytes | bytearray) -> http.Request:
+    """A head as mitmproxy has it. What a target in any form but the commonest means, it reads itself.
+
+    Raises ValueError.
+    """
+    if head.target.form is not TargetForm.ORIGIN:
+        return http1.read_request_head(bytes(raw)[:-4].split(b"\r\n"))
+    path = head.target.origin.encode("ascii")
+    method = head.method.encode("ascii")
+    version, started = _VERSIONS[head.version], time.time()
+    return http.Request("", 0, method, b"", b"", path, version, http.Headers(head.fields), None, None, started, None)
+
+
+def _response(head: ResponseHead) -> http.Response:
+    """A head as mitmproxy has it."""
+    fields = http.Headers(head.fields)
+    return http.Response(_VERSIONS[head.version], head.status, head.reason, fields, None, None, time.time(), None)
 
 
 def _problem(head: RequestHead | Reject, buffered: bytearray, *, tunnelled: bool) -> Problem | None:

@@ -82,7 +82,7 @@ class MitmLane:
         self._tls_seconds = tls_seconds
         self._others = others
         self._tunnels = tunnels = TunnelHooks(gate, contexts)
-        exchanges = ExchangeHooks(gate)
+        self._exchanges = exchanges = ExchangeHooks(gate)
         self._hooks: dict[str, Hook] = {
             "client_disconnected": self._client_disconnected,
             "server_connect": self._server_connect,
@@ -98,7 +98,7 @@ class MitmLane:
             "requestheaders": exchanges.requestheaders,
             "egress_upstream_ready": exchanges.upstream_ready,
             "egress_head_refused": exchanges.head_refused,
-            "responseheaders": exchanges.responseheaders,
+            "responseheaders": self._responseheaders,
             "response": exchanges.response,
             "error": exchanges.error,
             "websocket_message": exchanges.websocket_message,
@@ -141,7 +141,12 @@ class MitmLane:
             connection.finish(Reason.INTERNAL_ERROR.value)
             connection.close()
 
-    # what the layers tell between hooks
+    # what the layers ask and tell between hooks
+
+    def handler_of(self, client: MitmClient) -> ProxyConnectionHandler | None:
+        """What carries a client's connection, while the lane knows of it."""
+        connection = self.connections.get(client.id)
+        return None if connection is None else connection.handler
 
     def in_tunnel(self, client: MitmClient) -> bool:
         """Whether an allowed CONNECT came before."""
@@ -182,7 +187,12 @@ class MitmLane:
         """Open what the connection's grants permit."""
         connection = self.connections[handler.client.id]
         host, port = server.address or ("", 0)
-        outcome = await self.gate.dial(connection.book, host, port, tls=server.tls)
+        try:
+            outcome = await self.gate.dial(connection.book, host, port, tls=server.tls)
+        except Exception:
+            if connection.tunnel is not None:
+                connection.tunnel.finish(Reason.INTERNAL_ERROR.value)
+            raise
         if isinstance(outcome, DialFailure) and connection.tunnel is not None:
             connection.tunnel.finish(f"{Reason.UPSTREAM_UNREACHABLE.value}: {outcome.detail}")
         return outcome
@@ -206,6 +216,11 @@ class MitmLane:
                 return
         connection.await_head()
         client.error = None
+
+    async def _responseheaders(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
+        if connection.handshakes:
+            self._tunnels.answered(connection, flow.server_conn.id)
+        await self._exchanges.responseheaders(connection, flow)
 
     async def _client_disconnected(self, connection: ClientConnection, client: MitmClient) -> None:
         self.connections.pop(client.id, None)

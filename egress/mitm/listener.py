@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mitmproxy.proxy import mode_specs
 
 from egress.errors import StartError
-from egress.mitm import attachment, guard, options_profile
+from egress.mitm import attachment, guard, lean, options_profile
 from egress.mitm.arrival import Arrival, Carrier
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ class MitmListener:
         self._lane = lane
         self._servers: list[asyncio.Server] = []
         self._handlers: set[asyncio.Task[None]] = set()
-        self._options = options_profile.embedded(idle_seconds=idle_seconds)
+        self._options = options_profile.fixed(options_profile.embedded(idle_seconds=idle_seconds))
         self._mode = mode_specs.ProxyMode.parse("regular")
         guard.install()
+        lean.install()
         attachment.attach(lane)
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import h2
 from mitmproxy.options import Options
 
@@ -49,7 +52,17 @@ OFF_WHERE_PRESENT = ("emudhra", "emudhra_old")
 
 _H2_SINCE = (4, 4, 1)
 
-__all__ = ["OFF_WHERE_PRESENT", "SAFE", "apply", "check", "check_h2", "embedded", "problems", "scrub_key_logging"]
+__all__ = [
+    "OFF_WHERE_PRESENT",
+    "SAFE",
+    "apply",
+    "check",
+    "check_h2",
+    "embedded",
+    "fixed",
+    "problems",
+    "scrub_key_logging",
+]
 
 # Options that the layers read and an addon of mitmproxy's would register; the embedded form has no addons.
 _OF_ADDONS: tuple[tuple[str, object, object], ...] = (
@@ -75,6 +88,11 @@ def embedded(*, idle_seconds: int) -> Options:
     apply(options)
     check(options)
     return options
+
+
+def fixed(options: Options) -> Options:
+    """The values of these options, which nothing can change any more; mitmproxy's own copies each at every look."""
+    return cast("Options", SimpleNamespace(**{name: getattr(options, name) for name in options.keys()}))  # noqa: SIM118
 
 
 def apply(options: Options) -> None:

@@ -21,6 +21,8 @@ from egress.gate.hello import hello_problem
 from egress.gate.naming import NOWHERE, name_connect
 from egress.mitm.handler import refusal
 from egress.mitm.http1 import HEAD
+from egress.mitm.http_layer import PromptHttpLayer
+from egress.mitm.sessions import Place
 from egress.mitm.stream import RAW
 from egress.policy import Host, Protocol, Reason, Refusal, Request, TlsMode, parse_host
 from egress.wire.client_hello import parse_client_hello
@@ -55,7 +57,7 @@ class TunnelHooks:
         destination = connection.destination
         # A connection that was handed over with its destination begins inside the tunnel.
         if destination is None and len(context.layers) == 1:
-            question.layer = layers.HttpLayer(context, HTTPMode.regular)
+            question.layer = PromptHttpLayer(context, HTTPMode.regular)
             return
         if not data:
             return
@@ -73,7 +75,7 @@ class TunnelHooks:
             question.layer = layers.TCPLayer(context, ignore=True)
         else:
             connection.foreign = not (opened or _looks_like_http(data))
-            question.layer = layers.HttpLayer(context, HTTPMode.transparent)
+            question.layer = PromptHttpLayer(context, HTTPMode.transparent)
 
     async def http_connect(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
         """Judge the destination of a CONNECT, before anything is resolved."""
@@ -169,7 +171,7 @@ class TunnelHooks:
         if not connection.hello_checked or connection.destination is None:
             data.ssl_conn = None
             return
-        data.ssl_conn = self._contexts.towards_client(connection.destination.host.text)
+        data.ssl_conn = await self._contexts.towards_client(connection.destination.host.text)
 
     async def tls_established_client(self, connection: ClientConnection, _data: TlsData) -> None:
         """The client trusts our CA."""
@@ -183,10 +185,10 @@ class TunnelHooks:
         detail = "the client ended the TLS handshake"
         await self._refuse_hello(connection, destination, Reason.CLIENT_TLS, detail, sni=destination.host.text)
 
-    async def tls_start_server(self, _connection: ClientConnection, data: TlsData) -> None:
+    async def tls_start_server(self, connection: ClientConnection, data: TlsData) -> None:
         """Name and verify the host that was judged."""
         server = data.conn
-        if not isinstance(server, Server) or server.address is None:
+        if not isinstance(server, Server) or server.address is None or server.peername is None:
             data.ssl_conn = None
             return
         # INVARIANT one-name: the name that was judged is the one sent and verified, whatever the client's hello said.
@@ -195,12 +197,21 @@ class TunnelHooks:
         spoken = data.context.client.alpn
         offers = (b"h2", b"http/1.1") if spoken == b"h2" else (b"http/1.1",) if spoken else ()
         server.alpn_offers = list(offers)
-        data.ssl_conn = self._contexts.towards_upstream(server.sni, offers)
+        tls = self._contexts.towards_upstream(server.sni, offers)
+        place = Place(connection.client.sandbox, *server.address, server.peername[0])
+        connection.handshakes[server.id] = self._contexts.sessions.begin(place, tls)
+        data.ssl_conn = tls
 
     async def tls_established_server(self, connection: ClientConnection, data: TlsData) -> None:
         """Remember that our verifying context did this handshake."""
         if data.ssl_conn is not None and self._contexts.is_verifying(data.ssl_conn):
             connection.verified.add(data.conn.id)
+
+    def answered(self, connection: ClientConnection, server: str) -> None:
+        """An upstream answers: with its first answer came what the next connection to it needs."""
+        handshake = connection.handshakes.pop(server, None)
+        if handshake is not None and server in connection.verified:
+            self._contexts.sessions.keep(handshake)
 
 
 def _connect_target(flow: http.HTTPFlow, *, inside: bool) -> tuple[tuple[Host, int], Refusal | None]:

@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 class MitmProcess:
     """What it has since before it was forked.
 
-    `trust`: our CA, and the file of roots that upstreams are verified against. `handed`: the end of the queue from which
-    connections are taken. `ports`: those of the proxy's listeners.
+    `trust`: our CA, and the file of roots that upstreams are verified against. `handed`: the end of the queue from
+    which connections are taken. `ports`: those of the proxy's listeners.
     """
 
     def __init__(

@@ -61,7 +61,7 @@ def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
     tls = ClientTls(authority), UpstreamTls(trust.roots)
     with _listen(*config.listen) as listening:
         host, port, *_ = listening.getsockname()
-        supervisor = _compose(config, generation, authority, tls, listening)
+        supervisor = _compose(config, generation, (authority, tls, trust.roots), listening)
         redact_logs(supervisor.secrets)
         with supervisor.signals():
             supervisor.start(warm=config.mitm is MitmStart.WARM)
@@ -85,11 +85,11 @@ def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
 def _compose(
     config: ServerConfig,
     generation: Generation,
-    authority: Authority,
-    tls: tuple[ClientTls, UpstreamTls],
+    trust: tuple[Authority, tuple[ClientTls, UpstreamTls], Path],
     listening: socket.socket,
 ) -> Supervisor:
     """The processes, each with what it keeps of what is open here."""
+    authority, tls, roots = trust
     into, out_of = make_pair()
 
     def leaves(*ends: socket.socket) -> Callable[[], None]:
@@ -104,7 +104,7 @@ def _compose(
         return asyncio.new_event_loop().run_until_complete(hub.serve(start.control, config))
 
     worker = Worker(config, tls, (listening,), into)
-    mitm = MitmProcess(config, authority, out_of, frozenset({listening.getsockname()[1]}))
+    mitm = MitmProcess(config, (authority, roots), out_of, frozenset({listening.getsockname()[1]}))
     roles = {
         HUB: Role(be_hub, leaves(listening, into, out_of), judges=False),
         **{f"worker {number}": Role(worker.main, leaves(out_of)) for number in range(1, config.workers + 1)},

@@ -17,6 +17,7 @@ import contextlib
 import gc
 import logging
 import os
+import select
 import selectors
 import signal
 import time
@@ -40,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 HUB: Final = "hub"
 MITM: Final = "mitm"
+# Among what is to be started again, MITM itself stands for looking whether it is needed.
+_MITM_NEEDED: Final = "mitm, needed"
 
 _AGAIN_FIRST: Final = 0.05
 _AGAIN_LAST: Final = 5.0
@@ -47,6 +50,7 @@ _AGAIN_LAST: Final = 5.0
 _SETTLED_SECONDS: Final = 10.0
 # Beyond the time for requests under way: what closing, recording and exiting may take.
 _ENDING_SECONDS: Final = 15.0
+_ABANDONED_SECONDS: Final = 5.0
 _NOTES_AT_MOST: Final = 1000
 _FAILURES: Final[dict[str, type[EgressError]]] = {kind.__name__: kind for kind in (AuditError, StartError, StateError)}
 
@@ -145,13 +149,11 @@ class Supervisor:
         read, write = self._wakeup
         self._selector.register(read, selectors.EVENT_READ, lambda: self._signalled(read.recv(64)))
         before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
-        wakeup = signal.set_wakeup_fd(write.fileno())
+        wakeup = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
         try:
             yield
         finally:
-            for child in tuple(self._children.values()):
-                child.kill()
-                child.reap()
+            self._abandon()
             signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -198,7 +200,7 @@ class Supervisor:
 
     def _said(self, child: Child, values: Values) -> None:
         match values:
-            case (Word.FAILED, kind, message, hint):
+            case (Word.FAILED, str(kind), str(message), str(hint)):
                 child.failure = _FAILURES.get(kind, StartError)(message, hint=hint)
             case (Word.LINK, _):
                 # The channel between the two broke, and both live.
@@ -243,15 +245,14 @@ class Supervisor:
             return
         del self._again[name]
         if name == MITM:
-            with contextlib.suppress(KeyError):
-                self._selector.register(self._handed, selectors.EVENT_READ, self._needed)
-            return
-        self._start(name)
+            self._selector.register(self._handed, selectors.EVENT_READ, self._needed)
+        else:
+            self._start(MITM if name == _MITM_NEEDED else name)
 
     def _needed(self) -> None:
-        """A connection waits for the mitm process."""
+        """A connection waits for the mitm process, which is started once nothing else is under way."""
         self._forget(self._handed)
-        self._start(MITM)
+        self._again[_MITM_NEEDED] = 0.0
 
     def _start(self, name: str) -> None:
         try:
@@ -288,8 +289,12 @@ class Supervisor:
             raise self._failure or StartError("a process of the proxy ended as it started", hint="its log says why")
 
     def _join(self, hub: Child, child: Child) -> None:
-        """Give a hub and a process that judges the ends of a channel."""
-        ends = make_pair()
+        """Give a hub and a process that judges the ends of a channel. Where that fails, the process asks again."""
+        try:
+            ends = make_pair()
+        except OSError as error:
+            logger.error("no channel for the process `%s`: %s", child.name, error.strerror)  # noqa: TRY400 - it says it all
+            return
         self.tell(hub, Word.LINK, child.name, descriptor=ends[0].fileno())
         self.tell(child, Word.LINK, descriptor=ends[1].fileno())
         for end in ends:
@@ -308,6 +313,16 @@ class Supervisor:
                     child.kill()
             seconds = None if late else max(deadline - time.monotonic(), 1.0)
             self.until(lambda: all(self._children.get(child.name) is not child for child in children), seconds)
+
+    def _abandon(self) -> None:
+        """What is left ends by itself once its channel ends, having recorded what it can; or is ended."""
+        deadline = time.monotonic() + _ABANDONED_SECONDS
+        for child in self._children.values():
+            child.control.close()
+        for child in self._children.values():
+            select.select([child.pidfd], [], [], max(deadline - time.monotonic(), 0))
+            child.kill()
+            child.reap()
 
     def _send_notes(self) -> None:
         hub = self._children.get(HUB)

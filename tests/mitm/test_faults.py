@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from rig.faults import Fault, break_hook, fail, hang
 from rig.modes import HOOKS, HOST, SENT, Mode, Site, make_site
 from rig.proxy import SECRET
+from rig.wire import head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from harness.origins import Origins
     from rig.proxy import Proxy
+
+    from egress.gate.gate import Asked, Gate
 
 HOOK_CASES = [
     pytest.param(mode, hook, fault, id=f"{mode}-{hook}-{fault}")
@@ -172,6 +177,75 @@ def test_fail_closed_in_the_hooks_of_failures(site: Site, hook: str, fault: Faul
     site.proxy.until(lambda: not site.proxy.gate.open, "the end of what was admitted")
     assert site.received == b""
     site.proxy.until(lambda: not site.proxy.lane.connections, "the end of the connection")
+
+
+@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("hook", ["tls_clienthello", "requestheaders", "egress_upstream_ready", "responseheaders"])
+def test_fail_closed_where_a_failure_cannot_be_handled(site: Site, hook: str, fault: Fault) -> None:
+    """The handling of a hook's failure fails too: the connection ends, and what waited for the hook never goes on."""
+    struck = break_hook(site.proxy.lane, hook, fault)
+    site.proxy.lane.hook_failed = fail  # type: ignore[method-assign]
+    started = time.monotonic()
+    with site.serving(Mode.TLS1):
+        reply = site.exchange(Mode.TLS1)
+    assert time.monotonic() - started < 8, "it was the client who ended it"
+    assert struck
+    assert reply.status == 0
+    if hook != "responseheaders":
+        assert site.received == b""
+    site.proxy.until(lambda: not site.proxy.lane.connections, "the end of the connection")
+    site.proxy.until(lambda: not site.proxy.gate.open, "the end of what was admitted")
+
+
+def test_a_hook_that_hangs_costs_its_own_request_only(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one HTTP/2 connection: the others are answered meanwhile and after, since its time limit is its own."""
+    admit = type(site.proxy.gate).admit
+
+    async def hang_for_one(gate: Gate, asked: Asked) -> object:
+        if asked.request.path == "/slow":
+            await hang()
+        return await admit(gate, asked)
+
+    monkeypatch.setattr(type(site.proxy.gate), "admit", hang_for_one)
+    site.proxy.lane.hook_seconds = 0.5
+    with site.serving(Mode.TLS2), site.proxy.http2(HOST, site.port) as client:
+        name = f"{HOST}:{site.port}"
+        slow = client.request(head(name, "/slow"))
+        assert client.reply(client.request(head(name, "/first"))).status == 200
+        assert client.reply(slow).reason == "internal-error"
+        assert client.reply(client.request(head(name, "/then"))).status == 200
+    assert b"/slow" not in site.received
+
+
+def test_a_hook_that_waits_goes_on_where_it_was(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judging that waits for a resolver or the audit ends in the same exchange, in every mode."""
+    admit = type(site.proxy.gate).admit
+
+    async def later(gate: Gate, asked: Asked) -> object:
+        await asyncio.sleep(0.02)
+        return await admit(gate, asked)
+
+    monkeypatch.setattr(type(site.proxy.gate), "admit", later)
+    for mode in Mode:
+        with site.serving(mode):
+            assert site.exchange(mode).status == 200, mode
+
+
+def test_what_is_told_to_one_peer_at_once_leaves_in_one_piece(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head of an answer and its body are one call of the system."""
+    sent: list[bytes] = []
+    write = asyncio.StreamWriter.write
+
+    def recorded(writer: asyncio.StreamWriter, data: bytes) -> None:
+        sent.append(data)
+        write(writer, data)
+
+    monkeypatch.setattr(asyncio.StreamWriter, "write", recorded)
+    with site.serving(Mode.PLAIN):
+        assert site.exchange(Mode.PLAIN).status == 200
+    assert len(sent) == 2
+    assert sent[1].startswith(b"HTTP/1.1 200")
+    assert sent[1].endswith(b"\r\n\r\nok allowed")
 
 
 def test_the_proxy_serves_on_after_a_fault(site: Site) -> None:

@@ -237,7 +237,7 @@ def test_an_http2_reload_cuts_what_was_handed_over(site: Site) -> None:
     ):
         client = Http2(secured)
         stream = client.request(head(named(site).decode(), "/up", "POST"), b"a", end=False)
-        site.proxy.until(lambda: bool(site.proxy.gate.open), "the request")
+        site.proxy.until(lambda: bool(site.received), "the request")
         assert site.proxy.reload("version: 1\nrules: []\n") == 1
         assert client.reply(stream).status == 0
     assert (site.proxy.ledger.only()[1].error or "").startswith("policy-reload")

@@ -92,7 +92,8 @@ def family(process: Process) -> dict[str, int]:
     """The processes that a proxy has forked, by name."""
     children = Path(f"/proc/{process.popen.pid}/task/{process.popen.pid}/children").read_text().split()
     names = {int(pid): Path(f"/proc/{pid}/comm").read_text().strip().removeprefix("egress ") for pid in children}
-    return {name: pid for pid, name in names.items()}
+    # One that has just been forked still has the name of its parent.
+    return {name: pid for pid, name in names.items() if name != "egress"}
 
 
 def alive(pid: int) -> bool:

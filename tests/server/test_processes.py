@@ -56,6 +56,15 @@ def gone(process: Process, name: str) -> None:
     wait_until(lambda: process.printed.count(told) > before, f"the death of {name}")
 
 
+def refuses(station: Station) -> bool:
+    """Whether nobody listens any more."""
+    try:
+        socket.create_connection(station.address, timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 class Load:
     """Clients that ask for what is denied, over and over, each on new connections; every answer is kept."""
 
@@ -227,16 +236,19 @@ def test_supervisor_gone_denies(station: Station) -> None:
             wire.send(station.request())
             assert wire.until(b"half") is not None
             process.tell(signal.SIGKILL)
-            assert b"done" not in wire.rest()
-            # The kernel may still have queued it; nobody answers with anything but a denial.
-            reply = NOTHING
-            with contextlib.suppress(AssertionError):
-                reply = idle.send(station.request()).reply()
-            assert reply.status in {0, 503}
-        with pytest.raises(OSError, match="refused"):
-            wait_until(lambda: not station.wire(), "the end of the listener")
-        wait_until(lambda: not any(alive(pid) for pid in children.values()), "the end of all", PATIENCE)
-        gate.set()
+            try:
+                assert b"done" not in wire.rest()
+                reply = NOTHING
+                with contextlib.suppress(AssertionError):
+                    reply = idle.send(station.request()).reply()
+                assert reply.status in {0, 503}
+                wait_until(lambda: refuses(station), "the end of the listener")
+                wait_until(lambda: not any(alive(pid) for pid in children.values()), "the end of all", PATIENCE)
+            finally:
+                gate.set()
+                for pid in children.values():
+                    if alive(pid):
+                        kill(pid)
     ((state, error),) = station.table("SELECT state, error FROM requests WHERE verdict = 'allow'")
     assert state == "done"
     assert error
@@ -263,11 +275,10 @@ def test_nothing_is_recorded_twice_and_nothing_is_lost_when_the_hub_is_killed_un
 def test_every_process_can_die_and_the_proxy_goes_on(station: Station) -> None:
     """One after the other, again and again: requests are answered afterwards, and the end is in order."""
     with station.origin.behaving(answer_ok), station.running("--workers", "2", "--mitm", "warm") as process:
-        for _ in range(2):
-            for name in family(process):
-                gone(process, name)
-                answered(station, 200)
-                assert ask(station).status == 403, name
+        for name in ("mitm", *("hub", "worker 1", "worker 2") * 2):
+            gone(process, name)
+            answered(station, 200)
+            answered(station, 403, DENIED)
         process.tell(signal.SIGTERM)
         assert process.ended() == 0
 
@@ -445,5 +456,4 @@ def test_the_end_leaves_no_process(station: Station) -> None:
         process.tell(signal.SIGTERM)
         assert process.ended() == 0
         assert not any(alive(pid) for pid in children.values())
-    with pytest.raises(OSError, match="refused"):
-        socket.create_connection(station.address, timeout=5)
+    assert refuses(station)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from harness.origins import Stream, answer_ok
+from joined import config_in
 from rig.ledger import wait_until
 from rig.modes import HOST, RAW, TUNNELLED, policy
 from rig.process import Process
@@ -18,8 +19,12 @@ from rig.proxy import SECRET
 from rig.wire import Wire, trusting
 from station import LISTENS
 
+from egress.errors import StartError
+from egress.server.run import serve
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from station import Station
 
@@ -128,16 +133,28 @@ def test_the_environment_loses_the_secrets(station: Station) -> None:
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
 
 
-def test_key_logging_is_off(station: Station) -> None:
-    """A variable that makes TLS libraries log keys writes nothing."""
+@pytest.mark.parametrize("lane", ["http", "mitm"])
+def test_key_logging_is_off(station: Station, lane: str) -> None:
+    """A variable that makes TLS libraries log keys writes nothing, whichever of them opens the connection."""
     keys = station.folder / "keys"
     env = {"CANARY": SECRET, "SSLKEYLOGFILE": str(keys), "MITMPROXY_SSLKEYLOGFILE": str(keys)}
-    with station.origin.behaving(answer_ok), station.running(env=env), station.tunnel(HOST) as wire:
+    with station.origin.behaving(answer_ok), station.running("--lane", lane, env=env), station.tunnel(HOST) as wire:
         context = trusting((station.state / "ca" / "ca.pem").read_bytes())
         with Wire(context.wrap_socket(wire.carrier, server_hostname=HOST)) as inside:
             inside.send(f"GET / HTTP/1.1\r\nHost: {HOST}:{station.port}\r\n\r\n".encode())
             assert inside.reply().status == 200
     assert not keys.exists()
+
+
+def test_no_variable_that_logs_keys_is_left_before_anything_else_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The libraries read it when they are first used; no process that is forked later has it."""
+    for name in ("SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE"):
+        monkeypatch.setenv(name, "/nowhere")
+    with pytest.raises(StartError, match="no policy"):
+        serve(config_in(tmp_path), lambda _: None)
+    assert not {"SSLKEYLOGFILE", "MITMPROXY_SSLKEYLOGFILE"} & os.environ.keys()
 
 
 # SIGTERM

@@ -56,7 +56,7 @@ def test_what_the_hub_cannot_open_is_the_error_of_the_start() -> None:
 
 def test_a_worker_that_cannot_start_is_the_end() -> None:
     """At the start; later it is tried again."""
-    assert played("worker-fails")[-1].startswith("StartError ")
+    assert any(line.startswith("StartError ") for line in played("worker-fails"))
     assert played("worker-fails").count("worker 1 starts 1") == 1
 
 
@@ -138,6 +138,12 @@ def test_nobody_is_started_halfway_through_a_reload() -> None:
     assert played(scene).count("worker 2 starts 1") == 1
 
 
+def test_the_mitm_process_is_not_started_halfway_through_a_reload() -> None:
+    """It would be the one process that goes on with the old generation: it waits, and begins with the new."""
+    order("needed-during-a-reload", "worker 1 prepare", "reloaded 2", "mitm starts 2")
+    assert "mitm starts 1" not in played("needed-during-a-reload")
+
+
 # end
 
 
@@ -145,6 +151,13 @@ def test_the_end_goes_from_those_who_need_to_those_who_are_needed() -> None:
     """Workers and the mitm process take nothing new from the same moment; workers end, then it, then the hub."""
     order("drain", "mitm drain", "worker 1 ends", "mitm end", "mitm ends", "hub end", "hub ends", "drained")
     order("drain", "worker 2 ends", "mitm end")
+
+
+def test_a_fault_of_the_supervisor_lets_the_others_end_in_order() -> None:
+    """They see that they are alone, and record what they can; who does not see it is ended, and nobody is left."""
+    order("fault", "started", "hub is alone", "fault")
+    order("fault", "worker 1 is alone", "fault")
+    assert "worker 2 is alone" not in played("fault")
 
 
 def test_who_does_not_end_is_ended() -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from egress.credentials import CredentialStore
 from egress.errors import AuditError, StartError
+from egress.gate.exchange import Client
 from egress.gate.generation import Generation
 from egress.policy import Scope, ScopeRules, compile_policy
 from egress.server import reload as reload_module
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from egress.server.children import Start
 
+CLIENT = Client("default", "192.0.2.1:1234")
 SILENT = frozenset({Word.NOTE, Word.LINKED})
 ANSWERS = {Word.PREPARE: Word.PREPARED, Word.COMMIT: Word.COMMITTED, Word.CUT: Word.CUT}
 
@@ -67,6 +69,7 @@ class Part:
             try:
                 message = receive(start.control)
             except Gone:
+                tell(start.name, "is alone")
                 return 0
             (word, *values), descriptors = message or ((Word.NOTE,), [])
             if faulty and word in self.dies:
@@ -160,15 +163,13 @@ def turns(seconds: float) -> Callable[[Supervisor], None]:
 def main(scene: str) -> None:
     """Play one scene."""
     reload_module._PREPARE_SECONDS = reload_module._COMMIT_SECONDS = 1.0  # type: ignore[misc]
-    supervisor_module._ENDING_SECONDS = 1.0  # type: ignore[misc]
+    supervisor_module._ENDING_SECONDS = supervisor_module._ABANDONED_SECONDS = 1.0  # type: ignore[misc]
     SCENES[scene]()
 
 
 def _handed(supervisor: Supervisor, into: socket.socket, *, patience: float) -> None:
     near, far = socket.socketpair()
-    from egress.gate.exchange import Client
-
-    assert HandedOver(into).hand_over(near, Client("default", "x"), None)
+    assert HandedOver(into).hand_over(near, CLIENT, None)
     near.close()
     turns(patience)(supervisor)
     tell("client", "is told" if select.select([far], [], [], 0)[0] else "waits")
@@ -186,10 +187,38 @@ def needed_in_vain() -> None:
     play.run(lambda supervisor: _handed(supervisor, play.into, patience=0.5))
 
 
+def needed_during_a_reload() -> None:
+    """A connection is handed over; before anybody has looked, a reload begins that takes its time."""
+    play = Play(one=Part(), two=never(Word.PREPARE))
+
+    def act(supervisor: Supervisor) -> None:
+        turns(0.1)(supervisor)
+        near, far = socket.socketpair()
+        with near, far:
+            assert HandedOver(play.into).hand_over(near, CLIENT, None)
+            reload(supervisor)
+            turns(0.3)(supervisor)
+
+    play.run(act)
+
+
+def fault() -> None:
+    """Something that nobody thought of goes wrong in the supervisor; one of its processes does not even notice."""
+
+    def act(_: Supervisor) -> None:
+        raise ZeroDivisionError
+
+    try:
+        Play(one=Part(), two=Part(begin=deaf)).run(act)
+    except ZeroDivisionError:
+        tell("fault")
+
+
 def killed(name: str) -> Callable[[Supervisor], None]:
     """A process is killed, and time passes."""
 
     def act(supervisor: Supervisor) -> None:
+        turns(0.3)(supervisor)
         supervisor._children[name].kill()
         turns(0.5)(supervisor)
 
@@ -220,6 +249,7 @@ SCENES: dict[str, Callable[[], None]] = {
     "dies-while-another-is-slow": lambda: Play(
         one=Part(), two=Part(dies=frozenset({Word.PREPARE}), once=True), three=never(Word.PREPARE)
     ).run(reload, turns(0.3)),
+    "fault": fault,
     "drain": lambda: Play(one=Part(), two=Part()).run(warm=True),
     "deaf-to-drain": lambda: Play(one=Part(deaf=frozenset({Word.DRAIN, Word.END})), drain_seconds=0.2).run(),
     "hub-fails": lambda: Play(hub=Part(begin=raising(AuditError)), one=Part()).run(),
@@ -229,6 +259,7 @@ SCENES: dict[str, Callable[[], None]] = {
     "mitm-killed": lambda: Play(one=Part()).run(killed("mitm"), warm=True),
     "needed": needed,
     "needed-in-vain": needed_in_vain,
+    "needed-during-a-reload": needed_during_a_reload,
     "does-not-listen": lambda: Play(one=Part(begin=deaf), drain_seconds=0.2).run(notes),
 }
 
