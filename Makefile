@@ -74,6 +74,13 @@ check: lint ## the fast part: lint, types, import contracts, tests that start no
 system: setup
 	@$(BIN)/python tests/tools/system_packages.py
 
+SECONDS ?= 300
+
+# `make test` replays the committed corpus and runs each fuzzer for a moment; this goes on looking.
+.PHONY: fuzz
+fuzz: system ## the fuzzers, SECONDS=300 each (FUZZ= names some of them); needs root for the listener
+	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m fuzz.run --seconds $(SECONDS) $(FUZZ)
+
 .PHONY: bench
 bench: setup ## the benchmarks
 	@for file in bench/[!_]*.py; do name=$$(basename $$file .py); \

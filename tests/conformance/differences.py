@@ -122,7 +122,7 @@ def differs(lane: str | None, what: str) -> bool:
     return (lane, what) in EXCHANGES
 
 
-def as_carried_by[Case: (RequestCase, ResponseCase)](lane: str, case: Case) -> Case:
+def as_carried_by[Case: (RequestCase, ResponseCase)](lane: str | None, case: Case) -> Case:
     """The case as `lane` carries it."""
     for difference in DIFFERENCES:
         changes = difference.requests if isinstance(case, RequestCase) else difference.responses

@@ -9,12 +9,14 @@ import pytest
 from conformance.cases import HOST, Way
 from conformance.differences import differs
 from conformance.origin import OK, EndedError, answering
-from conformance.stage import GET_ONLY, KEY, KEYED
+from conformance.stage import GET_ONLY, KEY, KEYED, Stage
+from harness.proxy import CONFIG
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conformance.client import Answer, Client
-    from conformance.origin import Conversation
-    from conformance.stage import Stage
+    from conformance.origin import Conversation, Seen
 
 WAYS = pytest.mark.parametrize("way", list(Way))
 WEBSOCKET = (
@@ -48,9 +50,9 @@ def final(client: Client, method: str = "GET") -> Answer:
             return answer
 
 
-def sent_on(stage: Stage, marks: dict[object, int]) -> bytes:
+def sent_on(stage: Stage, marks: dict[Seen, int]) -> bytes:
     """All that the origin has received since."""
-    return b"|".join(stage.origin.since(marks).values())  # type: ignore[arg-type]
+    return b"|".join(stage.origin.since(marks).values())
 
 
 @WAYS
@@ -484,3 +486,15 @@ def test_injected_field_is_there_once_or_not_at_all(stage: Stage, more: bytes) -
     data = sent_on(stage, marks)
     assert b"mine" not in data
     assert data.count(KEY.encode()) == (answer.status == 200)
+
+
+def test_via_is_added_only_when_asked_for(tmp_path: Path, stages: object) -> None:
+    """With the option, both ways, behind a Via that is there; without it (every other test) to nobody."""
+    del stages  # marks the test as one that starts a proxy
+    for lane in ("http", "mitm"):
+        with Stage(tmp_path / lane, lane, config=CONFIG + "upstream: {via: true}\n") as stage:
+            marks = stage.origin.marks()
+            with stage.client(Way.TLS) as client:
+                client.send(request(Way.TLS, more=b"Via: 1.1 inside\r\n"))
+                assert b"Via: 1.1 egress" in final(client).fields
+            assert b"\r\nVia: 1.1 inside\r\nVia: 1.1 egress\r\n" in sent_on(stage, marks)

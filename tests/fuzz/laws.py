@@ -51,11 +51,12 @@ def signature(outcome: Outcome) -> str:
         case NeedMore():
             return f"more: {outcome.in_value} {min(outcome.fields, 3)} {bool(outcome.scanned)}"
         case RequestHead():
-            parts = (outcome.target.form, outcome.version, type(outcome.framing).__name__, outcome.host is not None)
-            return f"request: {' '.join(str(part) for part in parts)} {min(len(outcome.fields), 4)}"
+            named = "" if outcome.host is None else "host"
+            kind = f"{outcome.target.form} {outcome.version} {type(outcome.framing).__name__} {named}"
+            return f"request: {kind} {min(len(outcome.fields), 4)}"
         case ResponseHead():
-            parts = (outcome.status // 100, outcome.version, type(outcome.framing).__name__)
-            return f"response: {' '.join(str(part) for part in parts)} {min(len(outcome.fields), 4)}"
+            kind = f"{outcome.status // 100} {outcome.version} {type(outcome.framing).__name__}"
+            return f"response: {kind} {min(len(outcome.fields), 4)}"
         case ClientHello():
-            parts = (outcome.sni is not None, min(len(outcome.alpn), 2), outcome.ech, outcome.esni)
-            return f"hello: {' '.join(str(part) for part in parts)} {min(len(outcome.extensions), 4)}"
+            kind = f"{outcome.sni is not None} {min(len(outcome.alpn), 2)} {outcome.ech} {outcome.esni}"
+            return f"hello: {kind} {min(len(outcome.extensions), 4)}"

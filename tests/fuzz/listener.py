@@ -27,8 +27,8 @@ from fuzz.hellos import fitted, flight
 from fuzz.mutation import cuts_of, mutate
 
 from egress.wire.chunked import ChunkedChecker
-from egress.wire.client_hello import ClientHello, NeedMore, parse_client_hello
-from egress.wire.head import Chunked, ContentLength, Reject, RequestHead, TargetForm, parse_request_head
+from egress.wire.client_hello import ClientHello, parse_client_hello
+from egress.wire.head import Chunked, ContentLength, NeedMore, Reject, RequestHead, TargetForm, parse_request_head
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,7 +154,7 @@ class ListenerFuzz:
         elif way == "noise":
             self._send(client, chance, chance.randbytes(chance.choice((1, 5, 40, 600))))
         elif way == "connect":
-            name = chance.choice(NAMES)
+            name = chance.choice((TUNNELLED, chance.choice(NAMES)))
             self._send(client, chance, self._connect(chance, name) + self._first_bytes(chance, name))
         else:
             name = chance.choice(NAMES[:4])

@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 from fuzz.engine import corpus_of, fuzz
+from fuzz.listener import requests_in
 from fuzz.targets import PARSERS
 
 from egress.wire.head import RequestHead, parse_request_head
@@ -56,3 +57,20 @@ def test_fuzzer_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.findings
     assert min(len(data) for data in report.findings.values()) < 80
     assert any(isinstance(lenient(data), RequestHead) for data in report.findings.values())
+
+
+@pytest.mark.parametrize(
+    "received",
+    [
+        b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+        b"GET http://origin.test/ HTTP/1.1\r\nHost: origin.test\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: origin.test\r\n\r\nX\0",
+        b"POST / HTTP/1.1\r\nHost: origin.test\r\nTransfer-Encoding: chunked\r\n\r\ng\r\n",
+        b"POST / HTTP/1.1\r\nHost: origin.test\r\nContent-Length: 1\r\n\r\na\0",
+    ],
+)
+def test_listener_s_judge_of_what_origins_got_is_strict(received: bytes) -> None:
+    """What no origin may be sent is a finding: another host, a URL, bytes between requests, a broken body."""
+    with pytest.raises(AssertionError):
+        requests_in(received)
+    assert requests_in(b"GET / HTTP/1.1\r\nHost: origin.test\r\n\r\n" * 2) == 2

@@ -58,7 +58,7 @@ def _events_after(connection: h11.Connection, framing: Framing | UntilClose) -> 
     while True:
         event = connection.next_event()
         kind = event if isinstance(event, type) else type(event)
-        if kind is h11.Data and not event.data:
+        if isinstance(event, h11.Data) and not event.data:
             continue
         events.append(kind)
         if kind in {h11.EndOfMessage, h11.NEED_DATA, h11.PAUSED}:

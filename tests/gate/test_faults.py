@@ -87,7 +87,9 @@ def test_fail_closed_on_a_hang(bench: Make, part: str, monkeypatch: pytest.Monke
     assert made.gate.open == {}
 
 
-@pytest.mark.parametrize("part", ["decide_name", "decide_request", "decide_address", "render", "known", "resolve", "includes"])
+@pytest.mark.parametrize(
+    "part", ["decide_name", "decide_request", "decide_address", "render", "known", "resolve", "includes"]
+)
 def test_fail_closed_at_connect(bench: Make, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A CONNECT whose judging breaks is refused too."""
     made = bench(POLICY, PINS)
