@@ -91,9 +91,16 @@ class Station:
 def family(process: Process) -> dict[str, int]:
     """The processes that a proxy has forked, by name."""
     children = Path(f"/proc/{process.popen.pid}/task/{process.popen.pid}/children").read_text().split()
-    names = {int(pid): Path(f"/proc/{pid}/comm").read_text().strip().removeprefix("egress ") for pid in children}
+    names = {int(pid): _name(int(pid)) for pid in children}
     # One that has just been forked still has the name of its parent.
-    return {name: pid for pid, name in names.items() if name != "egress"}
+    return {name.removeprefix("egress "): pid for pid, name in names.items() if name.startswith("egress ")}
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def alive(pid: int) -> bool:
