@@ -64,7 +64,12 @@ class ClientConnection:
     def close(self) -> None:
         """End the connection and everything on it."""
         transport = self.handler.transports.get(self.handler.client)
-        if transport is not None and transport.handler is not None:
+        if transport is None:
+            return
+        if transport.writer is not None:
+            # INVARIANT fail-closed: what a layer says before the task below has ended goes nowhere.
+            transport.writer.close()
+        if transport.handler is not None:
             transport.handler.cancel("closed by egress")
 
     def finish(self, error: str = "") -> None:

@@ -44,12 +44,23 @@ HOLD_HARD = 16 << 20
 _HELD_PAUSE_SECONDS = 0.02
 _BOTH_HELD_SECONDS = 1.0
 
-# What a handler bears of ours: bytes that its layers hold at most, tasks that end a hook, and those that hold back.
+# What one event may have done before other connections get their turn: a read can bring a thousand small requests.
+HOOKS_AT_ONCE = 32
+
+# What a handler bears of ours: bytes that its layers hold at most, how many hooks may still run at once, tasks that end
+# a hook, and those that hold back.
+_AT_ONCE = "_egress_at_once"
 _MAY_HOLD = "_egress_may_hold"
 _WAITING = "_egress_waiting"
 _HELD_BACK = "_egress_held_back"
 # What a hook bears: the task that runs it.
 _TASK = "_egress_task"
+
+# Set once a hook failed whose refusal is no answer: nothing is sent on any of its connections from then on.
+_CUT = "_egress_cut"
+
+# Hooks whose refusal is an answer that the client still gets.
+ANSWERED = frozenset({"requestheaders", "http_connect"})
 
 type Outgoing = dict[Connection, list[bytes]]
 
@@ -77,6 +88,9 @@ async def handle_hook(self: ProxyConnectionHandler, hook: commands.StartHook) ->
         if getattr(data, "response", None) is not_judged():
             # This one may be sent.
             data.response = refusal(Denial(new_decision_id(), Reason.INTERNAL_ERROR))
+        if name not in ANSWERED:
+            # INVARIANT fail-closed: the layers go on in the same breath, before the connection's end takes hold.
+            self.__dict__[_CUT] = True
         await lane.hook_failed(self, name, data)
         return False
     finally:
@@ -183,14 +197,16 @@ async def server_event(self: ProxyConnectionHandler, event: events.Event) -> Non
             lane = attached()
             if lane is not None:
                 lane.received(self, event.connection, size)
+        self.__dict__[_AT_ONCE] = HOOKS_AT_ONCE
         outgoing: Outgoing = {}
         try:
-            _act(self, event, outgoing)
+            try:
+                _act(self, event, outgoing)
+            finally:
+                for connection in tuple(outgoing):
+                    _flush(self, outgoing, connection)
         except Exception:  # noqa: BLE001 - it is logged with what it was, and ends the connection
             self.log("a layer failed", logging.ERROR, exc_info=True)
-        finally:
-            for connection in tuple(outgoing):
-                _flush(self, outgoing, connection)
 
 
 def _act(self: ProxyConnectionHandler, event: events.Event, outgoing: Outgoing) -> None:
@@ -199,7 +215,10 @@ def _act(self: ProxyConnectionHandler, event: events.Event, outgoing: Outgoing) 
     for happened in due:
         for command in self.layer.handle_event(happened):
             if isinstance(command, commands.SendData):
-                if command.connection in self.transports:
+                transport = self.transports.get(command.connection)
+                if transport is not None:  # else it is closed already
+                    if transport.writer is None:
+                        raise RuntimeError("data for a connection that is not open")
                     outgoing.setdefault(command.connection, []).append(command.data)
             elif isinstance(command, commands.StartHook):
                 if run_now(self, command):
@@ -216,9 +235,10 @@ def _obey(self: ProxyConnectionHandler, command: commands.Command, outgoing: Out
     match command:
         case commands.OpenConnection():
             if command.connection in self.transports:
-                raise AssertionError("a connection is opened twice")
-            task = asyncio.get_running_loop().create_task(self.open_connection(command))
-            self.transports[command.connection] = ConnectionIO(handler=task)
+                raise RuntimeError("a connection is opened twice")
+            # Before the task, which may begin and even end at once.
+            transport = self.transports[command.connection] = ConnectionIO()
+            transport.handler = asyncio.get_running_loop().create_task(self.open_connection(command))
         case commands.RequestWakeup():
             self.wakeup_timer.add(asyncio.get_running_loop().create_task(self.wakeup(command)))
         case commands.ConnectionCommand() if command.connection not in self.transports:
@@ -236,6 +256,8 @@ def _obey(self: ProxyConnectionHandler, command: commands.Command, outgoing: Out
 def _flush(self: ProxyConnectionHandler, outgoing: Outgoing, connection: Connection) -> None:
     """Send what there is for a connection, in one piece: each send is a call of the system, and often a segment."""
     pieces = outgoing.pop(connection, None)
+    if self.__dict__.get(_CUT):
+        return
     transport = self.transports.get(connection)
     if pieces and transport is not None and transport.writer is not None and not transport.writer.is_closing():
         transport.writer.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
@@ -249,8 +271,10 @@ def run_now(self: ProxyConnectionHandler, hook: commands.StartHook) -> bool:
     """
     task = hook.__dict__.get(_TASK)
     if task is None:
+        at_once = self.__dict__.get(_AT_ONCE, 0)
+        self.__dict__[_AT_ONCE] = at_once - 1
         # Of its own, because what it may wait for belongs to a task: a time limit would else end its caller.
-        task = asyncio.Task(handle_hook(self, hook), loop=asyncio.get_running_loop(), eager_start=True)
+        task = asyncio.Task(handle_hook(self, hook), loop=asyncio.get_running_loop(), eager_start=at_once > 0)
         hook.__dict__[_TASK] = task
     if not task.done():
         return False
@@ -345,10 +369,10 @@ def _close_client(self: ProxyConnectionHandler) -> None:
     transport = self.transports.get(self.client)
     if transport is None:
         return
+    if transport.writer is not None:
+        transport.writer.close()
     if transport.handler is not None:
         transport.handler.cancel("closed by egress")
-    elif transport.writer is not None:
-        transport.writer.close()
 
 
 def _hold_exceeded(self: ProxyConnectionHandler) -> None:

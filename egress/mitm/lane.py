@@ -19,6 +19,7 @@ from egress.gate.exchange import Client
 from egress.mitm.arrival import Arrival, Carrier
 from egress.mitm.connection import ClientConnection, peer_text
 from egress.mitm.exchanges import ExchangeHooks, exchange_of, finish
+from egress.mitm.handler import ANSWERED
 from egress.mitm.tunnels import TunnelHooks
 from egress.policy import Lane, Reason
 
@@ -53,9 +54,6 @@ _JUDGING = frozenset(
         "egress_head_refused",
     }
 )
-
-# Hooks whose refusal is an answer that the client still gets.
-_ANSWERED = frozenset({"requestheaders", "http_connect"})
 
 type Hook = Callable[[ClientConnection, Any], Awaitable[None]]
 
@@ -137,7 +135,7 @@ class MitmLane:
         if name == "client_disconnected":
             self.connections.pop(handler.client.id, None)
             connection.finish(Reason.INTERNAL_ERROR.value)
-        elif name not in _ANSWERED:
+        elif name not in ANSWERED:
             connection.finish(Reason.INTERNAL_ERROR.value)
             connection.close()
 

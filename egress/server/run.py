@@ -64,7 +64,7 @@ def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
         supervisor = _compose(config, generation, (authority, tls, trust.roots), listening)
         redact_logs(supervisor.secrets)
         with supervisor.signals():
-            supervisor.start(warm=config.mitm is MitmStart.WARM)
+            supervisor.start(warm=config.mitm is MitmStart.WARM, recorded=lambda: _begin(listening, config.listen))
             if not supervisor.stopping:
                 supervisor.note("start", f"listening on {host}:{port}")
                 on_started(
@@ -115,15 +115,32 @@ def _compose(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises StartError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    """A socket on the address, which accepts nothing yet. Raises StartError."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
     except OSError as error:
-        raise StartError(
-            f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}",
-            hint="choose another address with --listen HOST:PORT (port 0 picks a free one)",
-        ) from error
+        sock.close()
+        raise _taken(host, port, error) from error
+    return sock
+
+
+def _begin(sock: socket.socket, address: tuple[str, int]) -> None:
+    """Have connections accepted: not before the audit stands, since the kernel accepts them at once."""
+    try:
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        raise _taken(*address, error) from error
+
+
+def _taken(host: str, port: int, error: OSError) -> StartError:
+    return StartError(
+        f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}",
+        hint="choose another address with --listen HOST:PORT (port 0 picks a free one)",
+    )
 
 
 def _allow_open_files() -> None:

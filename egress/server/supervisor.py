@@ -78,11 +78,15 @@ class Supervisor:
 
     # what `run` and the reload use
 
-    def start(self, *, warm: bool) -> None:
-        """Start everything, and wait until it serves. Raises the EgressError of what cannot."""
+    def start(self, *, warm: bool, recorded: Callable[[], None] = lambda: None) -> None:
+        """Start everything, and wait until it serves. Raises the EgressError of what cannot.
+
+        `recorded` is called once the hub stands, and so everything that is judged from then on can be recorded.
+        """
         # What is there now is there for good, and in all processes: looking at it would only have it copied.
         gc.freeze()
         self._start_and_wait([HUB])
+        recorded()
         self._start_and_wait([name for name in self._roles if name not in {HUB, MITM}])
         if warm:
             self._start_and_wait([MITM])
