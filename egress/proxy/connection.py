@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from egress.gate.denial import Denial
 from egress.gate.exchange import Exchange
 from egress.gate.gate import Asked
 from egress.gate.grant import GrantBook
-from egress.policy import Reason
+from egress.policy import Protocol, Reason, Request
 
 if TYPE_CHECKING:
     import asyncio
 
-    from egress.gate.denial import Denial
     from egress.gate.exchange import Client
-    from egress.gate.gate import Gate
-    from egress.policy import Address, Refusal, Request
+    from egress.gate.gate import Destination, Gate
+    from egress.policy import Address, Host, Refusal
     from egress.proxy.clock import Clock
     from egress.proxy.endpoint import Endpoint
     from egress.proxy.limits import FrontLimits
@@ -45,7 +45,7 @@ class Phase(Enum):
 class Connection:
     """One accepted connection. `recorded` counts the decisions that it left; `deadline` is the loop's time.
 
-    `address` is the peer's, without its port.
+    `address` is the peer's, without its port. `judging` is what the gate is being asked, and no row tells of yet.
     """
 
     gate: Gate
@@ -62,6 +62,7 @@ class Connection:
     deadline: float = float("inf")
     interruption: str = ""
     recorded: int = 0
+    judging: Request | None = None
 
     # time
 
@@ -87,9 +88,20 @@ class Connection:
 
     # decisions
 
+    async def judge_connect(self, host: Host, port: int) -> Destination | Denial:
+        """Ask the gate whether the client may go on towards a destination."""
+        self.judging = Request(self.client.sandbox, Protocol.HTTPS, host, port)
+        outcome = await self.gate.judge_connect(self.client, host, port)
+        self.judging = None
+        if isinstance(outcome, Denial):
+            self.recorded += 1
+        return outcome
+
     async def admit(self, request: Request, peer: Address | None = None) -> Exchange | Denial:
         """Ask the gate; an admitted exchange is under way on this connection."""
+        self.judging = request
         outcome = await self.gate.admit(Asked(self.client, request, self.book, self.interrupt, self.sni, peer))
+        self.judging = None
         self.recorded += 1
         if isinstance(outcome, Exchange):
             self.exchange = outcome

@@ -14,10 +14,11 @@ import errno
 import logging
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from egress.gate.exchange import Client
-from egress.policy import Reason
+from egress.gate.within import within
+from egress.policy import Reason, Refusal
 from egress.proxy.bodies import SHARED
 from egress.proxy.clock import Clock
 from egress.proxy.connection import CLIENT_CLOSED, Connection, Phase
@@ -30,8 +31,9 @@ from egress.proxy.turns import Turns
 from egress.proxy.upstreams import UpstreamPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
+    from egress.gate.denial import Denial
     from egress.gate.gate import Gate
     from egress.policy import Lane
     from egress.proxy.client_tls import ClientTls
@@ -152,7 +154,9 @@ class Front:
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._open.pop(task, None)
+        connection = self._open.pop(task, None)
+        if connection is not None:
+            connection.endpoint.close()
         if not task.cancelled() and task.exception() is not None:
             logger.error("a connection failed", exc_info=task.exception())
 
@@ -199,12 +203,21 @@ class Front:
     async def _interrupted(self, connection: Connection) -> None:
         """A deadline, a reload or the end of the process: the outcome says which."""
         why = connection.interruption or Reason.SHUTTING_DOWN.value
-        if connection.exchange is None and connection.phase is Phase.HEAD and why == Reason.LIMIT_TIME.value:
-            await connection.refuse_unread(Reason.LIMIT_TIME, "the head")
+        if connection.judging is not None:
+            await self._in_time(connection.refuse(connection.judging, Refusal(Reason(why), "")))
+        elif connection.exchange is None and connection.phase is Phase.HEAD and why == Reason.LIMIT_TIME.value:
+            await self._in_time(connection.refuse_unread(Reason.LIMIT_TIME, "the head"))
         connection.finish(why)
 
     async def _failed(self, connection: Connection) -> None:
         """INVARIANT fail-closed: a fault ends the connection and leaves a record, also before the first decision."""
         if connection.exchange is None:
-            await connection.refuse_unread(Reason.INTERNAL_ERROR)
+            await self._in_time(connection.refuse_unread(Reason.INTERNAL_ERROR))
         connection.finish(Reason.INTERNAL_ERROR.value)
+
+    async def _in_time(self, refusal: Coroutine[Any, Any, Denial]) -> None:
+        """Record a refusal that nothing else limits any more."""
+        try:
+            await within(self._gate.limits.judge_seconds, refusal)
+        except Exception:
+            logger.exception("a refusal could not be recorded")

@@ -108,9 +108,8 @@ class Opening:
             request = Request(connection.client.sandbox, Protocol.HTTPS, host, port)
             await _tell(connection, await connection.refuse(request, problem))
             return
-        judged = await connection.gate.judge_connect(connection.client, host, port)
+        judged = await connection.judge_connect(host, port)
         if isinstance(judged, Denial):
-            connection.recorded += 1
             await _tell(connection, judged)
         elif judged.opaque and not (judged.https or judged.http):
             # Raw TCP: its server may be the first to speak.
@@ -201,7 +200,7 @@ class Opening:
             if answer:
                 await _tell(connection, outcome)
             return
-        connection.expect(Phase.CARRYING, float("inf"))
+        connection.expect(Phase.CARRYING, connection.limits.idle_seconds)
         secure = protocol is Protocol.HTTPS
         dialled = await connection.gate.dial(connection.book, destination.host.text, destination.port, tls=secure)
         if isinstance(dialled, DialFailure):
@@ -216,6 +215,8 @@ class Opening:
     async def _splice(self, connection: Connection, upstream: socket.socket, exchange: Exchange, answer: bytes) -> None:
         if answer:
             await connection.endpoint.send(answer)
+        # From here on the tunnel keeps its own time.
+        connection.expect(Phase.CARRYING, float("inf"))
         own = connection.limits
         limits = TunnelLimits(own.idle_seconds, own.tunnel_seconds, own.tunnel_bytes)
         connection.endpoint.pause()

@@ -132,6 +132,14 @@ def shorten_hooks(seconds: float) -> None:
     defaults["hook_seconds"] = seconds
 
 
+def shorten_slack(seconds: float) -> None:
+    """Let judging be given up `seconds` after its steps should have been."""
+    from egress.gate import build
+
+    assert seconds < build._SLACK_SECONDS
+    build._SLACK_SECONDS = seconds
+
+
 def main() -> None:
     """Break what is named, then be `egress`."""
     words = sys.argv[1:]
@@ -150,6 +158,8 @@ def main() -> None:
                 switch_point(switch, value)
             case "--hook-seconds":
                 shorten_hooks(float(value))
+            case "--slack-seconds":
+                shorten_slack(float(value))
     sys.argv = ["egress", *words[1:]]
     from egress.cli.main import main as egress
 

@@ -23,8 +23,11 @@ def test_curl_passes_and_is_denied(station: Station, version: str) -> None:
     assert seen["key"] == KEY
     (row,) = window.rows(1)
     assert (row["verdict"], row["status"], row["host"], row["method"]) == ("allow", 200, "allowed.test", "GET")
+    # HTTP/1.0 by ALPN is what the http lane does not offer.
+    assert row["lane"] == ("mitm" if version == "--http1.0" else "http")
     if version == "--http2":
-        assert "HTTP/2 200" in done.stderr
+        # It offers both, and no rule asks for HTTP/2.
+        assert "HTTP/1.1 200 OK" in done.stderr
 
     window = station.window()
     done = station.run("curl", "-sSv", version, "https://evil.test/")
@@ -33,6 +36,15 @@ def test_curl_passes_and_is_denied(station: Station, version: str) -> None:
     assert "403 egress: host-not-allowed" in done.stderr
     assert window.verdicts(1) == ["deny"]
     assert not window.seen()
+
+
+def test_curl_speaks_http2_where_a_rule_asks_for_it(station: Station) -> None:
+    """The mitm lane carries it, with one row."""
+    window = station.window()
+    done = station.run("curl", "-sSv", "--http2", "https://stream.test/")
+    assert "HTTP/2 200" in done.stderr
+    (row,) = window.rows(1)
+    assert (row["verdict"], row["status"], row["host"], row["lane"]) == ("allow", 200, "stream.test", "mitm")
 
 
 def test_a_denied_plain_request_gets_a_page_that_explains(station: Station) -> None:

@@ -1,192 +1,111 @@
-"""Fault injection: an exception and a hang in every hook and part that judges. The origin sees no request, ever."""
+"""Faults in what all lanes share: an exception and a hang in every part that judges. No request arrives, in any lane.
+
+Of what carries a request in the clear the origin sees no byte of it; of a tunnel it sees none at all.
+"""
 
 from __future__ import annotations
 
 import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from harness.frames import Http2
+from harness.broken import CLOSED, CONFIG, ENVIRONMENT, LANES, POLICY, SCRIPT, Broken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.attacker import Attacker
-    from harness.proxy import ProxyProcess
     from harness.world import World
 
-POLICY = """\
-version: 1
-default: deny
-secrets:
-  key: {env: EGRESS_TEST_KEY, hosts: [allowed.test]}
-rules:
-  - allow: allowed.test:443
-    inject: {Authorization: "Bearer ${key}"}
-  - allow: allowed.test:80
-"""
-CONFIG = "audit: {flush_interval: 0.02}\nlimits: {drain_seconds: 1, resolve_seconds: 1, audit_seconds: 0.2}\n"
+_OPENED = ("tls", "plain", "h2")
+_ALL = (*_OPENED, *CLOSED)
 
-# Every hook that runs before a request's first byte leaves, by what the client does.
-BEFORE_TLS = (
-    "client_connected",
-    "next_layer",
-    "http_connect",
-    "http_connected",
-    "tls_clienthello",
-    "tls_start_client",
-    "tls_established_client",
-    "requestheaders",
-    "server_connect",
-    "tls_start_server",
-    "tls_established_server",
-    "egress_upstream_ready",
-)
-BEFORE_PLAIN = ("client_connected", "next_layer", "requestheaders", "server_connect", "egress_upstream_ready")
-# These run when the request is out already: no body may come back, or at least the proxy must live on.
-AFTER = ("responseheaders", "response", "error", "client_disconnected", "server_disconnected", "server_connected")
-
-# Every part that judges, dials, records or puts a secret on.
-POINTS = (
+# Every part that judges, resolves, dials, records or puts a secret on, and the ways in that go through it.
+POINTS = {
+    "egress.gate.gate:permit": _ALL,
+    "egress.gate.gate:dial": _ALL,
+    "egress.gate.gate:Gate.admit": _ALL,
+    "egress.gate.gate:Gate.dial": _ALL,
+    "egress.gate.gate:Gate.judge_connect": ("tls", "h2", "closed", "raw"),
+    "egress.gate.gate:Gate.ready": _OPENED,
+    "egress.gate.resolver:Resolver.resolve": _ALL,
+    "egress.server.names:HubNames.known": _ALL,
+    "egress.server.names:HubNames.resolve": _ALL,
+    "egress.server.rows:RowSink.offer": _ALL,
+    "egress.gate.record:Recorder.record": _ALL,
+    "egress.gate.record:Recorder.event": _ALL,
+    "egress.credentials:CredentialStore.render": _ALL,
+    "egress.policy:Policy.decide_name": ("tls", "h2", "closed", "raw"),
+    "egress.policy:Policy.decide_request": _ALL,
+    "egress.policy:Policy.decide_address": _ALL,
+}
+MAY_HANG = (
     "egress.gate.gate:permit",
     "egress.gate.gate:dial",
-    "egress.gate.gate:Gate.admit",
-    "egress.gate.gate:Gate.judge_connect",
-    "egress.gate.gate:Gate.ready",
     "egress.gate.resolver:Resolver.resolve",
+    "egress.server.names:HubNames.resolve",
+    "egress.gate.record:Recorder.record",
+)
+# Where nothing can be recorded, nothing is; the request does not pass for that.
+_NO_RECORD = {
+    "egress.server.rows:RowSink.offer",
     "egress.gate.record:Recorder.record",
     "egress.gate.record:Recorder.event",
-    "egress.audit:AuditWriter.offer",
-    "egress.credentials:CredentialStore.render",
-    "egress.policy:Policy.decide_name",
-    "egress.policy:Policy.decide_request",
-    "egress.policy:Policy.decide_address",
+}
+CASES = (
+    *((f"{point}:raise", way) for point, ways in POINTS.items() for way in ways),
+    *((f"{point}:hang", way) for point in MAY_HANG for way in ("tls", "closed")),
 )
-MAY_HANG = ("egress.gate.gate:permit", "egress.gate.gate:dial", "egress.gate.resolver:Resolver.resolve")
 
 
-class Broken:
-    """A proxy whose parts break as `switch` says."""
-
-    def __init__(self, world: World, folder: Path) -> None:
-        self.world = world
-        self.switch = folder / "switch"
-        self.switch.write_text("")
-        script = Path(__file__).with_name("faulty_proxy.py")
-        points = tuple(word for point in POINTS for word in ("--point", point))
-        options = ("--switch", str(self.switch), *points, "--hook-seconds", "0.7", "--")
-        command = (sys.executable, str(script), *options)
-        self.proxy: ProxyProcess = world.start(
-            POLICY, command=command, config=CONFIG, env={"EGRESS_TEST_KEY": "k" * 20}
-        )
-        assert self.proxy.address
-
-    def set(self, fault: str) -> None:
-        """Break one thing; the empty string mends all."""
-        new = self.switch.with_suffix(".new")
-        new.write_text(fault)
-        new.rename(self.switch)
-
-
-@pytest.fixture(scope="module")
-def broken(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broken]:
-    """One such proxy for all cases."""
-    made = Broken(world, tmp_path_factory.mktemp("broken"))
+@pytest.fixture(scope="module", params=["auto", "mitm"])
+def broken(request: pytest.FixtureRequest, world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broken]:
+    """One such proxy for all cases: each connection in its least lane, or all in the mitm lane."""
+    made = Broken(world, tmp_path_factory.mktemp("broken"), POINTS, request.param)
     yield made
     made.set("")
     assert made.proxy.stop() == 0, made.proxy.log[-3000:]
 
 
-def over_tls(client: Attacker) -> None:
-    """A request in TLS in a tunnel."""
-    if client.connect("allowed.test:443") and client.handshake("allowed.test"):
-        client.send(b"GET /x HTTP/1.1\r\nHost: allowed.test\r\n\r\n")
-        client.response(patience=3)
-
-
-def over_http2(client: Attacker) -> None:
-    """The same in HTTP/2."""
-    if client.connect("allowed.test:443") and client.handshake("allowed.test", ["h2"]):
-        http2 = Http2(client)
-        head = [(":method", "GET"), (":scheme", "https"), (":authority", "allowed.test"), (":path", "/x")]
-        http2.request(1, head)
-        client.answers.inside += bytes(http2.wait(1).body)
-
-
-def plain(client: Attacker) -> None:
-    """A request in the clear."""
-    client.send(b"GET http://allowed.test/x HTTP/1.1\r\nHost: allowed.test\r\n\r\n")
-    client.response(patience=3)
-
-
-WAYS = {"tls": over_tls, "h2": over_http2, "plain": plain}
-
-
-def attempt(broken: Broken, fault: str, way: str) -> tuple[list[bytes], bytes]:
-    """What origins got, and what the client got, with this fault; then mended, the same must pass."""
-    world = broken.world
-    broken.set(fault)
-    connections, _, _ = world.marks()
-    with world.attacker(broken.proxy, world.fresh_client()) as client:
-        WAYS[way](client)
-        got = client.answers.everything
-    world.settle(connections)
-    arrived = [bytes(seen.received) for seen in world.origins.since(connections) if seen.received]
-    broken.set("")
-    assert broken.proxy.alive
-    return arrived, got
-
-
-def mended(broken: Broken) -> bool:
-    """Without a fault the request passes, so that its absence above proves something."""
-    deadline = time.monotonic() + 6
-    while time.monotonic() < deadline:
-        arrived, got = attempt(broken, "", "plain")
-        if arrived and b"ok allowed" in got:
-            return True
-    return False
-
-
-CASES = (
-    *((f"{hook}:{how}", "tls") for hook in BEFORE_TLS for how in ("raise", "hang", "late")),
-    *((f"{hook}:{how}", "plain") for hook in BEFORE_PLAIN for how in ("raise", "hang")),
-    *((f"{hook}:raise", "h2") for hook in ("requestheaders", "server_connect", "egress_upstream_ready")),
-    *((f"{point}:raise", "tls") for point in POINTS),
-    *((f"{point}:hang", "tls") for point in MAY_HANG),
-)
-
-
 @pytest.mark.parametrize(("fault", "way"), CASES, ids=[f"{fault}-{way}" for fault, way in CASES])
 def test_a_broken_part_lets_nothing_through(broken: Broken, fault: str, way: str) -> None:
-    """With the fault no origin sees a byte of a request; without it, the request passes."""
-    arrived, got = attempt(broken, fault, way)
-    assert not arrived
-    assert b"ok allowed" not in got
-    assert mended(broken)
+    """With the fault no origin sees a byte of a request, and a row says so; without it, the request passes."""
+    tried = broken.attempt(fault, way)
+    assert not tried.arrived
+    assert b"ok allowed" not in tried.got
+    assert broken.mended(way)
+    if fault.rpartition(":")[0] not in _NO_RECORD:
+        rows = broken.rows(tried)
+        assert rows
+        # In the mitm lane a tunnel whose client gives up while it is dialled just ends.
+        left = broken.lane == "mitm" and fault == "egress.gate.gate:dial:hang" and way in CLOSED
+        assert [row for row in rows if not (row["verdict"] == "deny" or row["error"] or left)] == []
 
 
-@pytest.mark.parametrize("hook", AFTER)
-def test_a_hook_that_breaks_after_the_request_ends_only_that_request(broken: Broken, hook: str) -> None:
-    """What is out is out; the proxy lives on, and the next request passes. A response is not passed on unjudged."""
-    _, got = attempt(broken, f"{hook}:raise", "tls")
-    if hook == "responseheaders":
-        assert b"ok allowed" not in got
-    assert mended(broken)
+@pytest.mark.parametrize("way", _ALL)
+def test_without_a_fault_each_way_goes_through_its_lane(broken: Broken, way: str) -> None:
+    """What the faults above are held against: the request passes, in one row, carried by the lane that is meant."""
+    tried = broken.attempt("", way)
+    assert tried.passed
+    (row,) = broken.rows(tried)
+    assert (row["verdict"], row["error"]) == ("allow", None)
+    assert row["lane"] == ("mitm" if broken.lane == "mitm" else LANES[way])
 
 
-def test_a_policy_core_that_never_returns_lets_nothing_through(world: World) -> None:
+@pytest.mark.parametrize("lane", ["http", "tunnel", "mitm"])
+def test_a_policy_core_that_never_returns_lets_nothing_through(world: World, lane: str) -> None:
     """A decision that blocks the whole process for ever passes nothing either."""
-    script = Path(__file__).with_name("faulty_proxy.py")
-    command = (sys.executable, str(script), "--break", "egress.gate.permit:is_secure:hang", "--")
-    proxy = world.start(POLICY, command=command, config=CONFIG, env={"EGRESS_TEST_KEY": "k" * 20})
+    command = (sys.executable, str(SCRIPT), "--break", "egress.gate.permit:is_secure:hang", "--")
+    proxy = world.start(POLICY, command=command, config=CONFIG, env=ENVIRONMENT, extra=("--lane", lane))
     try:
         assert proxy.address
         connections, _, _ = world.marks()
         with world.attacker(proxy) as client:
-            client.send(b"GET http://allowed.test/x HTTP/1.1\r\nHost: allowed.test\r\n\r\n")
-            assert client.response(patience=2) == b""
+            if lane == "tunnel":
+                client.connect("closed.allowed.test:443")
+            else:
+                client.send(b"GET http://allowed.test/x HTTP/1.1\r\nHost: allowed.test\r\n\r\n")
+            client.response(patience=2)
+            assert b"ok allowed" not in client.answers.everything
         world.settle(connections)
         assert not [seen for seen in world.origins.since(connections) if seen.received]
     finally:

@@ -33,7 +33,7 @@ def test_the_tap_sees_a_connection_that_nobody_accepts(world: World) -> None:
     _, _, packets = world.marks()
     with pytest.raises(ConnectionRefusedError):
         world.namespace.connect(("8.8.8.8", 4444))
-    world.settle(0)
+    world.settle(world.origins.mark())
     assert [(packet.kind, packet.target, packet.port) for packet in world.tap.packets[packets:]] == [
         ("tcp", "8.8.8.8", 4444)
     ]

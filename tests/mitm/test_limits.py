@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rig.modes import HOST, Mode, Site, make_site
 from rig.proxy import LOOPBACK, port_of
-from rig.wire import head
+from rig.wire import _Stream, head
 
 from egress.config import Limits
 from egress.mitm import handler, http2
@@ -410,6 +410,49 @@ def test_a_budget_is_a_bucket_of_tokens(costs: list[tuple[int, float]], spent: l
     """Full at first, refilled by time, never fuller than full."""
     budget = http2.Budget()
     assert [budget.spend(cost, moment) for cost, moment in costs] == spent
+
+
+@pytest.mark.parametrize("version", ["pipelined", "http2"])
+def test_many_small_requests_at_once_leave_others_their_turn(
+    version: str, start: Callable[..., Proxy], origin: Origins
+) -> None:
+    """A thousand requests fit in one read; between a few of them the loop goes round.
+
+    HTTP/2 bounds them itself: no more streams than a client may have open wait for their turn.
+    """
+    site = make_site(start, origin)
+    turns, at = [0], []
+    run = site.proxy.lane.run
+
+    async def watched(handler: object, hook: object, data: object) -> None:
+        if hook.name == "requestheaders":  # type: ignore[attr-defined]
+            at.append(turns[0])
+        await run(handler, hook, data)  # type: ignore[arg-type]
+
+    async def count_turns() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    site.proxy.lane.run = watched  # type: ignore[method-assign]
+    ticking = asyncio.run_coroutine_threadsafe(count_turns(), site.proxy._loop)
+    if version == "pipelined":
+        with site.proxy.connect() as wire:
+            wire.send(b"GET http://denied.test/ HTTP/1.1\r\nHost: denied.test\r\n\r\n" * 1000)
+            for _ in range(1000):
+                assert wire.reply().status == 403
+    else:
+        with site.proxy.http2(HOST, site.port) as client:
+            for _ in range(90):
+                stream = client.connection.get_next_available_stream_id()
+                client.streams[stream] = _Stream()
+                client.connection.send_headers(stream, head("denied.test:1"), end_stream=True)
+            client.flush()
+            assert {client.reply(stream).status for stream in client.streams} == {403}
+    ticking.cancel()
+    assert len(at) == (1000 if version == "pipelined" else 90)
+    most = handler.HOOKS_AT_ONCE if version == "pipelined" else 100
+    assert max(at.count(turn) for turn in set(at)) <= most
 
 
 @pytest.mark.parametrize("flood_of", ["resets", "pings", "settings", "empty data"])

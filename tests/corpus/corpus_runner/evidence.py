@@ -18,7 +18,7 @@ from corpus_runner.cases import CANARY
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harness.origins import Connection
+    from harness.origins import Connection, Mark
     from harness.proxy import ProxyProcess, Row
     from harness.wiretap import Packet
     from harness.world import World
@@ -89,14 +89,14 @@ def audit_bytes(proxy: ProxyProcess) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(proxy.state.glob("audit.db*")))
 
 
-def gather(world: World, proxy: ProxyProcess, client: str, marks: tuple[int, int, int]) -> Evidence:
+def gather(world: World, proxy: ProxyProcess, client: str, marks: tuple[Mark, int, int]) -> Evidence:
     """Everything since `marks`, without the audit rows."""
     connections, questions, packets = marks
     world.settle(connections)
     return Evidence(
         proxy,
         client,
-        world.origins.connections[connections:],
+        world.origins.since(connections),
         world.names.questions[questions:],
         world.tap.packets[packets:],
     )

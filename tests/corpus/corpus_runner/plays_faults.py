@@ -31,8 +31,8 @@ FAULTY = Path(__file__).parents[2] / "e2e" / "faulty_proxy.py"
 SMALL_QUEUE = "audit: {flush_interval: 0.02, queue: 100}\nlimits: {drain_seconds: 1, audit_seconds: 0.05}\n"
 QUICK = "audit: {flush_interval: 0.02}\nlimits: {drain_seconds: 1, resolve_seconds: 0.5, audit_seconds: 0.5}\n"
 
-# What is broken for each of the corpus' hooks. Where the lane has no code of its own in a hook that mitmproxy has, the
-# function that does the judging at that step is broken instead.
+# What is broken for each of the corpus' hooks: the hook itself, in the lane that has hooks. Where that has no code of
+# its own in one, the function that does the judging at that step is broken instead, whatever lane comes to it.
 BROKEN = {
     "requestheaders": ("--break-hook", "requestheaders:raise"),
     "request": ("--break", "egress.gate.gate:permit:raise"),
@@ -47,9 +47,10 @@ BROKEN = {
 
 
 def start_broken(world: World, policy: str, *faults: str, text: str = "broken on purpose") -> ProxyProcess:
-    """A proxy with parts of it broken."""
+    """A proxy with parts of it broken. Hooks are the mitm lane's, which then carries everything."""
     command = (sys.executable, str(FAULTY), *faults, "--")
-    return world.start(policy, command=command, env={**ENVIRONMENT, "FAULT_TEXT": text}, config=QUICK)
+    extra = ("--lane", "mitm") if "--break-hook" in faults else ()
+    return world.start(policy, command=command, env={**ENVIRONMENT, "FAULT_TEXT": text}, config=QUICK, extra=extra)
 
 
 def _end(proxy: ProxyProcess) -> None:
@@ -229,12 +230,19 @@ def killed(world: World, case: Case) -> None:
     proxy = world.start(HOST)
     judge(case, observe(world, proxy, ask, "allow"), ["reaches(allowed)", "audit_row(allow)"])
     proxy.kill()
-    with pytest.raises(ConnectionRefusedError):
-        world.namespace.connect(proxy.address)
+    _wait_for(lambda: _unreachable(world, proxy))
     assert [row["verdict"] for row in proxy.rows()] == ["allow"]
     with sqlite3.connect(f"file:{proxy.state / 'audit.db'}?mode=ro", uri=True) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     database.close()
+
+
+def _unreachable(world: World, proxy: ProxyProcess) -> bool:
+    try:
+        world.namespace.connect(proxy.address).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 @script("FAILOPEN-034")

@@ -45,11 +45,18 @@ CONFIG = (
 
 
 @contextlib.contextmanager
-def bounded(world: World, case: Case, proxy: ProxyProcess | None = None) -> Iterator[ProxyProcess]:
-    """A proxy that must live through the block, keep its memory, and serve others afterwards."""
+def bounded(
+    world: World, case: Case, proxy: ProxyProcess | None = None, *, http2: bool = False
+) -> Iterator[ProxyProcess]:
+    """A proxy that must live through the block, keep its memory, and serve others afterwards.
+
+    `http2`: the process that carries it is there before the memory is taken.
+    """
     own = proxy is None
     proxy = proxy or world.start(HOST, config=CONFIG)
     judge(case, observe(world, proxy, ask, "allow"), ["reaches(allowed)"])
+    if http2:
+        _h2(world, proxy, b"", 1)
     before = proxy.resident()
     yield proxy
     grown = proxy.resident() - before
@@ -174,7 +181,7 @@ def _headers(stream: int, *extra: tuple[str, str], flags: tuple[str, ...] = ("EN
 @script("DOS-016")
 def rapid_reset(world: World, case: Case) -> None:
     """Streams that are opened and reset at once, 2,000 of them."""
-    with bounded(world, case) as proxy:
+    with bounded(world, case, http2=True) as proxy:
         frames = b"".join(
             _headers(stream) + RstStreamFrame(stream, error_code=8).serialize() for stream in range(1, 4001, 2)
         )
@@ -184,7 +191,7 @@ def rapid_reset(world: World, case: Case) -> None:
 @script("DOS-017")
 def endless_continuation(world: World, case: Case) -> None:
     """A header block that never ends."""
-    with bounded(world, case) as proxy:
+    with bounded(world, case, http2=True) as proxy:
         start = _headers(1, flags=("END_STREAM",))
         piece = hpack.Encoder().encode([(f"x-{number}", "v" * 100) for number in range(100)], huffman=False)
         frames = b"".join(ContinuationFrame(1, data=piece).serialize() for _ in range(64))
@@ -194,7 +201,7 @@ def endless_continuation(world: World, case: Case) -> None:
 @script("DOS-018")
 def control_frames(world: World, case: Case) -> None:
     """Floods of SETTINGS, PING and empty DATA."""
-    with bounded(world, case) as proxy:
+    with bounded(world, case, http2=True) as proxy:
         one = SettingsFrame(0).serialize() + PingFrame(0, opaque_data=b"12345678").serialize()
         _h2(world, proxy, one * 200, 100)
         post = _headers(1, flags=("END_HEADERS",)) + DataFrame(1, data=b"").serialize() * 2000

@@ -96,7 +96,7 @@ def redirect_to_evil(world: World, case: Case) -> None:
     world.settle(marks[0])
     assert "403" in done.stderr
     assert CANARY not in done.stdout + done.stderr
-    assert [seen.role for seen in world.origins.connections[marks[0] :]] == ["allowed"]
+    assert [seen.role for seen in world.origins.since(marks[0])] == ["allowed"]
 
 
 @script("REDIRECT-005")
@@ -117,7 +117,7 @@ def redirect_at_home(world: World, case: Case) -> None:
             ["curl", "-sSL", "https://allowed.test/old"], env=world.client_env(proxy, world.folder)
         )
     assert done.stdout == "moved", done.stderr
-    heads = [head for seen in world.origins.connections[marks[0] :] for head in seen.requests]
+    heads = [head for seen in world.origins.since(marks[0]) for head in seen.requests]
     assert [head.values(b"authorization") for head in heads] == [[f"Bearer {CANARY}".encode()]] * 2
     assert case.expected == "allow"
 

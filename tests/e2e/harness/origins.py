@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.namespace import daemon
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from harness.namespace import Namespace
 
     type Behaviour = Callable[[Stream], None]
+    # The sizes of every connection that there was.
+    type Mark = Sequence[tuple[int, int, int]]
 
 _TLS_HANDSHAKE = 0x16
 IDLE = 20.0
@@ -55,6 +57,17 @@ class Connection:
     requests: list[Head] = field(default_factory=list)
     error: str = ""
     closed: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """How much it has brought by now."""
+        return len(self.raw), len(self.received), len(self.requests)
+
+    def after(self, sizes: tuple[int, int, int]) -> Connection:
+        """What it brought since it had these sizes."""
+        raw, received, requests = sizes
+        later = self.raw[raw:], self.received[received:], self.requests[requests:]
+        return replace(self, raw=later[0], received=later[1], requests=later[2])
 
 
 class Stream:
@@ -150,7 +163,7 @@ def answer_raw(response: bytes, *, close: bool = False) -> Behaviour:
 
 
 class Origins:
-    """Listeners on `ports` of `addresses`. `connections` only grows; take its length as a mark."""
+    """Listeners on `ports` of `addresses`. `connections` only grows."""
 
     def __init__(
         self,
@@ -167,7 +180,7 @@ class Origins:
         self._behaviour: dict[str, Behaviour] = {}
         self._authority, self._allowed = authority, allowed
         self._listeners = [namespace.listener(address, port) for address in addresses for port in ports]
-        self._live: set[socket.socket] = set()
+        self._live: dict[socket.socket, str] = {}
         self._closing = False
         self._threads = [daemon(lambda at=at: self._accept(at), "origin") for at in self._listeners]
 
@@ -175,13 +188,18 @@ class Origins:
     def behaving(
         self, behaviour: Behaviour, *, role: str = "allowed", alpn: tuple[str, ...] = ("http/1.1",), fault: str = ""
     ) -> Iterator[None]:
-        """Within the block, connections to `role` are served by `behaviour`, with this ALPN and certificate fault."""
+        """Within the block, connections to `role` are served by `behaviour`, with this ALPN and certificate fault.
+
+        What a proxy keeps open behaves as it did when it was opened, so that it is dropped on the way in and out.
+        """
         self._behaviour[role], self.alpn, self.fault = behaviour, alpn, fault
+        self.drop(role)
         try:
             yield
         finally:
             del self._behaviour[role]
             self.alpn, self.fault = ("http/1.1",), ""
+            self.drop(role)
 
     def _accept(self, listener: socket.socket) -> None:
         while not self._closing:
@@ -196,21 +214,21 @@ class Origins:
             daemon(lambda carrier=carrier, record=record: self._serve(carrier, record), "origin-connection")
 
     def _serve(self, carrier: socket.socket, record: Connection) -> None:
-        self._live.add(carrier)
+        self._live[carrier] = record.role
         carrier.settimeout(IDLE)
         try:
             first = carrier.recv(65536, socket.MSG_PEEK)
             if first[:1] == bytes([_TLS_HANDSHAKE]):
                 record.raw += first
-                self._live.discard(carrier)
+                del self._live[carrier]
                 carrier = self._secure(carrier, record)
-                self._live.add(carrier)
+                self._live[carrier] = record.role
             behave = self._behaviour.get(record.role, answer_ok)
             behave(Stream(carrier, record))
         except Exception as error:  # noqa: BLE001 -- what a client sends must not end a recorder's thread
             record.error = repr(error)
         finally:
-            self._live.discard(carrier)
+            self._live.pop(carrier, None)
             _hang_up(carrier)
             record.closed.set()
 
@@ -236,15 +254,21 @@ class Origins:
             own = "other.test"
         return self._authority.server_context(own, self.alpn, self.fault)
 
-    def since(self, mark: int) -> list[Connection]:
-        """The connections accepted after `mark`."""
-        return self.connections[mark:]
+    def mark(self) -> Mark:
+        """What there is now."""
+        return [seen.sizes for seen in self.connections]
 
-    def drop(self) -> None:
-        """Close what is open, as a server does that is tired of idle connections."""
-        for carrier in list(self._live):
-            with contextlib.suppress(OSError):
-                carrier.shutdown(socket.SHUT_RDWR)
+    def since(self, mark: Mark) -> list[Connection]:
+        """The connections accepted after `mark`, and of those that a proxy had kept what they brought after it."""
+        kept = [seen.after(sizes) for seen, sizes in zip(self.connections, mark, strict=False) if seen.sizes != sizes]
+        return kept + self.connections[len(mark) :]
+
+    def drop(self, role: str = "") -> None:
+        """Close what is open (at one role), as a server does that is tired of idle connections."""
+        for carrier, of in list(self._live.items()):
+            if role in {"", of}:
+                with contextlib.suppress(OSError):
+                    carrier.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Stop, and drop what is open."""

@@ -146,9 +146,13 @@ class ProxyProcess:
                 return rows
             time.sleep(0.02)
 
+    def family(self) -> list[int]:
+        """The ids of the process and its children."""
+        return _family(self.process.pid)
+
     def resident(self) -> int:
         """Bytes in memory of the process and its children."""
-        return sum(_resident(pid) for pid in _family(self.process.pid))
+        return sum(_resident(pid) for pid in self.family())
 
     def stop(self) -> int:
         """SIGTERM, wait, give the exit code. Kills what does not stop in time (exit code -9 then)."""
@@ -162,7 +166,8 @@ class ProxyProcess:
 
     def kill(self) -> None:
         """SIGKILL, and wait."""
-        for pid in reversed(_family(self.process.pid)):
+        # The parent first: it would replace a child that dies.
+        for pid in _family(self.process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.exit_code = self.process.wait()

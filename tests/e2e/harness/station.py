@@ -28,7 +28,11 @@ secrets:
   key: {env: EGRESS_TEST_KEY, hosts: [allowed.test, stream.test]}
 rules:
   - name: real clients
-    allow: [allowed.test:443, stream.test:443]
+    allow: allowed.test:443
+    inject: {X-Api-Key: "${key}"}
+  - name: HTTP/2 for those who speak it
+    allow: stream.test:443
+    http2: true
     inject: {X-Api-Key: "${key}"}
   - name: plain http
     allow: allowed.test:80

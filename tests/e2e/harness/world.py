@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from harness.nameserver import Answers
+    from harness.origins import Mark
 
 # Global unicast addresses, so that the real classifier calls them public; none is reached from the namespace.
 ALLOWED4, ALLOWED6 = "93.184.216.34", "2606:2800:220:1:248:1893:25c8:34"
@@ -104,11 +105,11 @@ class World:
         """A raw client of `proxy`."""
         return Attacker(self.namespace, proxy.address, source)
 
-    def marks(self) -> tuple[int, int, int]:
+    def marks(self) -> tuple[Mark, int, int]:
         """How much the recorders hold now: connections, questions, packets."""
-        return len(self.origins.connections), len(self.names.questions), len(self.tap.packets)
+        return self.origins.mark(), len(self.names.questions), len(self.tap.packets)
 
-    def settle(self, mark: int, patience: float = 0.03) -> None:
+    def settle(self, mark: Mark, patience: float = 0.03) -> None:
         """Let what is on the way arrive: a moment, or until no origin connection since `mark` grows."""
         before = -1
         while before != (now := sum(len(seen.received) + 1 for seen in self.origins.since(mark))):
