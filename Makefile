@@ -18,7 +18,7 @@ NAMED := $(if $(filter file default undefined,$(origin PYTHON)),,yes)
 .PHONY: help
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
-		printf '  make %-8s %s\n' "$$name" "$$text"; done
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 # INVARIANT: .venv/ready is written last and removed first, so a half-made .venv is never taken for a whole one. It
 # names the checkout (a copied .venv points at the place it came from), the locked set, and the Python.
@@ -82,9 +82,12 @@ fuzz: system ## the fuzzers, SECONDS=300 each (FUZZ= names some of them); needs 
 	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m fuzz.run --seconds $(SECONDS) $(FUZZ)
 
 .PHONY: bench
-bench: setup ## the benchmarks
-	@for file in bench/[!_]*.py; do name=$$(basename $$file .py); \
-		echo "== $$name"; $(BIN)/python -m bench.$$name || exit 1; done
+bench: setup ## ours and the peers, up to 25 minutes, writes docs/performance.md; QUICK=1: 4 minutes, printed only
+	@$(BIN)/python -m bench.run $(if $(QUICK),--quick)
+
+.PHONY: bench-check
+bench-check: setup ## ours beside squid, against the recorded ratios; RECORD=1 records them
+	@$(BIN)/python -m bench.run --check $(if $(RECORD),--record)
 
 .PHONY: fmt
 fmt: setup ## format, and mend what ruff can mend by itself

@@ -1,18 +1,15 @@
 """The mitm lane beside stock mitmdump with an addon that allows and injects: CPU a request and a new connection.
 
-    python -m bench.mitm
+    python -m bench.mitm [ROUNDS]
 
 Both terminate TLS for the same host in front of one origin, in turn, round after round, on one core; the load and the
 origin have the others. What is printed is CPU time of the proxy's processes (all of them: the front that hands the
-connection over, the lane, the audit) for each unit, medians over the rounds, and the ratio of the two. The targets are
-1.5 for requests on kept connections and 2 for new connections.
+connection over, the lane, the audit) for each unit, medians over the rounds, and the median of the ratios. The targets
+are 1.5 for requests on kept connections and 2 for new connections.
 """
 
 from __future__ import annotations
 
-import asyncio
-import datetime as dt
-import ipaddress
 import os
 import shutil
 import socket
@@ -28,10 +25,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+import h2.config
+import h2.connection
+import h2.events
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench._origin import BODY, make_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,8 +41,20 @@ BIN = Path(sys.executable).parent
 HOST = "localhost"
 ROUNDS = 7
 CONNECTIONS = 8
-REQUESTS = 1600
-NEW = 120
+# How many of each in a round, and the ratio to reach.
+CASES: dict[str, tuple[int, float | None]] = {"kept": (1200, 1.5), "new": (100, 2.0), "http2": (600, None)}
+TITLES = {
+    "kept": "request, kept connection",
+    "new": "new connection, one request",
+    "http2": "request, HTTP/2 both sides",
+}
+PATH = "/v1/items/17?page=2"
+FIELDS = (
+    ("user-agent", "bench/1.0"),
+    ("accept", "application/json"),
+    ("accept-encoding", "gzip, deflate, br"),
+    ("x-request-id", "0b1f6c2e"),
+)
 TICKS = os.sysconf("SC_CLK_TCK")
 
 ADDON = """
@@ -75,61 +87,6 @@ rules:
     addresses: [127.0.0.0/8]
 """
 
-BODY = b"x" * 600
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 600\r\n\r\n" + BODY
-
-
-# the origin
-
-
-class Origin(asyncio.Protocol):
-    """Answers every head with the same 600 bytes."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
-        self._transport = transport
-        self._held = b""
-
-    def data_received(self, data: bytes) -> None:
-        """Answer each head that is whole."""
-        *heads, self._held = (self._held + data).split(b"\r\n\r\n")
-        for head in heads:
-            if b"Bearer" not in head:
-                raise SystemExit("a request came without what the proxy injects")
-            self._transport.write(ANSWER)  # type: ignore[attr-defined]
-
-
-async def serve_origin(certificate: str, key: str, port: str) -> None:
-    """Serve TLS until killed."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    server = await asyncio.get_running_loop().create_server(Origin, "127.0.0.1", int(port), ssl=context)
-    await server.serve_forever()
-
-
-def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
-    """A CA, and a certificate and key for the origin."""
-    now = dt.datetime.now(dt.UTC)
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench CA")])
-
-    def builder(name: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        made = x509.CertificateBuilder().subject_name(name).issuer_name(ca_name).public_key(public)
-        made = made.serial_number(x509.random_serial_number()).not_valid_before(now - dt.timedelta(hours=1))
-        return made.not_valid_after(now + dt.timedelta(days=2))
-
-    names = x509.SubjectAlternativeName([x509.DNSName(HOST), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    ca = builder(ca_name, ca_key.public_key())
-    ca = ca.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    leaf = builder(x509.Name([]), key.public_key()).add_extension(names, critical=True)
-    paths = folder / "origin-ca.pem", folder / "origin.pem", folder / "origin.key"
-    for path, made in zip(paths, (ca, leaf), strict=False):
-        path.write_bytes(made.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    paths[2].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return paths
-
 
 # the proxies
 
@@ -142,8 +99,7 @@ class Running:
     process: subprocess.Popen[str]
     port: int
     ca: Path
-    kept: list[float] = field(default_factory=list)
-    new: list[float] = field(default_factory=list)
+    spent: dict[str, list[float]] = field(default_factory=dict)
 
     def cpu(self) -> float:
         """Seconds so far."""
@@ -231,43 +187,19 @@ class Load:
 
     def __init__(self, proxy: Running, origin: int) -> None:
         self._proxy = proxy
-        self._context = ssl.create_default_context(cafile=str(proxy.ca))
-        self._context.set_alpn_protocols(["http/1.1"])
-        target = f"{HOST}:{origin}"
-        self._connect = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode()
-        self._request = (
-            f"GET /v1/items/17?page=2 HTTP/1.1\r\nHost: {target}\r\nUser-Agent: bench/1.0\r\n"
-            "Accept: application/json\r\nAccept-Encoding: gzip, deflate, br\r\nX-Request-Id: 0b1f6c2e\r\n\r\n"
-        ).encode()
-
-    def open(self) -> ssl.SSLSocket:
-        """A connection with TLS up."""
-        sock = socket.create_connection(("127.0.0.1", self._proxy.port), timeout=30)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.sendall(self._connect)
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += _more(sock)
-        if b" 200 " not in head.partition(b"\r\n")[0]:
-            raise SystemExit(f"{self._proxy.name} refused: {head!r}")
-        return self._context.wrap_socket(sock, server_hostname=HOST)
-
-    def answered(self, wire: ssl.SSLSocket) -> None:
-        """Read one answer."""
-        got = b""
-        while not got.endswith(BODY):
-            got += _more(wire)
-        if not got.startswith(b"HTTP/1.1 200"):
-            raise SystemExit(f"{self._proxy.name} answered {got[:200]!r}")
+        self._target = f"{HOST}:{origin}"
+        self._connect = f"CONNECT {self._target} HTTP/1.1\r\nHost: {self._target}\r\n\r\n".encode()
+        fields = "".join(f"{name}: {value}\r\n" for name, value in (("host", self._target), *FIELDS))
+        self._request = f"GET {PATH} HTTP/1.1\r\n{fields}\r\n".encode()
 
     def kept(self, count: int) -> None:
         """`count` requests, on a few connections in turn."""
-        wires = [self.open() for _ in range(CONNECTIONS)]
+        wires = [self._open("http/1.1") for _ in range(CONNECTIONS)]
         for _ in range(count // CONNECTIONS):
             for wire in wires:
                 wire.sendall(self._request)
             for wire in wires:
-                self.answered(wire)
+                self._answered(wire)
         for wire in wires:
             wire.close()
 
@@ -276,10 +208,66 @@ class Load:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda _: self._one(), range(count)))
 
+    def http2(self, count: int) -> None:
+        """As `kept`, over HTTP/2."""
+        wires = [(self._open("h2"), _http2_client()) for _ in range(CONNECTIONS)]
+        pseudo = [(":method", "GET"), (":scheme", "https"), (":authority", self._target), (":path", PATH)]
+        for _ in range(count // CONNECTIONS):
+            for wire, connection in wires:
+                connection.send_headers(connection.get_next_available_stream_id(), [*pseudo, *FIELDS], end_stream=True)
+                wire.sendall(connection.data_to_send())
+            for wire, connection in wires:
+                self._ended(wire, connection)
+        for wire, _ in wires:
+            wire.close()
+
     def _one(self) -> None:
-        with self.open() as wire:
+        with self._open("http/1.1") as wire:
             wire.sendall(self._request)
-            self.answered(wire)
+            self._answered(wire)
+
+    def _open(self, alpn: str) -> ssl.SSLSocket:
+        sock = socket.create_connection(("127.0.0.1", self._proxy.port), timeout=30)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.sendall(self._connect)
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += _more(sock)
+        if b" 200 " not in head.partition(b"\r\n")[0]:
+            raise SystemExit(f"{self._proxy.name} refused: {head!r}")
+        # A context each, so that no client resumes another's session.
+        context = ssl.create_default_context(cafile=str(self._proxy.ca))
+        context.set_alpn_protocols([alpn])
+        return context.wrap_socket(sock, server_hostname=HOST)
+
+    def _answered(self, wire: ssl.SSLSocket) -> None:
+        got = b""
+        while not got.endswith(BODY):
+            got += _more(wire)
+        if not got.startswith(b"HTTP/1.1 200"):
+            raise SystemExit(f"{self._proxy.name} answered {got[:200]!r}")
+
+    def _ended(self, wire: ssl.SSLSocket, connection: h2.connection.H2Connection) -> None:
+        size = 0
+        while True:
+            for event in connection.receive_data(_more(wire)):
+                match event:
+                    case h2.events.DataReceived():
+                        size += len(event.data)
+                        connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                    case h2.events.StreamEnded() if size == len(BODY):
+                        wire.sendall(connection.data_to_send())
+                        return
+                    case h2.events.StreamEnded() | h2.events.StreamReset() | h2.events.ConnectionTerminated():
+                        raise SystemExit(f"{self._proxy.name} answered {event}")
+                    case _:
+                        pass
+
+
+def _http2_client() -> h2.connection.H2Connection:
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+    connection.initiate_connection()
+    return connection
 
 
 def _more(sock: socket.socket) -> bytes:
@@ -301,31 +289,27 @@ def milliseconds(proxy: Running, work: Callable[[int], None], count: int) -> flo
 def measure(proxies: Sequence[Running], origin: int, rounds: int) -> None:
     """Let the proxies take turns."""
     loads = [Load(proxy, origin) for proxy in proxies]
-    for load in loads:
-        load.kept(10 * CONNECTIONS)
-        load.new(8)
-    for _ in range(rounds):
+    for number in range(rounds + 1):
         for proxy, load in zip(proxies, loads, strict=True):
-            proxy.kept.append(milliseconds(proxy, load.kept, REQUESTS))
-            proxy.new.append(milliseconds(proxy, load.new, NEW))
+            for name, (count, _) in CASES.items():
+                spent = milliseconds(proxy, getattr(load, name), count if number else 2 * CONNECTIONS)
+                if number:  # The first round warms up.
+                    proxy.spent.setdefault(name, []).append(spent)
 
 
 def report(ours: Running, stock: Running) -> None:
     """Print the medians and their ratios."""
-    print(f"{'':<20}{'request on a kept connection':>32}{'new connection with a request':>32}")
-    for proxy in (ours, stock):
-        print(f"{proxy.name:<20}{statistics.median(proxy.kept):>29.3f} ms{statistics.median(proxy.new):>29.2f} ms")
-    kept = statistics.median(there / here for here, there in zip(ours.kept, stock.kept, strict=True))
-    new = statistics.median(there / here for here, there in zip(ours.new, stock.new, strict=True))
-    print(f"{'stock / ours':<20}{kept:>30.2f}x {new:>30.2f}x ")
-    print(f"{'target':<20}{1.5:>30.2f}x {2.0:>30.2f}x ")
+    print(f"{'CPU, milliseconds each':<28}{ours.name:>20}{stock.name:>20}{'stock / ours':>14}{'target':>8}")
+    for name, (_, target) in CASES.items():
+        here, there = ours.spent[name], stock.spent[name]
+        ratio = statistics.median(other / own for own, other in zip(here, there, strict=True))
+        wanted = "" if target is None else f"{target:.1f}x"
+        medians = f"{statistics.median(here):>20.2f}{statistics.median(there):>20.2f}"
+        print(f"{TITLES[name]:<28}{medians}{ratio:>13.2f}x{wanted:>8}")
 
 
 def main() -> None:
     """Start everything, measure, print."""
-    if sys.argv[1:2] == ["origin"]:
-        asyncio.run(serve_origin(*sys.argv[2:5]))
-        return
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     cores = sorted(os.sched_getaffinity(0))
     core = str(cores[0]) if len(cores) > 1 else None
@@ -333,10 +317,10 @@ def main() -> None:
         os.sched_setaffinity(0, cores[1:])
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        _, certificate, key = make_certificates(folder)
+        _, certificate, key = make_certificates(folder, HOST)
         env = {"HOME": name, "BENCH_HOST": HOST, "BENCH_KEY": "k" * 60}
         origin = _free_port()
-        command = [sys.executable, __file__, "origin", str(certificate), str(key), str(origin)]
+        command = [sys.executable, str(ROOT / "bench" / "_origin.py"), str(certificate), str(key), str(origin)]
         stack.enter_context(running(command, env, origin, None))
         proxies = [start(folder, env, origin, core, stack) for start in (start_ours, start_stock)]
         measure(proxies, origin, rounds)
