@@ -58,12 +58,13 @@ class Hub:
         self.pools = Pools({CONNECTIONS: config.limits.connections}, config.limits.connections_per_client)
         self._clients: set[_Client] = set()
         self._lookups: set[asyncio.Task[None]] = set()
-        self._problem = ""
+        self._problem = "the audit is not open"
         self._count = 0
 
     def open(self) -> None:
         """Open the audit. Raises AuditError."""
         self._writer = open_audit(self._config, self._changed)
+        self._problem = ""
 
     def note(self, kind: str, detail: str) -> None:
         """Record what happened to the proxy."""
