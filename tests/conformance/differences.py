@@ -110,6 +110,9 @@ EXCHANGES = {
         "the upstream was asked in HTTP/1.0 too, so only one that breaks HTTP's rules answers in chunks"
     ),
     ("mitm", "no kept connection for an old client"): "an optimisation that mitmproxy lacks",
+    ("mitm", "a closed connection is noticed, not replaced"): (
+        "mitmproxy does not ask again: a request that crosses the upstream's close gets 502, and is never sent twice"
+    ),
     ("mitm", "torn answers without a length pass as whole"): (
         "mitmproxy does not tell TLS that was torn off from TLS that ended; with a length or chunks it shows"
     ),
