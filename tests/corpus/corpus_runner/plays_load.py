@@ -157,7 +157,7 @@ def compressed_response(world: World, case: Case) -> None:
     """A response that would unpack to 300 MB passes as it is, packed."""
     packed = zlib.compress(bytes(300 << 20), 9)
     answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\nContent-Length: %d\r\n\r\n" % len(packed) + packed
-    with bounded(world, case) as proxy, world.origins.behaving(answer_raw(answer)):
+    with bounded(world, case, http2=True) as proxy, world.origins.behaving(answer_raw(answer)):
         evidence = observe(world, proxy, ask, "allow")
         assert len(evidence.client_bytes) > len(packed)
 
@@ -211,7 +211,7 @@ def control_frames(world: World, case: Case) -> None:
 @script("DOS-019")
 def header_bomb(world: World, case: Case) -> None:
     """A small block that refers to one large entry a thousand times."""
-    with bounded(world, case) as proxy:
+    with bounded(world, case, http2=True) as proxy:
         encoder = hpack.Encoder()
         first = encoder.encode(
             [(":method", "GET"), (":scheme", "https"), (":authority", "allowed.test"), (":path", "/x")]
