@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -61,9 +62,8 @@ class TlsContexts:
         # pyOpenSSL has no public call for hostname verification; without these two lines any valid name would pass.
         parameters = SSL._lib.SSL_get0_param(connection._ssl)  # type: ignore[attr-defined] # noqa: SLF001
         SSL._lib.X509_VERIFY_PARAM_set_hostflags(parameters, _HOST_FLAGS)  # type: ignore[attr-defined] # noqa: SLF001
-        try:
-            packed = ip_address(host).packed
-        except ValueError:
+        packed = _packed(host)
+        if packed is None:
             name = host.encode("ascii")
             connection.set_tlsext_host_name(name)
             accepted = SSL._lib.X509_VERIFY_PARAM_set1_host(parameters, name, len(name))  # type: ignore[attr-defined] # noqa: SLF001
@@ -79,6 +79,15 @@ class TlsContexts:
     def is_verifying(self, connection: SSL.Connection) -> bool:
         """Whether a finished handshake was made with our verifying context."""
         return connection.get_context() is self._upstream and connection.get_verify_mode() == SSL.VERIFY_PEER
+
+
+@lru_cache(maxsize=1024)
+def _packed(host: str) -> bytes | None:
+    """An address as certificates have it; None for a name."""
+    try:
+        return ip_address(host).packed
+    except ValueError:
+        return None
 
 
 def _client_context(leaf: Leaf) -> SSL.Context:

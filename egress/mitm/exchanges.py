@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -137,7 +138,7 @@ class ExchangeHooks:
             use.refusal = "the request changed after it was judged"
             return
         problem = self._gate.ready(
-            exchange, ip_address(server.peername[0]), verified_tls=server.id in connection.verified
+            exchange, _address(server.peername[0]), verified_tls=server.id in connection.verified
         )
         if problem:
             use.refusal = problem
@@ -293,6 +294,10 @@ def _counting_down(exchange: Exchange) -> Callable[[bytes], Sequence[bytes]]:
     return pass_on
 
 
+# Peers are few, and asked for at each request.
+_address = lru_cache(maxsize=1024)(ip_address)
+
+
 def _open_peer(connection: ClientConnection, request: Request) -> Address | None:
     """The address of an open connection that mitmproxy would use again for this request."""
     secure = request.protocol in (Protocol.HTTPS, Protocol.WSS)
@@ -305,7 +310,7 @@ def _open_peer(connection: ClientConnection, request: Request) -> Address | None
             and server.peername is not None
             and (server.alpn == b"h2" or connection.handler.client.alpn != b"h2")
         ):
-            return ip_address(server.peername[0])
+            return _address(server.peername[0])
     return None
 
 

@@ -33,6 +33,7 @@ from egress.policy import Reason
 
 if TYPE_CHECKING:
     from mitmproxy.connection import Connection
+    from mitmproxy.proxy.layer import Layer
     from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 
 logger = logging.getLogger(__name__)
@@ -47,8 +48,9 @@ _BOTH_HELD_SECONDS = 1.0
 # What one event may have done before other connections get their turn: a read can bring a thousand small requests.
 HOOKS_AT_ONCE = 32
 
-# What a handler bears of ours: bytes that its layers hold at most, how many hooks may still run at once, tasks that end
-# a hook, and those that hold back.
+# What a handler bears of ours: bytes that its layers hold at most, how many hooks may still run at once, the layer that
+# comes next, tasks that end a hook, and those that hold back.
+_INSIDE = "_egress_inside"
 _AT_ONCE = "_egress_at_once"
 _MAY_HOLD = "_egress_may_hold"
 _WAITING = "_egress_waiting"
@@ -202,11 +204,20 @@ async def server_event(self: ProxyConnectionHandler, event: events.Event) -> Non
         try:
             try:
                 _act(self, event, outgoing)
+                self.layer = self.__dict__.pop(_INSIDE, self.layer)
             finally:
                 for connection in tuple(outgoing):
                     _flush(self, outgoing, connection)
         except Exception:  # noqa: BLE001 - it is logged with what it was, and ends the connection
             self.log("a layer failed", logging.ERROR, exc_info=True)
+
+
+def go_inside(self: ProxyConnectionHandler, layer: Layer) -> None:
+    """Give what happens from the next event on to a layer inside the present ones, which would only pass it through.
+
+    That is how a connection whose CONNECT another process answered begins.
+    """
+    self.__dict__[_INSIDE] = layer
 
 
 def _act(self: ProxyConnectionHandler, event: events.Event, outgoing: Outgoing) -> None:

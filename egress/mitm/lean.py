@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from mitmproxy import connection, flow, http
-from mitmproxy.proxy import commands, context, events, tunnel
+from mitmproxy.proxy import commands, context, events, layer, tunnel
 
 from egress.errors import StartError
 
@@ -86,6 +86,26 @@ def same(self: Connection, other: object) -> bool:
     return self is other or (isinstance(other, connection.Connection) and self.id == other.id)
 
 
+def handle_event(self: layer.Layer, event: events.Event) -> CommandGenerator[None]:
+    """In place of `Layer.handle_event`, which asks at each command whether it is to be logged."""
+    paused = self._paused
+    if paused is not None:
+        if isinstance(event, events.CommandCompleted) and event.command is paused.command:
+            yield from self._Layer__continue(event)  # type: ignore[attr-defined]
+        else:
+            self._paused_event_queue.append(event)
+        return
+    asked = self._handle_event(event)
+    for command in asked:
+        if command.blocking is True:
+            # The layers above are told in this way that it is this one that waits.
+            command.blocking = self
+            self._paused = layer.Paused(command, asked)
+            yield command
+            return
+        yield command
+
+
 def event_to_child(self: tunnel.TunnelLayer, event: events.Event) -> CommandGenerator[None]:
     """In place of `TunnelLayer.event_to_child`, which asks a generator about each command that only passes."""
     if self.tunnel_state is tunnel.TunnelState.ESTABLISHING and not self.command_to_reply_to:
@@ -116,6 +136,7 @@ REPLACEMENTS: tuple[tuple[object, str, Callable[..., object] | object], ...] = (
     (commands.StartHook, "__new__", plain_new),
     (events.CommandCompleted, "__new__", plain_new),
     (connection.Connection, "__eq__", same),
+    (layer.Layer, "handle_event", handle_event),
     (tunnel.TunnelLayer, "event_to_child", event_to_child),
     (connection, "uuid", _IDS),
     (flow, "uuid", _IDS),

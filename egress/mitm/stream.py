@@ -29,6 +29,8 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpConnectHook, HttpErrorHook
 
+from egress.mitm.attachment import attached
+from egress.mitm.handler import go_inside
 from egress.mitm.hooks_of_ours import EgressUpstreamReadyHook, UpstreamUse
 from egress.mitm.http1 import BODY_HAS_NO_END
 
@@ -81,7 +83,7 @@ class GuardedStream(HttpStream):
         return False
 
     def handle_connect(self) -> CommandGenerator[None]:
-        """Ask the lane, and go on only where it answered nothing.
+        """Ask the lane, and go on only where it answered nothing; then the layers of this HTTP are done.
 
         Raw TCP is carried at once: its server may be the first to speak.
         """
@@ -92,6 +94,10 @@ class GuardedStream(HttpStream):
             raw = self.flow.metadata.get(RAW, False)
             self.child_layer = tcp.TCPLayer(self.context, ignore=True) if raw else layer.NextLayer(self.context)
         yield from self.handle_connect_finish()
+        lane = attached()
+        handler = None if lane is None else lane.handler_of(self.context.client)
+        if handler is not None and self.child_layer is not None:
+            go_inside(handler, self.child_layer)
 
     def start_request_stream(self) -> CommandGenerator[None]:
         """Send the request's head, or the refusal without waiting for the body."""
