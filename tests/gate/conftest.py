@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "mitm")]
+sys.path.insert(0, str(Path(__file__).parent))
 
-from rig.ledger import Ledger  # noqa: E402 -- the parts lie beside this file
-from workbench import Bench  # noqa: E402
+from rig.ledger import Ledger
+from workbench import Bench
 
-from egress.config import PolicySource, load_policy  # noqa: E402
-from egress.credentials import CredentialStore  # noqa: E402
-from egress.gate.gate import Gate, GateLimits  # noqa: E402
-from egress.gate.generation import Generation  # noqa: E402
-from egress.gate.record import Recorder  # noqa: E402
-from egress.gate.resolver import Resolver  # noqa: E402
-from egress.policy import Scope  # noqa: E402
+from egress.config import PolicySource, load_policy
+from egress.credentials import CredentialStore
+from egress.gate.gate import Gate, GateLimits
+from egress.gate.generation import Generation
+from egress.gate.record import Recorder
+from egress.gate.resolver import Resolver
+from egress.policy import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,56 +1,5 @@
-"""A test CA, an origin and a proxy for the tests of the mitm lane."""
+"""The proxy of these tests is mitmproxy's handler on a listener of its own."""
 
-from __future__ import annotations
+from rig.fixtures import carrier, origin, roots, start
 
-import sys
-from ipaddress import ip_address
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import os
-
-from harness.authority import TestAuthority
-from rig.proxy import Carrier, Proxy, Setup, origin_on
-
-CARRIER = Carrier(os.environ.get("RIG", "mitm"))
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from harness.origins import Origins
-
-
-@pytest.fixture(scope="session")
-def roots(tmp_path_factory: pytest.TempPathFactory) -> TestAuthority:
-    """The CA of the origins' certificates, made once a run."""
-    return TestAuthority(tmp_path_factory.mktemp("roots"))
-
-
-@pytest.fixture
-def origin(roots: TestAuthority) -> Iterator[Origins]:
-    """A recorded origin on 127.0.0.1, HTTP and TLS on one port."""
-    origins = origin_on(roots)
-    yield origins
-    origins.close()
-
-
-@pytest.fixture
-def start(tmp_path: Path, roots: TestAuthority) -> Iterator[Callable[..., Proxy]]:
-    """Start proxies; `*.test` names that are given as `names` are pinned to 127.0.0.1. Stopped after the test."""
-    running: list[Proxy] = []
-
-    def begin(policy: str, *names: str, **more: object) -> Proxy:
-        pins = {name: (ip_address("127.0.0.1"),) for name in names}
-        folder = tmp_path / f"proxy{len(running)}"
-        folder.mkdir(mode=0o700)
-        proxy = Proxy(folder, Setup(policy, pins=pins, roots=(roots.ca_file,), **more), CARRIER)  # type: ignore[arg-type]
-        running.append(proxy)
-        return proxy
-
-    yield begin
-    for proxy in running:
-        proxy.close()
+__all__ = ["carrier", "origin", "roots", "start"]

@@ -27,17 +27,6 @@ HOOK_CASES = [
     for fault in Fault
 ]
 INSPECTED = (Mode.PLAIN, Mode.TLS1, Mode.TLS2)
-# Which parts of the gate a mode asks; `credentials` renders for every request, if only nothing.
-PARTS = {
-    "decide_name": tuple(Mode)[1:],
-    "decide_request": tuple(Mode),
-    "decide_address": tuple(Mode),
-    "resolve": tuple(Mode),
-    "render": tuple(Mode),
-    "own": tuple(Mode),
-    "offer": tuple(Mode),
-}
-PART_CASES = [pytest.param(mode, part, id=f"{mode}-{part}") for part, modes in PARTS.items() for mode in modes]
 
 
 @pytest.fixture
@@ -82,51 +71,6 @@ def test_a_hook_that_fails_after_its_work_refuses_all_the_same(mode: Mode, hook:
     if hook not in SENT:
         assert reply.status != 200
         assert site.received == b""
-
-
-@pytest.mark.parametrize(("mode", "part"), PART_CASES)
-def test_fail_closed_in_every_part_of_the_gate(
-    mode: Mode, part: str, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An exception in policy, resolver, credentials or audit: nothing is dialled, and the client is told."""
-    break_part(site, part, monkeypatch)
-    with site.serving(mode):
-        reply = site.exchange(mode)
-    assert reply.status in {0, 500, 503}
-    assert reply.reason in {None, "internal-error", "audit-unavailable"}
-    assert site.origin.connections == []
-    assert SECRET.encode() not in reply.whole
-
-
-@pytest.mark.parametrize("mode", Mode)
-def test_fail_closed_when_the_resolver_hangs(mode: Mode, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A resolver that never answers ends in a denial within the time that judging may take."""
-    monkeypatch.setattr(type(site.proxy.gate.resolver), "known", lambda *_: None)
-    monkeypatch.setattr(type(site.proxy.gate.resolver), "resolve", hang)
-    object.__setattr__(site.proxy.gate.limits, "judge_seconds", 0.2)
-    with site.serving(mode):
-        reply = site.exchange(mode)
-    assert (reply.status, reply.reason) in {(500, "internal-error"), (0, None)}
-    assert site.origin.connections == []
-    assert [row.reason for row in site.proxy.ledger.wait(1)] == ["internal-error"]
-
-
-@pytest.mark.parametrize("mode", Mode)
-def test_fail_closed_when_the_audit_takes_nothing(mode: Mode, site: Site) -> None:
-    """An audit that is full or broken: the traffic waits, then it is denied, and nothing was dialled."""
-    site.proxy.ledger.accepts = lambda _: False
-    with site.serving(mode):
-        reply = site.exchange(mode)
-    assert (reply.status, reply.reason) in {(503, "audit-unavailable"), (0, None)}
-    assert site.origin.connections == []
-
-
-@pytest.mark.parametrize("mode", INSPECTED)
-def test_audit_unavailable_is_what_the_client_reads(mode: Mode, site: Site) -> None:
-    """Where there is a request to answer, the answer says why."""
-    site.proxy.ledger.accepts = lambda _: False
-    with site.serving(mode):
-        assert site.exchange(mode).reason == "audit-unavailable"
 
 
 @pytest.mark.parametrize("mode", Mode)
@@ -217,20 +161,6 @@ def test_a_hook_that_hangs_costs_its_own_request_only(site: Site, monkeypatch: p
     assert b"/slow" not in site.received
 
 
-def test_a_hook_that_waits_goes_on_where_it_was(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Judging that waits for a resolver or the audit ends in the same exchange, in every mode."""
-    admit = type(site.proxy.gate).admit
-
-    async def later(gate: Gate, asked: Asked) -> object:
-        await asyncio.sleep(0.02)
-        return await admit(gate, asked)
-
-    monkeypatch.setattr(type(site.proxy.gate), "admit", later)
-    for mode in Mode:
-        with site.serving(mode):
-            assert site.exchange(mode).status == 200, mode
-
-
 def test_what_is_told_to_one_peer_at_once_leaves_in_one_piece(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """The head of an answer and its body are one call of the system."""
     sent: list[bytes] = []
@@ -255,20 +185,3 @@ def test_the_proxy_serves_on_after_a_fault(site: Site) -> None:
     assert site.exchange(Mode.PLAIN).reason == "internal-error"
     site.proxy.lane.run = run  # type: ignore[method-assign]
     assert site.exchange(Mode.PLAIN).status == 200
-
-
-def break_part(site: Site, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make one part of the gate raise."""
-    gate = site.proxy.gate
-    match part:
-        case "decide_name" | "decide_request" | "decide_address":
-            monkeypatch.setattr(type(gate.generation.policy), part, fail)
-        case "resolve":
-            monkeypatch.setattr(type(gate.resolver), "known", lambda *_: None)
-            monkeypatch.setattr(type(gate.resolver), part, fail)
-        case "render":
-            monkeypatch.setattr(type(gate.generation.credentials), part, fail)
-        case "own":
-            monkeypatch.setattr(type(gate.own), "includes", fail)
-        case _:
-            monkeypatch.setattr(site.proxy.ledger, part, fail)

@@ -9,6 +9,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 import pytest
+from mitmproxy.proxy.layers.modes import HttpProxy
 from rig.http2_origin import answer_http2
 from rig.modes import HOST, RAW, TUNNELLED, Mode, Site, make_site
 from rig.proxy import SECRET
@@ -20,7 +21,7 @@ from egress.gate.exchange import Client
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness.origins import Origins
+    from harness.origins import Origins, Stream
     from rig.proxy import Proxy
 
 CLIENT = Client("agent-7", "198.51.100.7:40007")
@@ -150,6 +151,41 @@ def test_raw_tcp_inside_a_known_tunnel_is_carried(site: Site) -> None:
     with site.origin.behaving(lambda stream: stream.send(b"echo " + stream.receive())), handed(site, RAW) as wire:
         assert wire.send(b"\x00hello").exactly(11) == b"echo \x00hello"
     assert site.proxy.ledger.only()[0].protocol == "tcp"
+
+
+@contextlib.contextmanager
+def asked_for(site: Site, destination: str) -> Iterator[Wire]:
+    """The same by a CONNECT of the client's own."""
+    wire, reply = site.proxy.tunnel(destination, site.port)
+    with wire:
+        assert reply.status == 200
+        yield wire
+
+
+@pytest.mark.parametrize("begin", [handed, asked_for])
+def test_a_tunnel_that_one_side_has_ended_is_carried_to_its_end(
+    begin: Callable[[Site, str], contextlib.AbstractContextManager[Wire]], site: Site
+) -> None:
+    """A client that has said all may still be answered, however its tunnel began."""
+
+    def count(stream: Stream) -> None:
+        size = 0
+        while data := stream.receive():
+            size += len(data)
+        stream.send(b"%d bytes" % size)
+
+    with site.origin.behaving(count), begin(site, RAW) as wire:
+        wire.send(b"\x00" * 1000)
+        wire.carrier.shutdown(socket.SHUT_WR)
+        assert wire.rest() == b"1000 bytes"
+    assert site.proxy.ledger.only()[1].error is None
+
+
+def test_the_layers_of_a_connect_are_left_behind(site: Site) -> None:
+    """They would only pass on what comes; a tunnel that was asked for here is as one that was handed over."""
+    with asked_for(site, HOST):
+        (connection,) = site.proxy.lane.connections.values()
+        site.proxy.until(lambda: not isinstance(connection.handler.layer, HttpProxy), "the tunnel's own layer")
 
 
 @pytest.mark.parametrize(

@@ -9,30 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent / "mitm"))
 
-from harness.authority import TestAuthority
-from rig.proxy import origin_on
+from rig.fixtures import origin, roots
 from station import Station
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from harness.authority import TestAuthority
     from harness.origins import Origins
 
-
-@pytest.fixture(scope="session")
-def roots(tmp_path_factory: pytest.TempPathFactory) -> TestAuthority:
-    """The CA of the origins' certificates, made once a run."""
-    return TestAuthority(tmp_path_factory.mktemp("roots"))
-
-
-@pytest.fixture
-def origin(roots: TestAuthority) -> Iterator[Origins]:
-    """A recorded origin on 127.0.0.1, HTTP and TLS on one port."""
-    origins = origin_on(roots)
-    yield origins
-    origins.close()
+__all__ = ["origin", "roots", "station"]
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import pytest
 from harness.origins import answer_ok
 
 from rig.http2_origin import answer_http2
-from rig.proxy import LOOPBACK, SECRET, port_of
+from rig.proxy import LOOPBACK, SECRET, Carrier, port_of
 from rig.wire import NOTHING, head
 
 if TYPE_CHECKING:
@@ -35,6 +36,17 @@ class Mode(StrEnum):
     TLS2 = "tls-h2"
     TUNNEL = "tunnel"
     TCP = "tcp"
+
+
+def carried(names: str, *cases: tuple[object, ...]) -> pytest.MarkDecorator:
+    """Each case in each carrier that can carry its mode, which is its first value: the front opens no HTTP/2."""
+    marked = [
+        pytest.param(carrier, *case, id="-".join(map(str, (carrier.value, *case))))
+        for carrier in Carrier
+        for case in cases
+        if (carrier, case[0]) != (Carrier.FRONT, Mode.TLS2)
+    ]
+    return pytest.mark.parametrize(f"carrier, {names}", marked, indirect=["carrier"])
 
 
 # The order of mitmproxy's hooks (and ours) in an exchange that succeeds, on which the lane relies.

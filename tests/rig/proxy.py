@@ -20,7 +20,7 @@ from egress.mitm.build import build_lane
 from egress.mitm.listener import MitmListener
 from egress.policy import Scope
 from egress.proxy.client_tls import ClientTls
-from egress.proxy.front import Front
+from egress.proxy.front import Front, everyone
 from egress.proxy.handing import NoHandOver
 from egress.proxy.limits import FrontLimits, OwnSlots
 from egress.proxy.upstream_tls import UpstreamTls
@@ -74,13 +74,17 @@ def port_of(origins: Origins) -> int:
 
 @dataclass(frozen=True)
 class Setup:
-    """How a proxy is set up: the text of its policy, pins, environment of secrets, roots, limits."""
+    """How a proxy is set up: the text of its policy, pins, environment of secrets, roots, limits.
+
+    `identify` names the sandbox of a client's address, for the front.
+    """
 
     policy: str
     pins: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     roots: tuple[Path, ...] = ()
     limits: Limits = field(default_factory=lambda: Limits(audit_seconds=0.2, connect_seconds=2, resolve_seconds=1))
+    identify: Callable[[str], str] = everyone
 
 
 class Proxy:
@@ -88,7 +92,7 @@ class Proxy:
 
     def __init__(self, folder: Path, setup: Setup, carrier: Carrier = Carrier.MITM) -> None:
         self.folder = folder
-        self.carrier = carrier
+        self.carrier, self.identify = carrier, setup.identify
         self.ledger = Ledger()
         self.policy_file = folder / "policy.yaml"
         self.policy_file.write_text(setup.policy)
@@ -155,6 +159,7 @@ class Proxy:
             FrontLimits(own.head_seconds, own.tls_seconds, own.idle_seconds),
             hand_over=NoHandOver(),
             slots=OwnSlots(own.connections),
+            identify=self.identify,
         )
         with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
             self.address = listening.getsockname()
@@ -167,6 +172,11 @@ class Proxy:
     def call[T](self, work: Coroutine[Any, Any, T]) -> T:
         """Run on the proxy's loop and wait for it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+
+    @property
+    def connections(self) -> int:
+        """How many clients' connections are open."""
+        return self.front.connections if self.carrier is Carrier.FRONT else len(self.lane.connections)
 
     def reload(self, policy: str) -> int:
         """Swap in another policy; how many connections were cut."""

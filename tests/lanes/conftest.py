@@ -1,0 +1,15 @@
+"""Each test here runs twice: carried by the front, in its lanes `tunnel` and `http`, and by the mitm lane."""
+
+from __future__ import annotations
+
+import pytest
+from rig.fixtures import origin, roots, start
+from rig.proxy import Carrier
+
+__all__ = ["carrier", "origin", "roots", "start"]
+
+
+@pytest.fixture(params=Carrier, ids=[carrier.value for carrier in Carrier])
+def carrier(request: pytest.FixtureRequest) -> Carrier:
+    """What carries the connections."""
+    return Carrier(request.param)
