@@ -182,11 +182,11 @@ def all_rows(field: Field, extent: Extent, until: float) -> list[Row]:
     rows: list[Row] = []
     for name, step in (
         ("start", lambda: starts(field, extent)),
-        ("idle tunnels", lambda: idle(field, extent)),
-        ("big bodies", lambda: big_bodies(field, extent)),
-        ("many rules", lambda: many_rules(field, extent)),
         ("decisions", decisions),
         ("audit rows", lambda: audit_rows(extent)),
+        ("big bodies", lambda: big_bodies(field, extent)),
+        ("idle tunnels", lambda: idle(field, extent)),
+        ("many rules", lambda: many_rules(field, extent)),
     ):
         if time.monotonic() > until:
             say(f"no time for {name}")
