@@ -17,7 +17,7 @@ class HandOver(Protocol):
         """Give a socket away; its caller closes its own copy.
 
         `destination` None: nothing of the connection was consumed. Else its CONNECT was answered, and the next byte is
-        the first inside the tunnel. False: it could not be given, and the caller refuses.
+        the first inside the tunnel. False: it could not be given now, since too many wait already.
         """
 
 

@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import select
 import socket
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -44,6 +46,9 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _TLS_ALERT = b"\x15\x03\x03\x00\x02\x02\x31"
 _HANDSHAKE = 0x16
 _PEEK = 65_536
+# The way to the other process is full for as long as a burst of connections takes, or the process to start.
+_FULL_SECONDS = 2.0
+_FULL_AGAIN_SECONDS = 0.02
 
 
 class Opening:
@@ -226,9 +231,14 @@ class Opening:
         """Hand the connection over to the process that carries the rest."""
         client = replace(connection.client, lane=Lane.MITM.value)
         sock = connection.endpoint.release()
-        if not self._hand_over.hand_over(sock, client, destination):
+        until = time.monotonic() + _FULL_SECONDS
+        while not self._hand_over.hand_over(sock, client, destination):
+            if time.monotonic() < until:
+                await asyncio.sleep(_FULL_AGAIN_SECONDS)
+                continue
             connection.client = client
-            await connection.refuse_unread(Reason.INTERNAL_ERROR, "the process that carries this lane is not there")
+            await connection.refuse_unread(Reason.INTERNAL_ERROR, "the process that carries this lane takes no more")
+            break
         sock.close()
 
 
