@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import re
 import urllib.parse
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.world import ALLOWED, NAMESERVER
@@ -16,7 +18,7 @@ from harness.world import ALLOWED, NAMESERVER
 from corpus_runner.cases import CANARY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from harness.origins import Connection, Mark
     from harness.proxy import ProxyProcess, Row
@@ -89,17 +91,35 @@ def audit_bytes(proxy: ProxyProcess) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(proxy.state.glob("audit.db*")))
 
 
+_KEPT: ContextVar[list[Evidence] | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def kept() -> Iterator[list[Evidence]]:
+    """The list of what is gathered within the block."""
+    found: list[Evidence] = []
+    token = _KEPT.set(found)
+    try:
+        yield found
+    finally:
+        _KEPT.reset(token)
+
+
 def gather(world: World, proxy: ProxyProcess, client: str, marks: tuple[Mark, int, int]) -> Evidence:
     """Everything since `marks`, without the audit rows."""
     connections, questions, packets = marks
     world.settle(connections)
-    return Evidence(
+    evidence = Evidence(
         proxy,
         client,
-        world.origins.since(connections),
+        [replace(seen, requests=list(seen.requests)) for seen in world.origins.since(connections)],
         world.names.questions[questions:],
         world.tap.packets[packets:],
     )
+    found = _KEPT.get()
+    if found is not None:
+        found.append(evidence)
+    return evidence
 
 
 def wait_rows(evidence: Evidence, verdict: str) -> None:

@@ -101,8 +101,8 @@ def unreadable_request(world: World, case: Case) -> None:
 @script("AUDITLOG-018")
 def two_writers(world: World, case: Case) -> None:
     """Two proxies on one database lose no row; or the second does not start."""
-    shared = world.folder / "shared-audit"
-    shared.mkdir(mode=0o700)
+    shared = world.fresh_folder()
+    shared.chmod(0o700)
     extra = ("--audit", str(shared / "audit.db"))
     first, second = (world.start(INJECT, env=ENVIRONMENT, extra=extra) for _ in range(2))
     assert first.address

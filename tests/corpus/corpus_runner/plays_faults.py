@@ -242,6 +242,8 @@ def _unreachable(world: World, proxy: ProxyProcess) -> bool:
         world.namespace.connect(proxy.address).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # taken as it closed
+        return False
     return False
 
 

@@ -121,8 +121,7 @@ def secret_file(world: World, case: Case) -> None:
 @script("TAMPER-003", "TAMPER-004")
 def policy_in_foreign_hands(world: World, case: Case) -> None:
     """A policy that others can write, or that lies in a folder of theirs, is not loaded."""
-    workspace = world.folder / f"workspace-{case.id}"
-    workspace.mkdir()
+    workspace = world.fresh_folder()
     policy = workspace / "policy.yaml"
     policy.write_text(HOST)
     if case.id == "TAMPER-003":
@@ -131,7 +130,7 @@ def policy_in_foreign_hands(world: World, case: Case) -> None:
     else:
         nobody = pwd.getpwnam("nobody")
         os.chown(workspace, nobody.pw_uid, nobody.pw_gid)
-        named = world.folder / "linked.yaml"
+        named = world.fresh_folder() / "linked.yaml"
         named.symlink_to(policy)
     proxy = _refused(world, HOST, command=(str(COMMAND),), extra=("--policy", str(named)))
     assert named.name in proxy.log or policy.name in proxy.log

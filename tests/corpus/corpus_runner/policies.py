@@ -12,6 +12,8 @@ rules:
     ports: [80, 443]
 """
 
+HOST_INSPECTED = HOST + "    tls: inspect\n"
+
 INJECT = """\
 version: 1
 default: deny

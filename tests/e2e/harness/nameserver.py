@@ -43,8 +43,9 @@ class NameServer:
 
     @contextlib.contextmanager
     def answering(self, name: str, answers: Answers) -> Iterator[None]:
-        """Within the block, `name` has these answers."""
+        """Within the block, `name` has these answers, counted from the first question on."""
         before = self.zone.get(name)
+        self._counts = {asked: count for asked, count in self._counts.items() if asked[0] != name}
         self.zone[name] = answers
         try:
             yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from harness.proxy import ProxyProcess, Start
 from harness.wiretap import WireTap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -58,6 +59,7 @@ class World:
         self._proxies: dict[object, ProxyProcess] = {}
         self._started: list[ProxyProcess] = []
         self._count = itertools.count(1)
+        self._lane = ""
         try:
             self.names = NameServer(self.namespace, NAMESERVER, ZONE)
             addresses = ("0.0.0.0", "::") if everywhere else (STREAM4, EVIL4, EVIL6)
@@ -78,11 +80,28 @@ class World:
         number = next(self._count)
         return f"10.77.{number >> 8 & 255}.{number & 255}"
 
+    def fresh_folder(self) -> Path:
+        """An empty folder."""
+        folder = self.folder / f"folder-{next(self._count)}"
+        folder.mkdir()
+        return folder
+
+    @contextmanager
+    def carried_by(self, lane: str) -> Iterator[None]:
+        """Within the block, proxies carry what they can by this lane; "": by what each rule needs."""
+        before, self._lane = self._lane, lane
+        try:
+            yield
+        finally:
+            self._lane = before
+
     def start(self, policy: str, *, listen: str = f"{PROXY4}:0", **changes: object) -> ProxyProcess:
         """Start a proxy; the caller closes it. `changes` are fields of `Start`."""
-        start = Start(policy, listen, self.authority.ca_file)
+        start = replace(Start(policy, listen, self.authority.ca_file), **changes)  # type: ignore[arg-type]
+        if self._lane and "--lane" not in start.extra:
+            start = replace(start, extra=(*start.extra, "--lane", self._lane))
         folder = self.folder / f"proxy-{next(self._count)}"
-        made = ProxyProcess(self.namespace, folder, replace(start, **changes))  # type: ignore[arg-type]
+        made = ProxyProcess(self.namespace, folder, start)
         self._started.append(made)
         return made
 
@@ -96,7 +115,7 @@ class World:
 
     def proxy(self, policy: str, env: Mapping[str, str] | None = None) -> ProxyProcess:
         """The session's proxy for a policy text; started at its first use, closed (and held to account) at the end."""
-        key = (policy, tuple(sorted((env or {}).items())))
+        key = (policy, tuple(sorted((env or {}).items())), self._lane)
         if key not in self._proxies or not self._proxies[key].alive:
             self._proxies[key] = self.start(policy, env=env or {})
         return self._proxies[key]
