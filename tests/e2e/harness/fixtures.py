@@ -25,13 +25,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield made
 
 
-@pytest.fixture(scope="session")
-def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
-    """The namespace with nginx, and a proxy that real clients are pointed at."""
+@pytest.fixture(scope="session", params=["", "mitm"], ids=["least", "mitm"])
+def station(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
+    """The namespace with nginx, and a proxy that real clients are pointed at: what fits each rule, or the mitm lane."""
     folder = tmp_path_factory.mktemp("station")
     folder.chmod(0o755)
     try:
-        made = Station(folder)
+        made = Station(folder, request.param)
     except HarnessError as problem:
         pytest.exit(str(problem), returncode=2)
     with made:

@@ -66,16 +66,21 @@ class Window:
 
 
 class Station:
-    """`run` runs a client in the namespace, pointed at the proxy; `home` is its home folder."""
+    """`run` runs a client in the namespace, pointed at the proxy; `home` is its home folder.
 
-    def __init__(self, folder: Path) -> None:
+    `lane` carries every connection; "": what each rule needs.
+    """
+
+    def __init__(self, folder: Path, lane: str = "") -> None:
+        self.lane = lane
         self.world = World(folder / "world", everywhere=False)
         self.home = folder / "home"
         self.home.mkdir()
         try:
             self.nginx = Nginx(self.world.namespace, self.world.authority, folder / "nginx", ALLOWED4)
             self.nginx.root.joinpath("index.html").write_text("hello from allowed\n")
-            self.proxy = self.world.start(POLICY, env={"EGRESS_TEST_KEY": KEY})
+            with self.world.carried_by(lane):
+                self.proxy = self.world.start(POLICY, env={"EGRESS_TEST_KEY": KEY})
             self.env = self.world.client_env(self.proxy, self.home)
             assert self.proxy.address
         except BaseException:
@@ -99,6 +104,8 @@ class Station:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
             assert KEY not in self.proxy.log + self.proxy.out, "the key is in the proxy's log"
+            lanes = {row["lane"] for row in self.proxy.rows()}
+            assert not self.lane or lanes <= {self.lane}, f"lanes {lanes} carried what was {self.lane}'s"
             self.proxy.close()
         finally:
             self.nginx.close()
