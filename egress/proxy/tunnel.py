@@ -1,4 +1,6 @@
-"""The tunnel lane: bytes move between two sockets inside the kernel, both ways, until both directions have ended.
+"""The tunnel lane: bytes move between two sockets, both ways, until both directions have ended.
+
+Few bytes are copied, which is one call each way; what comes in bulk moves inside the kernel, through a pipe.
 
 1. a direction reads only while what it read before is delivered: a receiver that stops stops its sender
 2. an end of one side is passed on as an end, after the last byte; the other direction goes on
@@ -27,9 +29,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Splices in a row before others get their turn.
+# Reads in a row before others get their turn.
 _TURN = 8
-_COPY = 65_536
+# Less than this at once is all that there is, and copied in less time than it is moved.
+_FEW = 16_384
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
@@ -120,9 +123,13 @@ class _Tunnel:
 
 
 class _Way:
-    """One direction. `_held` and the pipe are what was read and is not delivered yet; only one of them is in use."""
+    """One direction. `_held` and the pipe are what was read and is not delivered yet; only one of them is in use.
+
+    `_bulk`: the last read was full, so the next ones go through a pipe.
+    """
 
     __slots__ = (
+        "_bulk",
         "_count",
         "_held",
         "_pending",
@@ -144,7 +151,8 @@ class _Way:
         self._count = count
         self._pipe: tuple[int, int] | None = None
         self._pending = 0
-        self._held: memoryview | None = None
+        self._held: bytes | memoryview | None = None
+        self._bulk = False
         self._reading = False
         self._writing = False
         self.finished = False
@@ -153,7 +161,7 @@ class _Way:
         """Read from now on."""
         if not self._reading:
             self._reading = True
-            self._tunnel.loop.add_reader(self._source.fileno(), self._guarded, self._readable)
+            self._tunnel.loop.add_reader(self._source.fileno(), self._on_readable)
 
     def stop(self) -> None:
         """Take everything off the loop; what is still in a pipe goes with it."""
@@ -173,23 +181,35 @@ class _Way:
             self._writing = False
             self._tunnel.loop.remove_writer(self._sink.fileno())
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _on_readable(self) -> None:
         """INVARIANT fail-closed: what fails in a callback ends the tunnel, not in the loop's log."""
         try:
-            work()
-        except OSError:
+            self._readable()
+        except Exception as error:  # noqa: BLE001 - told there
+            self._failed(error)
+
+    def _on_writable(self) -> None:
+        try:
+            self._writable()
+        except Exception as error:  # noqa: BLE001 - told there
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, OSError):
             # One side broke: there is nobody to deliver to, or nothing more to deliver.
             self._tunnel.end()
-        except Exception:
-            logger.exception("a tunnel failed and is closed")
+        else:
+            logger.error("a tunnel failed and is closed", exc_info=error)
             self._tunnel.end(Reason.INTERNAL_ERROR.value)
 
     def _readable(self) -> None:
-        self._tunnel.last = self._tunnel.loop.time()
+        tunnel = self._tunnel
+        tunnel.last = tunnel.loop.time()
         for _ in range(_TURN):
-            size = self._room()
+            left = tunnel.left
+            size = SIZE if left is None else min(SIZE, left)
             if not size:
-                self._tunnel.end(Reason.LIMIT_BYTES.value)
+                tunnel.end(Reason.LIMIT_BYTES.value)
                 return
             got = self._take_in(size)
             if got is None:
@@ -197,13 +217,17 @@ class _Way:
             if not got:
                 self._finish()
                 return
-            if self._tunnel.left is not None:
-                self._tunnel.left -= got
+            if left is not None:
+                tunnel.left = left - got
             if not self._deliver():
                 self._pause()
                 self._writing = True
-                self._tunnel.loop.add_writer(self._sink.fileno(), self._guarded, self._writable)
+                tunnel.loop.add_writer(self._sink.fileno(), self._on_writable)
                 return
+            self._bulk = got >= _FEW
+            if not self._bulk:
+                # There was no more. If there is by now, the loop says so.
+                break
         self._release()
 
     def _writable(self) -> None:
@@ -213,22 +237,18 @@ class _Way:
             self._rest()
             self.watch()
 
-    def _room(self) -> int:
-        left = self._tunnel.left
-        return SIZE if left is None else min(SIZE, left)
-
     def _take_in(self, size: int) -> int | None:
         """Read at most `size` bytes: how many, 0 at the end, None if there are none now."""
-        if self._pipe is None:
+        if self._bulk and self._pipe is None:
             self._pipe = self._tunnel.pipes.take()
         try:
             if self._pipe is not None:
                 self._pending = os.splice(self._source.fileno(), self._pipe[1], size, flags=_FLAGS)
                 return self._pending
-            data = self._source.recv(min(size, _COPY))
+            data = self._source.recv(min(size, _FEW))
         except BlockingIOError:
             return None
-        self._held = memoryview(data)
+        self._held = data
         return len(data)
 
     def _deliver(self) -> bool:
@@ -240,11 +260,10 @@ class _Way:
                 self._count(sent)
             while self._held:
                 sent = self._sink.send(self._held)
-                self._held = self._held[sent:]
                 self._count(sent)
+                self._held = memoryview(self._held)[sent:] if sent < len(self._held) else None
         except BlockingIOError:
             return False
-        self._held = None
         return True
 
     def _release(self) -> None:

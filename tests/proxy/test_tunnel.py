@@ -130,7 +130,7 @@ class NoPipes(PipePool):
 
 @pytest.mark.parametrize("pipes", [PipePool, NoPipes])
 def test_every_byte_passes_both_ways_and_is_counted(loop: str, pipes: type[PipePool]) -> None:
-    """Also without descriptors for pipes, by copying."""
+    """Also without descriptors for pipes, by copying alone."""
     up, down = os.urandom(700_000), os.urandom(900_000)
 
     async def scene(stage: Stage) -> None:
@@ -304,8 +304,10 @@ def test_an_idle_tunnel_holds_no_pipe(loop: str) -> None:
     async def scene(stage: Stage) -> None:
         before = descriptors()
         task = asyncio.ensure_future(stage.carry())
-        stage.client.sendall(b"ping")
-        assert await in_thread(lambda: stage.server.recv(10)) == b"ping"
+        data = os.urandom(100_000)
+        stage.client.sendall(data)
+        with stage.server.makefile("rb") as arrived:
+            assert await in_thread(lambda: arrived.read(len(data))) == data
         await asyncio.sleep(0.05)
         assert descriptors() - before == 2 * len(stage.pipes)
         assert len(stage.pipes) == 1
@@ -324,7 +326,7 @@ def test_a_fault_in_a_callback_ends_the_tunnel(loop: str, caplog: pytest.LogCapt
             raise LookupError("broken on purpose")
 
     async def scene(stage: Stage) -> None:
-        stage.client.sendall(b"x")
+        stage.client.sendall(bytes(100_000))
         assert await stage.carry() == "internal-error"
 
     play(loop, scene, Broken())
