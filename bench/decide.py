@@ -57,7 +57,9 @@ def rule(number: int) -> Rule:
 
 def policy(size: int) -> Policy:
     """A policy of that many rules, default deny."""
-    return compile_policy([ScopeRules(Scope.SANDBOX, tuple(map(rule, range(size))), Verdict.DENY)], digest="bench")
+    return compile_policy(
+        [ScopeRules(Scope.SANDBOX, tuple(map(rule, range(size))), Verdict.DENY)], digest="bench", clock=time.time
+    )
 
 
 def destinations(size: int) -> list[Host]:

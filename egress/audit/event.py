@@ -18,7 +18,8 @@ class DecisionEvent:
     `id` is unique for ever. `time_us` is microseconds since 1970 in UTC. `client` is the peer, as `address:port`.
     `rule`, `file`, `line` and `scope` say which rule spoke. `policy_hash` is the digest of the policy that was asked.
     `query` must already be masked (`mask_query`). `address` is the checked address that will be dialled.
-    `secrets` are the names of the secrets that are injected, never values. `detail` is one sentence for people.
+    `secrets` are the names of the secrets that are injected, never values. `labels` are what the rules
+    annotate, as the text of a JSON object. `detail` is one sentence for people.
     """
 
     id: str
@@ -43,6 +44,7 @@ class DecisionEvent:
     lane: str | None = None
     address: str | None = None
     secrets: tuple[str, ...] = ()
+    labels: str | None = None
     detail: str | None = None
 
 

@@ -64,6 +64,7 @@ class AuditRow:
     duration_us: int | None
     first_byte_us: int | None
     secrets: tuple[str, ...]
+    labels: str | None
     detail: str | None
     error: str | None
 

@@ -38,6 +38,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
             "address",
             "secrets",
             "detail",
+            "labels",
         ),
     ),
     OUTCOMES: (
@@ -60,14 +61,22 @@ _FIRST = -(2**63)
 _COMMON = tuple(
     column for column in COLUMNS[DECISIONS] if column not in {"id", "time_us", "client", "path", "query", "address"}
 )
-_LONGER = {"sandbox": _NAME, "rule": _NAME, "file": _LONG, "host": _NAME, "sni": _NAME, "detail": _NAME}
+_LONGER = {
+    "sandbox": _NAME,
+    "rule": _NAME,
+    "file": _LONG,
+    "host": _NAME,
+    "sni": _NAME,
+    "detail": _NAME,
+    "labels": _LONG,
+}
 _COMMON_LIMITS = tuple(_LONGER.get(column, _WORD) for column in _COMMON)
 _common_values = attrgetter(*_COMMON)
 
 
 def decision_row(event: DecisionEvent) -> Row:
     """The values of `event` in the order of `COLUMNS["decisions"]`."""
-    sandbox, *told, sni, protocol, lane, secrets, detail = _common(event)
+    sandbox, *told, sni, protocol, lane, secrets, detail, labels = _common(event)
     return (
         _text(event.id, _WORD),
         _integer(event.time_us),
@@ -82,6 +91,7 @@ def decision_row(event: DecisionEvent) -> Row:
         _text(event.address, _WORD),
         secrets,
         detail,
+        labels,
     )
 
 

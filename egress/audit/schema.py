@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 type Migration = Callable[[Database], None]
 
+# Columns that came after version 1.
+_LATER = frozenset({"labels"})
+
 APPLICATION_ID = 0x45475241  # "EGRA"
 
 _REQUESTS_VIEW = """
@@ -31,7 +34,7 @@ _REQUESTS_VIEW = """
            d.sandbox, d.client, d.verdict, d.reason, d.scope, d.rule, d.file, d.line, d.policy_hash,
            d.method, d.scheme, d.host, d.port, d.path, d.query, d.sni, d.protocol, d.lane,
            coalesce(o.address, d.address) AS address,
-           o.status, o.bytes_up, o.bytes_down, o.duration_us, o.first_byte_us, d.secrets, d.detail, o.error
+           o.status, o.bytes_up, o.bytes_down, o.duration_us, o.first_byte_us, d.secrets, {labels}d.detail, o.error
     FROM decisions AS d LEFT JOIN outcomes AS o ON o.id = d.id
 """
 
@@ -39,6 +42,7 @@ _REQUESTS_VIEW = """
 def first_schema(database: Database) -> None:
     """Version 1: three append-only tables and the view that joins them."""
     for name, columns in COLUMNS.items():
+        columns = tuple(column for column in columns if column not in _LATER)  # noqa: PLW2901 -- those of version 1
         database.create_table(
             name,
             {"seq": int} | {column: int if column in INTEGERS else str for column in columns},
@@ -49,10 +53,16 @@ def first_schema(database: Database) -> None:
         database.table(name).create_index(["id"], f"{name}_id", unique=True)
         for trigger in _append_only(name):
             database.execute(trigger)
-    database.create_view("requests", _REQUESTS_VIEW)
+    database.create_view("requests", _REQUESTS_VIEW.format(labels=""))
 
 
-MIGRATIONS: tuple[Migration, ...] = (first_schema,)
+def add_labels(database: Database) -> None:
+    """Version 2: the labels that rules annotate, a JSON object; NULL where there are none."""
+    database.execute(f"ALTER TABLE {DECISIONS} ADD COLUMN labels TEXT")
+    database.create_view("requests", _REQUESTS_VIEW.format(labels="d.labels, "), replace=True)
+
+
+MIGRATIONS: tuple[Migration, ...] = (first_schema, add_labels)
 
 
 def insert_statement(table: str) -> str:

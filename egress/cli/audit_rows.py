@@ -45,7 +45,18 @@ def rule_place(row: AuditRow) -> str | None:
 
 def json_line(row: AuditRow) -> str:
     """Every column of the view, and `time` in RFC 3339; ASCII only, so that no control character survives."""
-    return json.dumps({"time": utc(row.time_us), **asdict(row)}, ensure_ascii=True)
+    return json.dumps({"time": utc(row.time_us), **asdict(row), "labels": _labels(row.labels)}, ensure_ascii=True)
+
+
+def _labels(text: str | None) -> dict[str, str]:
+    """The labels by name; what is no JSON object (another program's) under an empty name."""
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {"": text}
+    return found if isinstance(found, dict) else {"": text}
 
 
 def plain_line(row: AuditRow) -> str:
@@ -66,5 +77,6 @@ def plain_line(row: AuditRow) -> str:
         row.duration_us,
         ",".join(row.secrets),
         row.error,
+        row.labels,
     )
     return "\t".join("-" if value is None or value == "" else printable(str(value)) for value in values)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from egress.policy import Certainty, Host, HostTarget, Protocol, Request, TlsMode, Verdict
+from egress.policy import Certainty, Host, HostTarget, Mode, Protocol, Request, TlsMode, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,10 @@ def banner(started: Started, state_dir: Path) -> Iterator[str]:
     yield "in another shell:"
     folder = shlex.quote(str(state_dir.absolute()))
     yield f'  eval "$({_program()} env --listen {where} --state-dir {folder})"'
+    reporting = [scope.scope.value for scope in started.policy.scopes if scope.mode is Mode.REPORT]
+    if reporting:
+        yield ""
+        yield f"REPORT MODE: what scope {' and scope '.join(reporting)} would refuse PASSES, recorded as would-deny"
     tries = list(_tries(started, f"curl --proxy http://{where}"))
     if tries:
         yield ""

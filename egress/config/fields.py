@@ -7,6 +7,7 @@ collects, so that every bad value of a file is told at once.
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import PlainValidator
@@ -16,6 +17,7 @@ from egress.config.templates import read_template
 from egress.config.wording import did_you_mean, kind_of, one_of, printable, quoted
 from egress.policy import (
     AnyTarget,
+    Mode,
     Network,
     PathPattern,
     PortRange,
@@ -39,6 +41,12 @@ HIGHEST_PORT: Final = 65535
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110, section 5.6.2
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?\Z")
+# RFC 3339: date, time, and an offset that is never left out.
+_MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
+)
+_LABEL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
+_LABEL_LENGTH: Final = 100
 _NAME_LENGTH: Final = 100
 _HEADER_LENGTH: Final = 100
 
@@ -147,7 +155,7 @@ def path_pattern(value: object) -> str:
     return pattern
 
 
-def word(kind: type[Protocol | TlsMode | Verdict]) -> Callable[[object], Enum]:
+def word(kind: type[Protocol | TlsMode | Verdict | Mode]) -> Callable[[object], Enum]:
     """A reader for one of a fixed set of words."""
     words = {member.word if isinstance(member, TlsMode) else member.value: member for member in kind}
 
@@ -201,6 +209,60 @@ def rule_name(value: object) -> str:
     return name
 
 
+def named_value(value: object, *, what: str, example: str) -> tuple[str, str | None]:
+    """`name`, or `name=pattern`, in which `*` stands for any text."""
+    name, equals, pattern = text(value).partition("=")
+    if not name or name != name.strip() or not name.isprintable() or "*" in name:
+        raise wrong(f"{quoted(value)} names no {what}", f"write `{example}`, or the name alone")
+    if not equals:
+        return name, None
+    if not pattern.isprintable():
+        raise wrong(f"{quoted(value)} holds a control character", f"write `{example}`")
+    return name, pattern
+
+
+def query_value(value: object) -> tuple[str, str | None]:
+    """A query parameter, decoded, perhaps with a pattern for its value."""
+    found = named_value(value, what="query parameter", example="state=open")
+    if "&" in found[0] or "%" in str(value):
+        raise wrong(f"{quoted(value)} is encoded", "write names and values as they are after decoding, one an entry")
+    return found
+
+
+def header_value(value: object) -> tuple[str, str | None]:
+    """A header, perhaps with a pattern for its value."""
+    name, pattern = named_value(value, what="header", example="accept=application/json*")
+    return header_name(name), pattern
+
+
+def moment(value: object) -> datetime:
+    """A time with its offset from UTC (RFC 3339)."""
+    written = text(value)
+    hint = "write `2026-12-31T18:00:00Z`"
+    if not _MOMENT.match(written):
+        raise wrong(f"{quoted(written)} is not a date and time with an offset", hint)
+    try:
+        return datetime.fromisoformat(written.upper())
+    except ValueError:
+        raise wrong(f"{quoted(written)} is no such time", hint) from None
+
+
+def label(value: object) -> str:
+    """A label's value: one short line of text."""
+    found = text(value)
+    if not found.isprintable() or not found.strip() or len(found) > _LABEL_LENGTH:
+        raise wrong(f"a label is one line of 1 to {_LABEL_LENGTH} printable characters", "write `ticket: OPS-1`")
+    return found
+
+
+def label_name(value: object) -> str:
+    """A label's name."""
+    name = text(value)
+    if not _LABEL_NAME.match(name):
+        raise wrong(f"{quoted(name)} is not a name for a label", "write letters, digits, `_`, `.` and `-`: `ticket`")
+    return name
+
+
 def listed(value: object) -> object:
     """One value stands for a list of it; an empty list is a mistake in every place."""
     if value == []:
@@ -217,4 +279,9 @@ type PathField = Annotated[str, PlainValidator(path_pattern, json_schema_input_t
 type HeaderField = Annotated[str, PlainValidator(header_name, json_schema_input_type=str)]
 type TemplateField = Annotated[tuple[str | SecretRef, ...], PlainValidator(template, json_schema_input_type=str)]
 type NetworkField = Annotated[Network, PlainValidator(network, json_schema_input_type=str)]
+type QueryField = Annotated[tuple[str, str | None], PlainValidator(query_value, json_schema_input_type=str)]
+type HeaderValueField = Annotated[tuple[str, str | None], PlainValidator(header_value, json_schema_input_type=str)]
+type MomentField = Annotated[datetime, PlainValidator(moment, json_schema_input_type=str)]
+type LabelField = Annotated[str, PlainValidator(label, json_schema_input_type=str)]
+type LabelNameField = Annotated[str, PlainValidator(label_name, json_schema_input_type=str)]
 type NameField = Annotated[str, PlainValidator(rule_name, json_schema_input_type=str)]

@@ -6,21 +6,15 @@ from typing import Final
 
 # Where the key may stand ("" is the top of the file), and the keys.
 LATER_KEYS: Final[dict[str, frozenset[str]]] = {
-    "": frozenset({"include", "mode", "sandboxes", "limits", "deny_page", "presets"}),
+    "": frozenset({"include", "sandboxes", "limits", "deny_page", "presets"}),
     "rules": frozenset(
         {
             "rewrite",
             "sign",
             "limits",
-            "annotate",
-            "query",
-            "headers",
             "mcp",
             "graphql",
             "sandboxes",
-            "until",
-            "ignore_case",
-            "mode",
         }
     ),
     "secrets": frozenset({"placeholder", "store", "command", "oauth2", "azure", "vault", "keyring", "google"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from egress.config.rules import RuleReader
 from egress.config.secret_definitions import read_secrets
 from egress.config.wording import kind_of, printable
 from egress.errors import ConfigError, Problem
-from egress.policy import Policy, Scope, ScopeRules, Verdict, compile_policy
+from egress.policy import Mode, Policy, Scope, ScopeRules, Verdict, compile_policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,9 +76,10 @@ def load_policy(
     known = _gather_secrets(files, dict(secrets or {}), state)
     for file in files:
         _read_rules(file, known, state)
+    _check_report(files, state)
     if state.problems:
         raise ConfigError(_in_order(state.problems))
-    policy = compile_policy(_by_scope(files), digest=_digest(files))
+    policy = compile_policy(_by_scope(files), digest=_digest(files), clock=time.time)
     return LoadedPolicy(
         policy=policy,
         secrets={name: definition for name, definition in known.items() if definition is not None},
@@ -156,6 +158,21 @@ def _read_rules(file: _File, known: Mapping[str, SecretDefinition | None], state
         state.warnings.append(document.problem(("default",), message, "write `default: deny` and allow what is needed"))
 
 
+def _check_report(files: list[_File], state: _Loading) -> None:
+    """A scope may forbid the report mode to those below it."""
+    ranks = list(Scope)
+    forbids = [file for file in files if file.model is not None and file.model.report_below is False]
+    for file in files:
+        if file.document is None or file.model is None or file.model.mode is not Mode.REPORT:
+            continue
+        message = "what this file would refuse passes and is only recorded"
+        state.warnings.append(file.document.problem(("mode",), message, "write `mode: enforce` when it is ready"))
+        for higher in forbids:
+            if ranks.index(higher.source.scope) < ranks.index(file.source.scope) and higher.document is not None:
+                message = f"{higher.document.file} forbids the report mode in the scopes below its own"
+                state.problems.append(file.document.problem(("mode",), message, "write `mode: enforce`, or remove it"))
+
+
 def _in_order(problems: list[Problem]) -> list[Problem]:
     """Each problem once, by file in the order of reading, then by line."""
     order = {name: index for index, name in enumerate(dict.fromkeys(problem.file for problem in problems))}
@@ -177,7 +194,9 @@ def _by_scope(files: list[_File]) -> list[ScopeRules]:
         stated = [file.model.tls for file in members if file.model is not None and file.model.tls is not None]
         rules = tuple(rule for file in members for rule in file.rules)
         default = next((verdict for verdict in _STRICTEST_FIRST if verdict in defaults), None)
-        scopes.append(ScopeRules(scope, rules, default=default, tls=max(stated, default=None)))
+        modes = {Mode.ENFORCE if file.model is None or file.model.mode is None else file.model.mode for file in members}
+        mode = Mode.REPORT if modes == {Mode.REPORT} else Mode.ENFORCE
+        scopes.append(ScopeRules(scope, rules, default=default, tls=max(stated, default=None), mode=mode))
     return scopes
 
 

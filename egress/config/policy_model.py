@@ -14,11 +14,16 @@ from egress.config.fields import (
     AllowedField,
     BoundHostField,
     HeaderField,
+    HeaderValueField,
+    LabelField,
+    LabelNameField,
     MethodField,
+    MomentField,
     NameField,
     NetworkField,
     PathField,
     PortField,
+    QueryField,
     RefusedField,
     TemplateField,
     listed,
@@ -27,7 +32,7 @@ from egress.config.fields import (
     wrong,
 )
 from egress.config.wording import kind_of
-from egress.policy import Protocol, TlsMode, Verdict
+from egress.policy import Mode, Protocol, TlsMode, Verdict
 
 
 class Strict(BaseModel):
@@ -80,12 +85,15 @@ type Refused = Annotated[
 type Methods = Annotated[list[MethodField], BeforeValidator(_methods, json_schema_input_type=str | list[str])]
 type Ports = Annotated[list[PortField], BeforeValidator(listed, json_schema_input_type=int | str | list[int | str])]
 type Paths = Annotated[list[PathField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
+type Query = Annotated[list[QueryField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
+type HeaderValues = Annotated[list[HeaderValueField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
 type Headers = Annotated[list[HeaderField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
 type Networks = Annotated[list[NetworkField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
 type BoundHosts = Annotated[list[BoundHostField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
 
 type _ProtocolWord = Literal["http", "https", "ws", "wss", "tcp"]
 type _TlsWord = Literal["inspect", "auto", "tunnel"]
+type _ModeWord = Literal["enforce", "report"]
 type _VerdictWord = Literal["allow", "deny", "ask"]
 type ProtocolField = Annotated[Protocol, PlainValidator(word(Protocol), json_schema_input_type=_ProtocolWord)]
 type Protocols = Annotated[
@@ -93,6 +101,7 @@ type Protocols = Annotated[
 ]
 type TlsField = Annotated[TlsMode, PlainValidator(word(TlsMode), json_schema_input_type=_TlsWord)]
 type VerdictField = Annotated[Verdict, PlainValidator(word(Verdict), json_schema_input_type=_VerdictWord)]
+type ModeField = Annotated[Mode, PlainValidator(word(Mode), json_schema_input_type=_ModeWord)]
 type TextField = Annotated[str, PlainValidator(text, json_schema_input_type=str)]
 
 
@@ -114,6 +123,16 @@ class RuleModel(Strict):
     ports: Ports | None = Field(None, description="Ports and ranges, as in `[443, 8000-8010]`.")
     methods: Methods | None = Field(None, description="Upper-case HTTP methods, or `read-only` (GET, HEAD, OPTIONS).")
     paths: Paths | None = Field(None, description="Paths; `*` is one segment, `**` any number of segments.")
+    ignore_case: bool | None = Field(None, description="`paths` are the same in upper and lower case.")
+    query: Query | None = Field(
+        None, description="Query parameters that must be there: `name`, or `name=pattern` (`*` is any text)."
+    )
+    headers: HeaderValues | None = Field(
+        None, description="Headers that must be there: `name`, or `name=pattern` (`*` is any text)."
+    )
+    until: MomentField | None = Field(
+        None, description="When the rule stops to match, with its offset, as in `2026-12-31T18:00:00Z`."
+    )
     protocol: Protocols | None = Field(None, description="What the connection may carry; `tcp` needs `ports`.")
     tls: TlsField | None = Field(None, description="How much of a TLS connection is opened.")
     http2: bool | None = Field(None, description="Clients that offer HTTP/2 get it, where TLS is opened.")
@@ -124,6 +143,9 @@ class RuleModel(Strict):
     addresses: Networks | None = Field(
         None, description="Ranges outside the public Internet that the rule's names may resolve to."
     )
+    annotate: Annotated[dict[LabelNameField, LabelField], Field(max_length=16)] | None = Field(
+        None, description="Labels for the audit rows of what the rule decides, as in `ticket: OPS-1`."
+    )
 
 
 class PolicyModel(Strict):
@@ -133,6 +155,12 @@ class PolicyModel(Strict):
         description="The version of the policy language: 1."
     )
     default: VerdictField | None = Field(None, description="What happens where no rule matches; deny if left out.")
+    mode: ModeField | None = Field(
+        None, description="`enforce`, or `report`: record what this scope would refuse, and let it pass."
+    )
+    report_below: bool | None = Field(
+        None, description="`false`: no lower scope may say `mode: report`. `true` if left out."
+    )
     tls: TlsField | None = Field(
         None, description="`inspect`, `auto` or `tunnel`, for rules that do not say their own."
     )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 VERBS = ("allow", "deny", "ask")
 # What only a look inside can apply.
-_INSIDE = ("methods", "paths", "inject", "remove", "http2")
+_INSIDE = ("methods", "paths", "query", "headers", "inject", "remove", "http2")
 _TLS_PROTOCOLS = frozenset({Protocol.HTTPS, Protocol.WSS})
 
 
@@ -58,6 +58,7 @@ class RuleReader:
         self._check_protocols(model, verdict, place)
         self._check_tls(model, verdict, place)
         self._check_http2(model, verdict, place)
+        self._check_case(model, place)
         self._check_headers(model, verdict, targets, place)
         self._check_addresses(model, verdict, targets, place)
         return Rule(
@@ -75,6 +76,11 @@ class RuleReader:
             remove=tuple(model.remove or ()),
             addresses=tuple(model.addresses or ()),
             http2=bool(model.http2),
+            ignore_case=bool(model.ignore_case),
+            query=None if model.query is None else tuple(model.query),
+            headers=None if model.headers is None else tuple(model.headers),
+            until=model.until,
+            annotate=tuple((model.annotate or {}).items()),
         )
 
     def _verdict(self, model: RuleModel, place: Place) -> Verdict | None:
@@ -188,6 +194,11 @@ class RuleReader:
         elif model.protocol not in (None, [Protocol.TCP]) and Protocol.HTTPS not in (model.protocol or ()):
             message = "HTTP/2 is agreed on in TLS, and `protocol` does not name `https`"
             self._problem(at, message, "name `https` in `protocol`, or remove it")
+
+    def _check_case(self, model: RuleModel, place: Place) -> None:
+        if model.ignore_case and model.paths is None:
+            message = "`ignore_case` says how `paths` are compared, and this rule has none"
+            self._problem((*place, "ignore_case"), message, "add `paths`, or remove it")
 
     def _check_headers(self, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place) -> None:
         for key in ("inject", "remove"):

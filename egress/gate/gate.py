@@ -11,6 +11,7 @@ A step that raises, or takes too long, ends in a refusal with reason `internal-e
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,10 @@ logger = logging.getLogger(__name__)
 
 # The outcome of what a reload cut.
 RELOADED = "policy-reload"
+_NOW_DENIED = "the policy was reloaded and denies it"
+_EXPIRED = "the rule that allowed it has expired"
+# The next expiry is looked for again after so long at most: the clock may be set.
+_LOOK_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,7 @@ class Gate:
     draining: bool = False
     via: bool = False
     open: dict[str, Exchange] = field(default_factory=dict)
+    _expiry: asyncio.TimerHandle | None = None
 
     async def judge_connect(self, client: Client, host: Host, port: int) -> Destination | Denial:
         """May a client go on towards this destination? No name is resolved unless the tunnel stays unopened."""
@@ -166,14 +172,19 @@ class Gate:
     def adopt(self, generation: Generation) -> None:
         """Judge by a new generation from now on."""
         self.generation = generation
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if self.open:
+            self._watch_expiries()
 
-    def cut_denied(self) -> int:
-        """Cut what the generation in force denies. Returns how many were cut."""
+    def cut_denied(self, code: str = RELOADED, detail: str = _NOW_DENIED) -> int:
+        """Cut what the generation in force denies now. Returns how many were cut."""
         doomed = [exchange for exchange in self.open.values() if not self._still_allowed(exchange)]
         for exchange in doomed:
             try:
-                exchange.finish(f"{RELOADED}: the policy was reloaded and denies it")
-                exchange.cut(RELOADED)
+                exchange.finish(f"{code}: {detail}")
+                exchange.cut(code)
             except Exception:  # INVARIANT reload-is-atomic: one connection's end must not keep the others
                 logger.exception("a connection that the new policy denies could not be cut")
         return len(doomed)
@@ -221,9 +232,11 @@ class Gate:
         if not await self.recorder.record(event):
             return Denial(exchange.id, Reason.AUDIT_UNAVAILABLE, host=request.host.text, port=request.port)
         self.open[exchange.id] = exchange
+        if generation.policy.expiries:
+            self._watch_expiries()
         if generation is not self.generation and not self._still_allowed(exchange):
             # A reload came while this was being judged; it could not be cut yet, so it ends here.
-            exchange.finish(f"{RELOADED}: the policy was reloaded and denies it")
+            exchange.finish(f"{RELOADED}: {_NOW_DENIED}")
             return Denial(exchange.id, Reason.HOST_NOT_ALLOWED, host=request.host.text, port=request.port)
         expires = time.monotonic() + GRANT_SECONDS
         asked.book.add(
@@ -250,7 +263,10 @@ class Gate:
         said = refused.decision
         verdict = Verdict.ASK if said is not None and said.verdict is Verdict.ASK else Verdict.DENY
         rule = None if said is None else said.rule
-        denied = Decision(verdict, refused.reason, refused.detail, () if said is None else said.says, rule)
+        labels = () if said is None else said.labels
+        denied = Decision(
+            verdict, refused.reason, refused.detail, () if said is None else said.says, rule, labels=labels
+        )
         denial = Denial(decision_id, refused.reason, refused.detail, verdict, rule, request.host.text, request.port)
         digest = refused.digest or self.generation.policy.digest
         event = self.recorder.event(decision_id, (client, request, sni), denied, digest)
@@ -273,6 +289,20 @@ class Gate:
         self.open.pop(exchange.id, None)
         if not self.recorder.audit.offer(outcome):
             logger.error("the outcome of decision %s could not be recorded", exchange.id)
+
+    def _watch_expiries(self) -> None:
+        """Have what an expiring rule lets pass cut when the rule expires."""
+        now = time.time()
+        coming = next((moment for moment in self.generation.policy.expiries if moment > now), None)
+        if self._expiry is None and coming is not None:
+            loop = asyncio.get_running_loop()
+            self._expiry = loop.call_later(min(coming - now, _LOOK_SECONDS), self._at_expiry)
+
+    def _at_expiry(self) -> None:
+        self._expiry = None
+        self.cut_denied(Reason.RULE_EXPIRED.value, _EXPIRED)
+        if self.open:
+            self._watch_expiries()
 
     def _still_allowed(self, exchange: Exchange) -> bool:
         policy = self.generation.policy

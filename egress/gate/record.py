@@ -6,8 +6,10 @@ INVARIANT every-decision-leaves-a-record: a decision that cannot be queued makes
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from egress.audit import DecisionEvent, mask_query
@@ -28,6 +30,11 @@ class AuditSink(Protocol):
 
     def offer(self, event: DecisionEvent | OutcomeEvent) -> bool:
         """False if the event was not queued."""
+
+
+@lru_cache(maxsize=1_024)
+def _labels(labels: tuple[tuple[str, str], ...]) -> str:
+    return json.dumps(dict(labels), ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,5 +93,6 @@ class Recorder:
             lane=client.lane,
             address=None if permit is None else permit.address,
             secrets=() if permit is None else permit.rendered.names,
+            labels=_labels(decision.labels) if decision.labels else None,
             detail=decision.detail or None,
         )

@@ -33,7 +33,7 @@ from egress.policy.values import (
     SecretRef,
     Target,
 )
-from egress.policy.vocabulary import HTTP_PROTOCOLS, Certainty, Lane, Protocol, Scope, TlsMode, Verdict
+from egress.policy.vocabulary import HTTP_PROTOCOLS, Certainty, Lane, Mode, Protocol, Scope, TlsMode, Verdict
 
 __all__ = [
     "HTTP_PROTOCOLS",
@@ -48,6 +48,7 @@ __all__ = [
     "HostTarget",
     "Injection",
     "Lane",
+    "Mode",
     "NameDecision",
     "Network",
     "NetworkTarget",

@@ -31,8 +31,13 @@ if TYPE_CHECKING:
     from egress.policy.values import Address, Network, Request, Rule, Say
 
 
-def judge(index: Index, request: Request, decision: Decision, addresses: Sequence[Address]) -> AddressDecision:
-    """Addresses that pass, unmapped, in the resolver's order and once each; a denial if none does."""
+def judge(
+    index: Index, request: Request, decision: Decision, addresses: Sequence[Address], now: float = 0.0
+) -> AddressDecision:
+    """Addresses that pass, unmapped, in the resolver's order and once each; a denial if none does.
+
+    `now`: seconds since 1970, for rules that expire.
+    """
     if not decision.allowed:
         return AddressDecision((), decision)
     if not addresses:
@@ -40,7 +45,7 @@ def judge(index: Index, request: Request, decision: Decision, addresses: Sequenc
     passed: list[Address] = []
     dropped: list[tuple[Address, Decision]] = []
     for address in dict.fromkeys(map(unmap, addresses)):
-        denial = _judge_one(index, request, decision, address)
+        denial = _judge_one(index, request, decision, address, now)
         if denial is None:
             passed.append(address)
         else:
@@ -54,12 +59,12 @@ def judge(index: Index, request: Request, decision: Decision, addresses: Sequenc
     return AddressDecision((), worst, told)
 
 
-def _judge_one(index: Index, request: Request, decision: Decision, address: Address) -> Decision | None:
+def _judge_one(index: Index, request: Request, decision: Decision, address: Address, now: float) -> Decision | None:
     literal = request.host.address
     if literal is not None and unmap(literal) != address:
         detail = f"The destination is {request.host}, so {address} is not dialled."
         return _denial(decision, Reason.ADDRESS_NOT_ALLOWED, detail, None)
-    held = _held(index, request, address)
+    held = _held(index, request, address, now)
     if held is not None:
         return _held_denial(request, decision, address, held)
     if classify(address).public:
@@ -70,12 +75,12 @@ def _judge_one(index: Index, request: Request, decision: Decision, address: Addr
     return None
 
 
-def _held(index: Index, request: Request, address: Address) -> CompiledRule | None:
+def _held(index: Index, request: Request, address: Address, now: float) -> CompiledRule | None:
     """The deny, else the ask, of a range that holds the address and whose other conditions hold."""
     entries = index.holding(address)
     if not entries:
         return None
-    question = Question(request)
+    question = Question(request, now)
     fit = fit_opaque if request.method is None else fit_known
     asks: CompiledRule | None = None
     for entry in entries:

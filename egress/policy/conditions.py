@@ -1,8 +1,8 @@
 """How one rule meets one request: which condition fails, or that all hold.
 
-Conditions are asked in a fixed order (port, protocol, headers to change, method, path), so that the condition that
-failed last tells how close a rule came. Doubt counts against the request: an allow's condition fails on what is not
-known or cannot be read one way only, a deny's or ask's holds.
+Conditions are asked in a fixed order (port, protocol, headers to change, method, path, query, headers, time), so that
+the condition that failed last tells how close a rule came. Doubt counts against the request: an allow's condition fails
+on what is not known or cannot be read one way only, a deny's or ask's holds.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ from __future__ import annotations
 import re
 from enum import IntEnum, auto
 from functools import lru_cache
+from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING, Final
 
+from egress.policy.parameters import Values, header_pairs, query_pairs
 from egress.policy.paths import PathPattern, PathSet, canonical_path, compile_path
 from egress.policy.reasons import Reason
 from egress.policy.values import Refusal, RuleRef, Say
-from egress.policy.vocabulary import Protocol, TlsMode, Verdict
+from egress.policy.vocabulary import Mode, Protocol, TlsMode, Verdict
 
 if TYPE_CHECKING:
-    from egress.policy.values import Decision, Request, Rule
-    from egress.policy.vocabulary import Scope
+    from collections.abc import Callable
+
+    from egress.policy.parameters import Pair
+    from egress.policy.values import Decision, Request, Rule, ScopeRules
 
 type Ports = tuple[tuple[int, int], ...]
 
@@ -27,6 +31,7 @@ TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HTTPS_PORT = 443
 DEFAULT_PORTS: Final[Ports] = ((443, 443), (80, 80))
 _FEW: Final = 64
+_LOWER: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 # Sets of protocols as bits: hashing an enum member costs more than all the rest of a comparison.
 _BIT: Final = {protocol: 1 << place for place, protocol in enumerate(Protocol)}
@@ -52,6 +57,9 @@ class Fit(IntEnum):
     METHOD = auto()
     PATH = auto()
     AMBIGUOUS = auto()
+    QUERY = auto()
+    HEADER = auto()
+    EXPIRED = auto()
     DOUBT = auto()
     MATCH = auto()
 
@@ -65,6 +73,9 @@ REASON_OF_MISS: Final = {
     Fit.METHOD: Reason.METHOD_NOT_ALLOWED,
     Fit.PATH: Reason.PATH_NOT_ALLOWED,
     Fit.AMBIGUOUS: Reason.PATH_AMBIGUOUS,
+    Fit.QUERY: Reason.QUERY_NOT_ALLOWED,
+    Fit.HEADER: Reason.HEADER_NOT_ALLOWED,
+    Fit.EXPIRED: Reason.RULE_EXPIRED,
 }
 REASON_OF_VERDICT: Final = {
     Verdict.ALLOW: Reason.RULE_ALLOW,
@@ -85,6 +96,10 @@ class CompiledRule:
         "allows",
         "conditional",
         "doubt_say",
+        "expires",
+        "headers",
+        "inside",
+        "looks_further",
         "methods",
         "miss_says",
         "names_ports",
@@ -93,6 +108,7 @@ class CompiledRule:
         "ports",
         "protocols",
         "protocols_on_https_port",
+        "query",
         "ref",
         "rule",
         "say",
@@ -103,14 +119,16 @@ class CompiledRule:
         "verdict",
     )
 
-    def __init__(self, rule: Rule, scope: Scope, scope_index: int, scope_tls: TlsMode | None) -> None:
+    def __init__(self, rule: Rule, own: ScopeRules, scope_index: int) -> None:
         verdict = rule.verdict
+        scope = own.scope
         self.rule = rule
         self.scope = scope_index
         self.verdict = verdict
         self.allows = verdict is Verdict.ALLOW
-        self.ref = RuleRef(scope, rule.file, rule.line, rule.name)
-        self.saying = SAYING[verdict]
+        self.ref = RuleRef(scope, rule.file, rule.line, rule.name, rule.annotate)
+        # What a scope in report mode refuses passes, unless another scope refuses it.
+        self.saying = SAYS_ALLOW if own.mode is Mode.REPORT else SAYING[verdict]
         self.say = Say(scope, verdict, REASON_OF_VERDICT[verdict], self.ref)
         # The decision where this rule alone spoke, once it was made: [request known, opaque].
         self.sole: list[Decision | None] = [None, None]
@@ -118,16 +136,23 @@ class CompiledRule:
         self.miss_says: dict[Fit, Say] = {}
         self.doubt_say = Say(scope, verdict, Reason.PATH_AMBIGUOUS, self.ref)
         self.methods = rule.methods
-        self.paths = None if rule.paths is None else _path_set(rule.paths, allows=self.allows)
-        self.conditional = rule.methods is not None or rule.paths is not None
-        self.needs_inside = self.conditional or bool(rule.inject or rule.remove)
+        self.paths = None if rule.paths is None else _path_set(rule, rule.paths)
+        self.query = None if rule.query is None else Values(rule.query, allows=self.allows, headers=False)
+        self.headers = None if rule.headers is None else Values(rule.headers, allows=self.allows, headers=True)
+        # Seconds since 1970. Asked last, so that an expired rule says what it would have allowed.
+        self.expires = None if rule.until is None else rule.until.timestamp()
+        self.looks_further = self.query is not None or self.headers is not None
+        # Whether the name alone cannot tell that it matches.
+        self.inside = rule.methods is not None or rule.paths is not None or self.looks_further
+        self.conditional = self.inside or self.expires is not None
+        self.needs_inside = self.inside or bool(rule.inject or rule.remove)
         self.names_ports = rule.ports is not None
         self.ports = _ports(rule)
         self.protocols = _protocols(rule)
         # Cleartext on the port of https is a mix-up, or one server's rule used to reach another: it must be stated.
         guarded = self.allows and rule.protocols is None
         self.protocols_on_https_port = self.protocols & ~_CLEAR if guarded else self.protocols
-        stated = rule.tls if rule.tls is not None else scope_tls
+        stated = rule.tls if rule.tls is not None else own.tls
         self.tls = TlsMode.INSPECT if stated is None else stated
 
 
@@ -153,24 +178,34 @@ class Entry:
 class Question:
     """A request while it is judged: its protocol as a bit, with the `alternatives` that it may turn out to be.
 
-    `looked` is set once a rule's method or path condition was asked.
+    `looked` is set once a rule's condition on something inside the request was asked. `now` is the time, in seconds
+    since 1970, at which rules may have expired.
     """
 
-    __slots__ = ("_path", "_raw_path", "alternatives", "looked", "method", "port", "protocol")
+    __slots__ = ("_path", "_request", "alternatives", "looked", "method", "now", "port", "protocol")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, now: float = 0.0) -> None:
         self.protocol, self.alternatives = _BITS[request.protocol]
+        self.now = now
         self.port = request.port
         self.method = request.method
         self.looked = False
-        self._raw_path = request.path
+        self._request = request
         self._path: str | Refusal | None = None
 
     def path(self) -> str | Refusal | None:
         """The canonical path, worked out once; None where the path is not known."""
-        if self._path is None and self._raw_path is not None:
-            self._path = canonical_path(self._raw_path)
+        if self._path is None and self._request.path is not None:
+            self._path = canonical_path(self._request.path)
         return self._path
+
+    def query(self) -> tuple[Pair, ...] | None:
+        """The query's names and values; None where they cannot be read one way only."""
+        return query_pairs(self._request.query)
+
+    def headers(self) -> tuple[Pair, ...]:
+        """The headers' names and values."""
+        return header_pairs(self._request.headers)
 
 
 def fit_known(entry: Entry, question: Question) -> Fit:
@@ -186,15 +221,21 @@ def fit_known(entry: Entry, question: Question) -> Fit:
         return Fit.PROTOCOL
     if not rule.conditional:
         return Fit.MATCH
+    fit = _inside_fit(rule, question) if rule.inside else Fit.MATCH
+    if rule.expires is not None and fit >= SPEAKS and rule.expires <= question.now:
+        return Fit.EXPIRED
+    return fit
+
+
+def _inside_fit(rule: CompiledRule, question: Question) -> Fit:
     question.looked = True
     if rule.methods is not None and not _method_holds(rule, question):
         return Fit.METHOD
-    if rule.paths is None:
-        return Fit.MATCH
-    return _path_fit(rule, rule.paths, question)
+    fit = Fit.MATCH if rule.paths is None else _path_fit(rule, rule.paths, question)
+    return _further(rule, question, fit) if rule.looks_further and fit >= SPEAKS else fit
 
 
-def fit_opaque(entry: Entry, question: Question) -> Fit:
+def fit_opaque(entry: Entry, question: Question) -> Fit:  # noqa: PLR0911 -- one return a condition
     """How the rule meets a request that never becomes known: might-match is a match for deny and ask, none for allow.
 
     A tunnel of TLS may carry WebSocket as well as HTTPS, so an allow must cover both.
@@ -205,6 +246,8 @@ def fit_opaque(entry: Entry, question: Question) -> Fit:
     covered = _covered(entry, question)
     if not covered:
         return Fit.PROTOCOL
+    if rule.expires is not None and rule.expires <= question.now:
+        return Fit.EXPIRED
     if not rule.allows:
         return Fit.MATCH
     if rule.methods is not None:
@@ -218,10 +261,10 @@ def possible(entry: Entry, question: Question) -> tuple[bool, bool, bool]:
     """What the name step can tell of a rule: (it could match, it must match, it needs the inside to know)."""
     rule = entry.rule
     covered = _covered(entry, question) if _serves_port(entry, question.port) else 0
-    if not covered:
+    if not covered or (rule.expires is not None and rule.expires <= question.now):
         return _IMPOSSIBLE
     every = covered == question.alternatives
-    return True, every and not rule.conditional, rule.needs_inside or not every
+    return True, every and not rule.inside, rule.needs_inside or not every
 
 
 _IMPOSSIBLE: Final = (False, False, False)
@@ -271,6 +314,14 @@ def _path_fit(rule: CompiledRule, paths: PathSet, question: Question) -> Fit:
     return Fit.PATH if path is None else Fit.AMBIGUOUS
 
 
+def _further(rule: CompiledRule, question: Question, fit: Fit) -> Fit:
+    if rule.query is not None and not rule.query.hold(question.query()):
+        return Fit.QUERY
+    if rule.headers is not None and not rule.headers.hold(question.headers()):
+        return Fit.HEADER
+    return fit
+
+
 def _ports(rule: Rule) -> Ports | None:
     if rule.ports is not None:
         return tuple((ports.first, ports.last) for ports in rule.ports)
@@ -286,10 +337,21 @@ def _protocols(rule: Rule) -> int:
     return _HTTP | _WEBSOCKET if rule.methods is None else _HTTP
 
 
-def _path_set(texts: tuple[str, ...], *, allows: bool) -> PathSet:
+def _path_set(rule: Rule, texts: tuple[str, ...]) -> PathSet:
     compiled = [compile_path(text) for text in texts]
     patterns = [pattern for pattern in compiled if isinstance(pattern, PathPattern)]
-    if len(patterns) < len(compiled) and not allows:
+    if len(patterns) < len(compiled) and rule.verdict is not Verdict.ALLOW:
         # A pattern that cannot be read denies every path; config refuses it before, so only hand-made rules get here.
         patterns = [pattern for pattern in [compile_path("/**")] if isinstance(pattern, PathPattern)]
-    return PathSet(tuple(patterns))
+    return PathSet(tuple(patterns), _folding(rule))
+
+
+def _folding(rule: Rule) -> Callable[[str], str] | None:
+    """How paths are made alike in upper and lower case: an allow's letters A to Z only, a deny's as far as any do."""
+    if not rule.ignore_case:
+        return None
+    return _ascii_lower if rule.verdict is Verdict.ALLOW else str.casefold
+
+
+def _ascii_lower(path: str) -> str:
+    return path.translate(_LOWER)

@@ -5,6 +5,7 @@
 3. by address, before anything is dialled (`address_step`).
 
 Within a scope the first rule that matches speaks, else the scope's default, if it states one. Across scopes: `law`.
+Time counts only where a rule says until when it holds; an expired rule is as one that is not there.
 Every step is total: for any request there is a decision, and what cannot be read is denied.
 """
 
@@ -31,7 +32,7 @@ from egress.policy.overrides import asks_for_another
 from egress.policy.reasons import Reason
 from egress.policy.survey import Silence, Survey, take_survey
 from egress.policy.values import Decision, NameDecision, Say, ScopeRules
-from egress.policy.vocabulary import Certainty, Protocol, Scope, TlsMode, Verdict
+from egress.policy.vocabulary import Certainty, Mode, Protocol, Scope, TlsMode, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,22 +56,28 @@ _MAYBE_HTTP2: Final = replace(_MAYBE, http2=True)
 
 
 class Policy:
-    """A compiled policy. Immutable; safe to share between threads. `digest` names its source in the audit."""
+    """A compiled policy. Immutable; safe to share between threads. `digest` names its source in the audit.
+
+    `clock` tells the time in seconds since 1970; it is asked only where a rule expires.
+    """
 
     __slots__ = (
-        "_allows_by_default",
         "_alone",
+        "_clock",
         "_default_tls",
         "_index",
         "_passed",
+        "_passes_unnamed",
+        "_reporting",
         "_silences",
         "_silent",
         "_silent_address",
         "digest",
+        "expiries",
         "scopes",
     )
 
-    def __init__(self, scopes: tuple[ScopeRules, ...], digest: str) -> None:
+    def __init__(self, scopes: tuple[ScopeRules, ...], digest: str, *, clock: Callable[[], float]) -> None:
         self.digest = digest
         self.scopes = scopes
         self._silent = tuple(_silence(scope, Reason.HOST_NOT_ALLOWED) for scope in scopes)
@@ -79,8 +86,16 @@ class Policy:
         self._default_tls = tuple(TlsMode.INSPECT if scope.tls is None else scope.tls for scope in scopes)
         # For each scope, whether no other states a default; then where its rule spoke alone, nobody else said anything.
         self._alone = tuple(all(other.default is None for other in scopes if other is not scope) for scope in scopes)
-        self._allows_by_default = any(scope.default is Verdict.ALLOW for scope in scopes)
+        # The TLS mode of each scope in report mode; None for one that enforces. Empty where all enforce.
+        reporting = [scope.mode is Mode.REPORT for scope in scopes]
+        modes = zip(reporting, self._default_tls, strict=True)
+        self._reporting = tuple(mode if reports else None for reports, mode in modes) if any(reporting) else ()
+        self._passes_unnamed = any(reporting) or any(scope.default is Verdict.ALLOW for scope in scopes)
         self._index = _build_index(scopes)
+        untils = {rule.until.timestamp() for scope in scopes for rule in scope.rules if rule.until is not None}
+        # When rules expire, in seconds since 1970, soonest first.
+        self.expiries = tuple(sorted(untils))
+        self._clock = clock if untils else _no_time
         # An address that passed, by its identity, and how: kept connections bring the same ones again and again.
         self._passed: dict[int, tuple[Address, AddressDecision]] = {}
 
@@ -89,9 +104,9 @@ class Policy:
         refusal = _unreadable(request)
         if refusal is not None:
             return NameDecision(Certainty.NO, law.refuse(request, Verdict.DENY, refusal, self._silent))
-        question = Question(request)
+        question = Question(request, self._clock())
         entries = self._index.candidates(request.host)
-        if not entries and not self._allows_by_default:
+        if not entries and not self._passes_unnamed:
             return NameDecision(Certainty.NO, self._conclude(request, self._silence_for(request), []), TlsMode.INSPECT)
         survey = take_survey(entries, question, self._silences)
         unseen = request.protocol is Protocol.TCP or (request.protocol in _TLS and survey.tunnels)
@@ -113,7 +128,7 @@ class Policy:
         if refusal is not None:
             return law.refuse(request, Verdict.DENY, refusal, self._silent)
         entries = self._index.candidates(request.host)
-        question = Question(request)
+        question = Question(request, self._clock())
         if request.method is None:
             return self._judge(request, entries, question, fit_opaque)
         if request.method not in _METHODS and TOKEN.fullmatch(request.method) is None:
@@ -125,13 +140,14 @@ class Policy:
 
     def decide_address(self, request: Request, decision: Decision, addresses: Sequence[Address]) -> AddressDecision:
         """Step three: which of the addresses may be dialled under the decision that allowed the request."""
+        now = self._clock()
         if len(addresses) != 1 or request.host.address is not None:
-            return address_step.judge(self._index, request, decision, addresses)
+            return address_step.judge(self._index, request, decision, addresses, now)
         address = addresses[0]
         known = self._passed.get(id(address))
         if known is not None and known[0] is address and known[1].decision is decision:
             return known[1]
-        judged = address_step.judge(self._index, request, decision, addresses)
+        judged = address_step.judge(self._index, request, decision, addresses, now)
         # Where no deny or ask names the address, all requests under the same decision may go there, or none.
         if judged.addresses and not self._index.holding(address):
             if len(self._passed) >= _PASSED_AT_MOST:
@@ -177,16 +193,22 @@ class Policy:
 
     def _conclude(self, request: Request, says: tuple[Say, ...], rules: list[CompiledRule]) -> Decision:
         say = law.strictest(says)
-        if say is None:
-            say = _closest(says)
-            if say is None:
-                reason = Reason.HOST_NOT_ALLOWED if request.host.address is None else Reason.ADDRESS_NOT_ALLOWED
-                return law.refuse(request, Verdict.DENY, reason, says)
-            return law.refuse(request, Verdict.DENY, say.reason, says, say.nearest)
-        if say.verdict is Verdict.ALLOW:
+        if say is not None and say.verdict is Verdict.ALLOW:
             return law.allow(say, says, rules, self._modes_of_defaults(says), opaque=request.method is None)
-        verdict = Verdict.DENY if say.verdict is None else say.verdict
-        return law.refuse(request, verdict, say.reason, says, say.rule or say.nearest)
+        refused = self._refusal(request, say, says)
+        if not self._reporting:
+            return refused
+        return law.report(request, refused, says, self._reporting, rules)
+
+    def _refusal(self, request: Request, say: Say | None, says: tuple[Say, ...]) -> Decision:
+        if say is not None:
+            verdict = Verdict.DENY if say.verdict is None else say.verdict
+            return law.refuse(request, verdict, say.reason, says, say.rule or say.nearest)
+        near = _closest(says)
+        if near is not None:
+            return law.refuse(request, Verdict.DENY, near.reason, says, near.nearest)
+        reason = Reason.HOST_NOT_ALLOWED if request.host.address is None else Reason.ADDRESS_NOT_ALLOWED
+        return law.refuse(request, Verdict.DENY, reason, says)
 
     def _silence_for(self, request: Request) -> tuple[Say, ...]:
         return self._silent if request.host.address is None else self._silent_address
@@ -207,13 +229,13 @@ class Policy:
         return self._conclude(request, tuple(says), rules)
 
 
-def compile_policy(scopes: Sequence[ScopeRules], *, digest: str) -> Policy:
+def compile_policy(scopes: Sequence[ScopeRules], *, digest: str, clock: Callable[[], float]) -> Policy:
     """The policy of these scopes, in any order. Several of one scope become one list, strictest default and TLS."""
     merged: dict[Scope, ScopeRules] = {}
     for own in scopes:
         seen = merged.get(own.scope)
         merged[own.scope] = own if seen is None else _merge(seen, own)
-    return Policy(tuple(sorted(merged.values(), key=lambda own: _RANK[own.scope])), digest)
+    return Policy(tuple(sorted(merged.values(), key=lambda own: _RANK[own.scope])), digest, clock=clock)
 
 
 def _merge(first: ScopeRules, second: ScopeRules) -> ScopeRules:
@@ -224,7 +246,13 @@ def _merge(first: ScopeRules, second: ScopeRules) -> ScopeRules:
         rules=first.rules + second.rules,
         default=max(defaults, key=_STRICTNESS.__getitem__, default=None),
         tls=max(modes, default=None),
+        # Enforcing is the stricter.
+        mode=first.mode if first.mode is second.mode else Mode.ENFORCE,
     )
+
+
+def _no_time() -> float:
+    return 0.0
 
 
 def _build_index(scopes: tuple[ScopeRules, ...]) -> Index:
@@ -232,7 +260,7 @@ def _build_index(scopes: tuple[ScopeRules, ...]) -> Index:
     order = 0
     for place, scope in enumerate(scopes):
         for rule in scope.rules:
-            compiled = CompiledRule(rule, scope.scope, place, scope.tls)
+            compiled = CompiledRule(rule, scope, place)
             for target in rule.targets:
                 index.add(target, Entry(order, compiled, target.port))
                 order += 1

@@ -6,11 +6,15 @@
    HTTP/2 if any asks for it;
 4. nothing said at all: deny.
 
+A scope in report mode refuses nothing by itself: where only such scopes refuse, the request passes, without a header
+changed, to public addresses, and is recorded as one that would be denied.
+
 INVARIANT scopes-only-narrow: no scope's allow is looked at before every scope's deny and ask.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from egress.policy.reasons import TEXTS, Reason
@@ -62,6 +66,7 @@ def allow(
         inject=_merge_inject(rules),
         remove=_merge_remove(rules),
         http2=any(rule.rule.http2 for rule in rules),
+        labels=_merge_labels(rules),
     )
 
 
@@ -69,7 +74,57 @@ def refuse(
     request: Request, verdict: Verdict, reason: Reason, says: tuple[Say, ...], rule: RuleRef | None = None
 ) -> Decision:
     """A decision that lets nothing pass, with a sentence for people."""
-    return Decision(verdict, reason, _detail(request, reason), says, rule)
+    return Decision(verdict, reason, _detail(request, reason), says, rule, labels=_labels_of(says, rule))
+
+
+def report(
+    request: Request,
+    refused: Decision,
+    says: Sequence[Say],
+    reporting: Sequence[TlsMode | None],
+    rules: Sequence[CompiledRule],
+) -> Decision:
+    """What becomes of a refusal. `reporting` has the TLS mode of each scope in report mode, None for the others."""
+    softened = tuple(
+        say if mode is None or say.verdict is Verdict.ALLOW else _soft(say)
+        for say, mode in zip(says, reporting, strict=True)
+    )
+    say = strictest(softened)
+    if say is None or say.verdict is None:
+        return refused
+    if say.verdict is not Verdict.ALLOW:
+        return refuse(request, say.verdict, say.reason, tuple(says), say.rule or say.nearest)
+    modes = [mode for mode, own in zip(reporting, softened, strict=True) if mode is not None and own.rule is None]
+    passed = allow(say, softened, rules, modes, opaque=request.method is None)
+    detail = f"Passed in report mode. {refused.detail}"
+    return replace(
+        passed,
+        reason=Reason.WOULD_DENY,
+        detail=detail,
+        rule=refused.rule,
+        inject=(),
+        remove=(),
+        labels=refused.labels,
+    )
+
+
+def _soft(say: Say) -> Say:
+    return Say(say.scope, Verdict.ALLOW, Reason.WOULD_DENY, None, say.rule or say.nearest)
+
+
+def _labels_of(says: Sequence[Say], rule: RuleRef | None) -> tuple[tuple[str, str], ...]:
+    # A rule that only came closest did not speak, and labels nothing.
+    return () if rule is None or all(say.rule is not rule for say in says) else rule.labels
+
+
+def _merge_labels(rules: Sequence[CompiledRule]) -> tuple[tuple[str, str], ...]:
+    if len(rules) == 1:
+        return rules[0].rule.annotate
+    merged: dict[str, str] = {}
+    for rule in rules:
+        for name, value in rule.rule.annotate:
+            merged.setdefault(name, value)
+    return tuple(merged.items())
 
 
 def _merge_inject(rules: Sequence[CompiledRule]) -> tuple[Injection, ...]:

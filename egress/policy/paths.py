@@ -23,6 +23,7 @@ from egress.policy.reasons import Reason
 from egress.policy.values import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import EllipsisType
 
 # One reading, nothing to decode: segments of pchar without `;` and `*` (RFC 3986), none empty but the last.
@@ -64,18 +65,35 @@ class PathPattern:
             return path.startswith(self.below)
         return _glob(self.segments, path[1:].split("/"))
 
+    def folded(self, fold: Callable[[str], str]) -> PathPattern:
+        """The pattern with its letters folded."""
+        return PathPattern(
+            self.text,
+            tuple(fold(part) if isinstance(part, str) else part for part in self.segments),
+            None if self.exact is None else fold(self.exact),
+            None if self.below is None else fold(self.below),
+        )
+
 
 class PathSet:
-    """All patterns of one rule, ready to be asked. Exact paths cost one lookup, however many there are."""
+    """All patterns of one rule, ready to be asked. Exact paths cost one lookup, however many there are.
 
-    __slots__ = ("_exact", "_others")
+    `fold` makes paths and patterns alike before they are compared.
+    """
 
-    def __init__(self, patterns: tuple[PathPattern, ...]) -> None:
+    __slots__ = ("_exact", "_fold", "_others")
+
+    def __init__(self, patterns: tuple[PathPattern, ...], fold: Callable[[str], str] | None = None) -> None:
+        self._fold = fold
+        if fold is not None:
+            patterns = tuple(pattern.folded(fold) for pattern in patterns)
         self._exact = frozenset(pattern.exact for pattern in patterns if pattern.exact is not None)
         self._others = tuple(pattern for pattern in patterns if pattern.exact is None)
 
     def match(self, path: str) -> bool:
         """Whether a canonical path matches one of them."""
+        if self._fold is not None:
+            path = self._fold(path)
         return path in self._exact or any(pattern.matches(path) for pattern in self._others)
 
 

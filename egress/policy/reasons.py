@@ -16,12 +16,16 @@ class Reason(StrEnum):
     # allowed
     RULE_ALLOW = "rule-allow"
     DEFAULT_ALLOW = "default-allow"
+    WOULD_DENY = "would-deny"
     # denied by what the policy says
     HOST_NOT_ALLOWED = "host-not-allowed"
     PORT_NOT_ALLOWED = "port-not-allowed"
     METHOD_NOT_ALLOWED = "method-not-allowed"
     PATH_NOT_ALLOWED = "path-not-allowed"
     PROTOCOL_NOT_ALLOWED = "protocol-not-allowed"
+    QUERY_NOT_ALLOWED = "query-not-allowed"
+    HEADER_NOT_ALLOWED = "header-not-allowed"
+    RULE_EXPIRED = "rule-expired"
     RULE_DENY = "rule-deny"
     APPROVAL_REQUIRED = "approval-required"
     ADDRESS_NOT_ALLOWED = "address-not-allowed"
@@ -82,6 +86,12 @@ TEXTS: dict[Reason, ReasonText] = {
     Reason.DEFAULT_ALLOW: ReasonText(
         "allowed by default", "No rule matched, and the policy's default is allow.", "", 200
     ),
+    Reason.WOULD_DENY: ReasonText(
+        "allowed, would be denied",
+        "The policy refuses this request, and passes it on all the same, since it is in report mode.",
+        "write `mode: enforce` once what passes so is what should be refused",
+        200,
+    ),
     Reason.HOST_NOT_ALLOWED: ReasonText(
         "host not allowed",
         "No rule of the policy allows this host.",
@@ -106,6 +116,21 @@ TEXTS: dict[Reason, ReasonText] = {
         "protocol not allowed",
         "A rule allows this host, but not with this protocol.",
         "name the protocol in the rule's `protocol`: http, https, ws, wss or tcp",
+    ),
+    Reason.QUERY_NOT_ALLOWED: ReasonText(
+        "query not allowed",
+        "A rule allows this host and path, but not with this query.",
+        "see the rule's `query`: each name must stand once, spelled so, with a value that its pattern matches",
+    ),
+    Reason.HEADER_NOT_ALLOWED: ReasonText(
+        "header not allowed",
+        "A rule allows this host and path, but not with these headers.",
+        "see the rule's `headers`: each name must stand once, with a value that its pattern matches",
+    ),
+    Reason.RULE_EXPIRED: ReasonText(
+        "rule expired",
+        "A rule allowed this until a moment that has passed.",
+        "give the rule a later `until`, or remove it if the access is no longer needed",
     ),
     Reason.RULE_DENY: ReasonText(
         "denied by a rule",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from egress.policy.conditions import SAYING, SAYS_ALLOW, SAYS_NOTHING, possible
-from egress.policy.vocabulary import Certainty, TlsMode, Verdict
+from egress.policy.vocabulary import Certainty, Mode, TlsMode, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +25,9 @@ class Silence:
 
     def __init__(self, scope: ScopeRules) -> None:
         stated = TlsMode.INSPECT if scope.tls is None else scope.tls
-        self.saying = SAYING[scope.default]
-        self.mode = stated if scope.default is Verdict.ALLOW else None
+        reports = scope.mode is Mode.REPORT
+        self.saying = SAYS_ALLOW if reports else SAYING[scope.default]
+        self.mode = stated if reports or scope.default is Verdict.ALLOW else None
 
 
 class Survey:

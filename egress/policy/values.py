@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
-from egress.policy.vocabulary import Certainty, Protocol, Scope, TlsMode, Verdict
+from egress.policy.vocabulary import Certainty, Mode, Protocol, Scope, TlsMode, Verdict
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from egress.policy.reasons import Reason
 
 type Address = IPv4Address | IPv6Address
@@ -126,7 +128,9 @@ class Rule:
     upper-case tokens. `ports` None means 443 and 80 for an `allow`, every port for `deny` and `ask`; a target's own
     port wins. `protocols` None means HTTP, TLS and WebSocket for an `allow`, every protocol for `deny` and `ask`.
     `addresses` are the ranges outside the public Internet that names of this rule may resolve to. `http2`: clients that
-    offer HTTP/2 get it.
+    offer HTTP/2 get it. `ignore_case`: paths are the same in upper and lower case. `query` and `headers` are names that
+    must be there, each with a pattern for its value or None. `until` (aware) is when the rule stops to match.
+    `annotate` are labels for the audit, by name.
     """
 
     verdict: Verdict
@@ -143,26 +147,36 @@ class Rule:
     remove: tuple[str, ...] = ()
     addresses: tuple[Network, ...] = ()
     http2: bool = False
+    ignore_case: bool = False
+    query: tuple[tuple[str, str | None], ...] | None = None
+    headers: tuple[tuple[str, str | None], ...] | None = None
+    until: datetime | None = None
+    annotate: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeRules:
-    """All rules of one scope in order, and what it states besides. None: not stated."""
+    """All rules of one scope in order, and what it states besides. None: not stated.
+
+    `mode` REPORT: what the scope alone would refuse passes, and is recorded as what would have been refused.
+    """
 
     scope: Scope
     rules: tuple[Rule, ...]
     default: Verdict | None = None
     tls: TlsMode | None = None
+    mode: Mode = Mode.ENFORCE
 
 
 @dataclass(frozen=True, slots=True)
 class RuleRef:
-    """Where a rule stands, for people and for the audit."""
+    """Where a rule stands, for people and for the audit; `labels` are those that it annotates."""
 
     scope: Scope
     file: str
     line: int | None
     name: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +200,8 @@ class Decision:
 
     `rule` is the rule that spoke, or where nothing did, the allow rule that came closest. `rules` are the allowing
     rules of each scope that allowed by a rule, highest scope first; the address step is held to all of them. `inject`
-    and `remove` are merged over those scopes, and `http2` is True if any of their rules says so. `detail` is one
-    sentence for people, safe to print.
+    and `remove` are merged over those scopes, and `http2` is True if any of their rules says so. `labels` are those
+    that the rules annotate. `detail` is one sentence for people, safe to print.
     """
 
     verdict: Verdict
@@ -200,6 +214,7 @@ class Decision:
     inject: tuple[Injection, ...] = ()
     remove: tuple[str, ...] = ()
     http2: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
 
     @property
     def allowed(self) -> bool:

@@ -48,6 +48,13 @@ class TlsMode(IntEnum):
         return self.name.lower()
 
 
+class Mode(StrEnum):
+    """What becomes of what a scope refuses: it is refused, or only recorded."""
+
+    ENFORCE = "enforce"
+    REPORT = "report"
+
+
 class Certainty(StrEnum):
     """What a name alone tells of a decision: never allowed, always allowed, or up to the request."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pickle
+import time
 
 from egress.credentials import CredentialStore
 from egress.gate.generation import Generation
@@ -41,4 +42,6 @@ def read_generation(descriptor: int) -> Generation:
     finally:
         os.close(descriptor)
     number, scopes, digest, credentials = pickle.loads(data)  # noqa: S301 - written by the process that forked this one
-    return Generation(number, compile_policy(scopes, digest=digest), CredentialStore.handed_on(credentials))
+    return Generation(
+        number, compile_policy(scopes, digest=digest, clock=time.time), CredentialStore.handed_on(credentials)
+    )

@@ -11,7 +11,16 @@ from egress.audit.text import storable
 
 WORDS = st.sampled_from(["", "GET", "example.com", "\x1b[31m", "\u202e", "\ud800", "é" * 200, "x" * 3000, "***"])
 NUMBERS = st.sampled_from([0, 1, 443, 2**63, -(2**70), 2**63 - 1])
-LONGER = {"sandbox": 512, "rule": 512, "file": 2048, "host": 512, "path": 2048, "query": 2048, "sni": 512} | {
+LONGER = {
+    "sandbox": 512,
+    "rule": 512,
+    "file": 2048,
+    "host": 512,
+    "path": 2048,
+    "query": 2048,
+    "sni": 512,
+    "labels": 2048,
+} | {
     "detail": 512,
     "error": 512,
 }

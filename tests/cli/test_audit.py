@@ -122,12 +122,12 @@ def _harmless(line: str) -> bool:
 
 
 def test_lines_are_stable(run: Callable[..., list[str]]) -> None:
-    """Fifteen fields with tabs between, a line a row, the newest last."""
+    """Sixteen fields with tabs between, a line a row, the newest last."""
     lines = [line.split("\t") for line in run()]
-    assert [len(fields) for fields in lines] == [15] * 5
+    assert [len(fields) for fields in lines] == [16] * 5
     assert lines[0][1:] == [
         *("id-0", "done", "allow", "agent", "POST", "api.example.com:443/v1?k=***", "200", "rule-allow"),
-        *("/etc/egress/agent.yaml:17", "1834", "20481", "81000", "github", "-"),
+        *("/etc/egress/agent.yaml:17", "1834", "20481", "81000", "github", "-", "-"),
     ]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", lines[0][0])
     assert lines[2][2] == "open"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ KINDS = {"host_match", "ip_class", "cidr"}
 def compiled(verdict: Verdict, target: Target, default: Verdict | None) -> Policy:
     """A policy of one rule."""
     rules = (Rule(verdict, (target,), "corpus.yaml", 1),)
-    return compile_policy([ScopeRules(Scope.SANDBOX, rules, default)], digest="corpus")
+    return compile_policy([ScopeRules(Scope.SANDBOX, rules, default)], digest="corpus", clock=time.time)
 
 
 def reaches(policy: Policy, host: str, resolved: list[str]) -> bool:
@@ -88,8 +89,8 @@ def cidr(case: dict[str, Any]) -> bool:
         addresses=tuple(map(ip_network, ranges)),
     )
     denying = Rule(verdict, (target,), "corpus.yaml", 1)
-    open_policy = compile_policy([ScopeRules(Scope.SANDBOX, (anything,))], digest="corpus")
-    held = compile_policy([ScopeRules(Scope.SANDBOX, (anything, denying))], digest="corpus")
+    open_policy = compile_policy([ScopeRules(Scope.SANDBOX, (anything,))], digest="corpus", clock=time.time)
+    held = compile_policy([ScopeRules(Scope.SANDBOX, (anything, denying))], digest="corpus", clock=time.time)
     assert reaches(open_policy, "a.example", [address])
     assert reaches(open_policy, address, [address])
     return reaches(held, "a.example", [address]) or reaches(held, address, [address])

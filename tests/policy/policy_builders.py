@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 
 from hypothesis import strategies as st
@@ -18,6 +20,7 @@ from egress.policy import (
     Host,
     HostTarget,
     Injection,
+    Mode,
     NetworkTarget,
     Policy,
     PortRange,
@@ -60,9 +63,10 @@ def rule(
     addresses: tuple[str, ...] = (),
     name: str | None = None,
     http2: bool = False,
+    **others: object,
 ) -> Rule:
-    """A rule; words separated by spaces where there are several methods or protocols."""
-    return Rule(
+    """A rule; words separated by spaces where there are several methods or protocols. `others` are plain fields."""
+    made = Rule(
         verdict=Verdict(verdict),
         targets=tuple(target(text, verdict) for text in targets),
         file="policy.yaml",
@@ -78,24 +82,33 @@ def rule(
         addresses=tuple(map(ip_network, addresses)),
         http2=http2,
     )
+    return replace(made, **others)  # type: ignore[arg-type] -- each is of its field's type
 
 
 def scope(
-    *rules: Rule, default: str | None = None, tls: TlsMode | None = None, rank: Scope = Scope.SANDBOX
+    *rules: Rule,
+    default: str | None = None,
+    tls: TlsMode | None = None,
+    rank: Scope = Scope.SANDBOX,
+    mode: str = "enforce",
 ) -> ScopeRules:
     """The rules of one scope."""
-    return ScopeRules(rank, rules, None if default is None else Verdict(default), tls)
+    return ScopeRules(rank, rules, None if default is None else Verdict(default), tls, Mode(mode))
 
 
 def policy(*parts: Rule | ScopeRules, default: str | None = None, tls: TlsMode | None = None) -> Policy:
     """A policy of scopes, or of the rules of scope `sandbox`."""
     scopes = [part for part in parts if isinstance(part, ScopeRules)]
     rules = [part for part in parts if isinstance(part, Rule)]
-    return compile_policy(scopes or [scope(*rules, default=default, tls=tls)], digest="test")
+    return compile_policy(scopes or [scope(*rules, default=default, tls=tls)], digest="test", clock=time.time)
 
 
 def request(
-    url: str, method: str | None = None, path: str | None = None, headers: tuple[tuple[str, str], ...] = ()
+    url: str,
+    method: str | None = None,
+    path: str | None = None,
+    headers: tuple[tuple[str, str], ...] = (),
+    query: str | None = None,
 ) -> Request:
     """A request of `protocol://host[:port]`; brackets around IPv6."""
     protocol, _, authority = url.partition("://")
@@ -105,7 +118,7 @@ def request(
         port = int(text)
     host = parse_host(name, brackets=True)
     assert not isinstance(host, Refusal), host
-    return Request("sandbox-1", Protocol(protocol), host, port, method, path, None, headers)
+    return Request("sandbox-1", Protocol(protocol), host, port, method, path, query, headers)
 
 
 _NAMES = ("example.com", "api.example.com", "a.b.example.com", "other.test")
@@ -124,6 +137,8 @@ _WHATS: list[HostTarget | AnyTarget | NetworkTarget] = [
 _TARGETS = [Target(what, port) for port in (None, None, 443, 8443) for what in _WHATS]
 _PROTOCOLS = (None, None, "https", "http ws", "https wss", "wss", "tcp", "http https ws wss tcp")
 
+PAST, FUTURE = datetime(2001, 1, 1, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)
+
 # The choices of a rule, the plainest first, so that a failing example shrinks to plain rules.
 _CHOICES: tuple[tuple[str, list[object]], ...] = (
     ("verdict", [Verdict.ALLOW, Verdict.DENY, Verdict.ALLOW, Verdict.ASK]),
@@ -137,6 +152,10 @@ _CHOICES: tuple[tuple[str, list[object]], ...] = (
     ("inject", [(), (), INJECT]),
     ("remove", [(), (), ("Cookie",)]),
     ("addresses", [(), (ip_network("10.0.0.0/8"),), (ip_network("64:ff9b::/96"),)]),
+    ("ignore_case", [False, False, True]),
+    ("query", [None, None, None, (("a", None),), (("a", "1*"), ("b", None))]),
+    ("headers", [None, None, None, (("X-Key", None),), (("Accept", "*/*"),)]),
+    ("until", [None, None, None, PAST, FUTURE]),
 )
 _RULES = math.prod(len(options) for _, options in _CHOICES)
 _PLAIN = Rule(Verdict.ALLOW, (), "policy.yaml", None)
@@ -161,7 +180,10 @@ def rules(*verdicts: Verdict) -> st.SearchStrategy[Rule]:
 
 def scopes_of(rank: Scope) -> st.SearchStrategy[ScopeRules]:
     """One scope of the small world."""
-    defaults = st.sampled_from([(default, tls) for default in (None, None, *Verdict) for tls in (None, *TlsMode)])
+    modes = (Mode.ENFORCE, Mode.ENFORCE, Mode.ENFORCE, Mode.REPORT)
+    defaults = st.sampled_from(
+        [(default, tls, mode) for default in (None, None, *Verdict) for tls in (None, *TlsMode) for mode in modes]
+    )
     return st.builds(lambda own, stated: ScopeRules(rank, tuple(own), *stated), st.lists(rules(), max_size=5), defaults)
 
 
@@ -172,14 +194,15 @@ scope_lists: st.SearchStrategy[list[ScopeRules]] = st.sampled_from(_SOME_SCOPES)
 
 METHODS = ("GET", "POST", "delete")
 PATHS = (None, "/", "/a/b", "/a/../b")
-_HEADERS = ((), (("Accept", "*/*"),), (("X-HTTP-Method_Override", "DELETE"),))
+_HEADERS = ((), (("Accept", "*/*"),), (("X-HTTP-Method_Override", "DELETE"),), (("x_key", "1"), ("accept", "*/*")))
+_QUERIES = (None, "a=1", "a=10&b=", "a=1&a=2", "A[]=1", "a=%zz")
 _REQUESTS = [
-    Request("sandbox-1", protocol, host, port, method, path, None, headers)
+    Request("sandbox-1", protocol, host, port, method, path, query, headers)
     for protocol in Protocol
     for host in _HOSTS
     for port in (443, 80, 8443)
     for method in (None, *METHODS, "DELETE")
-    for path in (*PATHS, "/a", "/x/b", "/a%2fb")
-    for headers in _HEADERS
+    for path in (*PATHS, "/a", "/A", "/x/b", "/a%2fb")
+    for headers, query in zip(itertools.cycle(_HEADERS), _QUERIES, strict=False)
 ]
 requests: st.SearchStrategy[Request] = st.sampled_from(_REQUESTS)

@@ -6,11 +6,13 @@ Written from the law alone: every rule is tried in turn, every target of it, and
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from egress.policy import (
     AnyTarget,
     HostTarget,
+    Mode,
     Protocol,
     Refusal,
     Request,
@@ -33,7 +35,18 @@ SIBLING = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
 
 def decide(scopes: Sequence[ScopeRules], request: Request) -> tuple[Verdict, int | None]:
     """The verdict, and the line of the rule that gave it (None: a default, or nothing was said)."""
-    said = [say for own in sorted(scopes, key=lambda own: list(Scope).index(own.scope)) if (say := _say(own, request))]
+    ordered = sorted(scopes, key=lambda own: list(Scope).index(own.scope))
+    verdict, line = _strictest([_say(own, request) for own in ordered])
+    if verdict is not Verdict.ALLOW:
+        # A scope in report mode refuses nothing by itself.
+        relaxed = [(Verdict.ALLOW, None) if own.mode is Mode.REPORT else _say(own, request) for own in ordered]
+        verdict, at = _strictest(relaxed)
+        line = line if verdict is Verdict.ALLOW else at
+    return verdict, line
+
+
+def _strictest(says: Sequence[tuple[Verdict, int | None] | None]) -> tuple[Verdict, int | None]:
+    said = [say for say in says if say is not None]
     for verdict in (Verdict.DENY, Verdict.ASK, Verdict.ALLOW):
         lines = [line for says, line in said if says is verdict]
         if lines:
@@ -44,6 +57,8 @@ def decide(scopes: Sequence[ScopeRules], request: Request) -> tuple[Verdict, int
 
 def _say(scope: ScopeRules, request: Request) -> tuple[Verdict, int | None] | None:
     for rule in scope.rules:
+        if rule.until is not None and rule.until <= datetime.now(UTC):
+            continue
         if any(_names(rule, target, request) and _conditions(rule, target, request) for target in rule.targets):
             return rule.verdict, rule.line
     return None if scope.default is None else (scope.default, None)
@@ -76,14 +91,49 @@ def _conditions(rule: Rule, target: Target, request: Request) -> bool:
     if not (all(covered) if allows else any(covered)):
         return False
     if request.method is None:
-        return not allows or not (rule.methods or rule.paths or rule.inject or rule.remove)
-    methods = {request.method} if allows else {request.method, request.method.upper()}
+        stated = (rule.methods, rule.paths, rule.inject, rule.remove, rule.query, rule.headers)
+        return not allows or not any(stated)
+    return _inside(rule, request.method, request)
+
+
+def _inside(rule: Rule, method: str, request: Request) -> bool:
+    allows = rule.verdict is Verdict.ALLOW
+    methods = {method} if allows else {method, method.upper()}
     if rule.methods is not None and not methods & rule.methods:
+        return False
+    if not (_query(rule, request.query) and _headers(rule, request.headers)):
         return False
     if rule.paths is None:
         return True
     path = Refusal if request.path is None else canonical_path(request.path)
-    return any(_path(pattern, path) for pattern in rule.paths) if isinstance(path, str) else not allows
+    if not isinstance(path, str):
+        return not allows
+    flags = re.IGNORECASE if rule.ignore_case else 0
+    return any(_path(pattern, path, flags) for pattern in rule.paths)
+
+
+def _query(rule: Rule, query: str | None) -> bool:
+    """By the queries of the small world: what each is to an allow, and to a deny."""
+    if rule.query is None:
+        return True
+    allows = rule.verdict is Verdict.ALLOW
+    both = len(rule.query) > 1
+    fits = {
+        "a=1": not both,
+        "a=10&b=": True,
+        "a=1&a=2": not allows and not both,
+        "A[]=1": not allows and not both,
+        "a=%zz": not allows,
+    }
+    return fits.get(query or "", False)
+
+
+def _headers(rule: Rule, headers: tuple[tuple[str, str], ...]) -> bool:
+    for wanted, _ in rule.headers or ():
+        names = [name for name, _ in headers if name.lower().replace("_", "-") == wanted.lower()]
+        if not names or (rule.verdict is Verdict.ALLOW and "_" in names[0]):
+            return False
+    return True
 
 
 def _covers(rule: Rule, protocol: Protocol, port: int, *, named: bool) -> bool:
@@ -96,6 +146,6 @@ def _covers(rule: Rule, protocol: Protocol, port: int, *, named: bool) -> bool:
     return protocol is not Protocol.TCP and not (websocket and rule.methods) and not (clear and port == 443)
 
 
-def _path(pattern: str, path: str) -> bool:
+def _path(pattern: str, path: str, flags: int = 0) -> bool:
     expression = re.escape(pattern).replace(r"/\*\*", "/.*").replace(r"/\*", "/[^/]+")
-    return re.fullmatch(expression, path) is not None
+    return re.fullmatch(expression, path, flags) is not None

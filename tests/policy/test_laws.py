@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import reference_matcher
@@ -37,7 +38,7 @@ _RANK = {Verdict.ALLOW: 0, Verdict.ASK: 1, Verdict.DENY: 2}
 
 def compiled(scopes: list[ScopeRules]) -> Policy:
     """The policy of these scopes."""
-    return compile_policy(scopes, digest="test")
+    return compile_policy(scopes, digest="test", clock=time.time)
 
 
 def every_request(request: Request) -> list[Request]:
@@ -63,7 +64,7 @@ def test_the_compiled_index_decides_as_a_naive_matcher(scopes: list[ScopeRules],
     spoke = next((say for say in decision.says if say.verdict is decision.verdict and say.rule), None)
     assert decision.verdict is verdict
     if line is not None:
-        assert spoke is not None
+        assert spoke is not None or decision.reason is Reason.WOULD_DENY
         assert decision.rule is not None
         assert decision.rule.line == line
 
@@ -230,7 +231,7 @@ def test_adding_a_deny_never_reaches_more_addresses(
 def test_verdict_reason_and_rule_are_set_together(scopes: list[ScopeRules], request: Request) -> None:
     """An allow has an allowing reason, a deny a denying one, and a rule's say names its rule."""
     decision: Decision = compiled(scopes).decide_request(request)
-    assert decision.allowed == (decision.reason in {Reason.RULE_ALLOW, Reason.DEFAULT_ALLOW})
+    assert decision.allowed == (decision.reason in {Reason.RULE_ALLOW, Reason.DEFAULT_ALLOW, Reason.WOULD_DENY})
     if decision.reason in {Reason.RULE_ALLOW, Reason.RULE_DENY}:
         assert decision.rule is not None
     assert decision.detail

@@ -45,7 +45,9 @@ def tell(*words: object) -> None:
 def generation(number: int) -> Generation:
     """A generation that allows nothing."""
     return Generation(
-        number, compile_policy([ScopeRules(Scope.SANDBOX, ())], digest=f"d{number}"), CredentialStore({}, env={})
+        number,
+        compile_policy([ScopeRules(Scope.SANDBOX, ())], digest=f"d{number}", clock=time.time),
+        CredentialStore({}, env={}),
     )
 
 

@@ -1,0 +1,95 @@
+"""Rules that expire: what they let pass is cut at their moment, without a reload; the rest goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from workbench import Bench, request
+
+from egress.gate.denial import Denial
+
+if TYPE_CHECKING:
+    from egress.gate.exchange import Exchange
+
+
+type Make = Callable[..., Bench]
+
+PINS = {"a.test": "93.184.215.14", "b.test": "93.184.215.15"}
+
+
+def soon(seconds: float) -> str:
+    """A moment as a policy writes it."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+async def until_finished(exchange: Exchange) -> None:
+    """Wait for its end, or fail."""
+    async with asyncio.timeout(10):
+        while not exchange.finished:  # noqa: ASYNC110 -- what is watched has no event
+            await asyncio.sleep(0.01)
+
+
+def test_what_an_expired_rule_let_pass_is_cut(bench: Make) -> None:
+    """With its own code as the outcome; the next request is denied for it."""
+    made = bench(f"rules: [{{allow: a.test, until: '{soon(0.3)}'}}, {{allow: b.test}}]", PINS)
+
+    async def run() -> None:
+        kept = await made.allowed(request("b.test"))
+        gone = await made.allowed(request("a.test"))
+        await until_finished(gone)
+        assert (kept.finished, made.cuts) == (False, ["rule-expired"])
+        (row,) = (row for row in made.ledger.decisions if row.id == gone.id)
+        assert (made.ledger.outcome(row).error or "").startswith("rule-expired: ")
+        denied = await made.admit(request("a.test"))
+        assert isinstance(denied, Denial)
+        assert denied.reason == "rule-expired"
+
+    asyncio.run(run())
+
+
+def test_each_moment_is_met(bench: Make) -> None:
+    """Two rules, one after the other."""
+    made = bench(f"rules: [{{allow: a.test, until: '{soon(0.3)}'}}, {{allow: b.test, until: '{soon(0.6)}'}}]", PINS)
+
+    async def run() -> None:
+        first = await made.allowed(request("a.test"))
+        second = await made.allowed(request("b.test"))
+        await until_finished(first)
+        assert not second.finished
+        await until_finished(second)
+
+    asyncio.run(run())
+
+
+def test_a_reload_that_gives_more_time_is_followed(bench: Make) -> None:
+    """The moment of the old generation is forgotten, that of the new one counts."""
+    made = bench(f"rules: [{{allow: a.test, until: '{soon(0.3)}'}}]", PINS)
+
+    async def run() -> None:
+        exchange = await made.allowed(request("a.test"))
+        made.gate.swap(made.generation(f"rules: [{{allow: a.test, until: '{soon(0.9)}'}}]"))
+        await asyncio.sleep(0.5)
+        assert not exchange.finished
+        await until_finished(exchange)
+
+    asyncio.run(run())
+
+
+def test_labels_stand_in_the_row(bench: Make) -> None:
+    """What the rule annotates, of an allow and of a denial; nothing where no rule spoke."""
+    made = bench("rules: [{allow: a.test, annotate: {ticket: OPS-1}}, {deny: b.test, annotate: {why: 'no é'}}]", PINS)
+
+    async def run() -> None:
+        await made.allowed(request("a.test"))
+        await made.admit(request("b.test"))
+        await made.admit(request("c.test"))
+
+    asyncio.run(run())
+    labels = {row.host: row.labels for row in made.ledger.decisions}
+    assert json.loads(labels["a.test"] or "") == {"ticket": "OPS-1"}
+    assert json.loads(labels["b.test"] or "") == {"why": "no é"}
+    assert labels["c.test"] is None
