@@ -29,8 +29,8 @@ from egress.certs import Authority  # noqa: E402 - the guard comes first
 from egress.config import ServerOverrides, load_server_config  # noqa: E402
 from egress.credentials import redact_logs  # noqa: E402
 from egress.errors import EgressError  # noqa: E402
-from egress.gate.build import build_gate, load_generation, make_folder, open_audit  # noqa: E402
-from egress.mitm.build import build_lane, client_bundle  # noqa: E402
+from egress.gate.build import build_gate, load_generation, make_folder, open_audit, write_trust  # noqa: E402
+from egress.mitm.build import build_lane  # noqa: E402
 
 if TYPE_CHECKING:
     from mitmproxy.addonmanager import Loader
@@ -91,8 +91,8 @@ class EgressAddon:
         authority = Authority.load_or_create(config.ca_dir)
         self._writer = open_audit(config)
         gate = build_gate(config, self._writer, generation)
-        self._lane = build_lane(config, gate, authority, others=_run_other_addons)
-        client_bundle(config, authority)
+        trust = write_trust(config, authority)
+        self._lane = build_lane(config, gate, authority, roots=trust.roots, others=_run_other_addons)
         for server in ctx.master.addons.get("proxyserver").servers:
             gate.own.ports.update(address[1] for address in server.listen_addrs)
         redact_logs(gate.secrets)

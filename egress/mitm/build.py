@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
 
-from egress.certs import BUNDLE_NAME, write_bundle, write_roots
-from egress.gate.build import ROOTS
 from egress.mitm.contexts import TlsContexts
 from egress.mitm.lane import MitmLane
 from egress.mitm.tls_connection import LeanConnection
@@ -29,16 +27,13 @@ def build_lane(
     gate: Gate,
     authority: Authority,
     *,
-    roots: Path | None = None,
+    roots: Path,
     others: Callable[[ProxyConnectionHandler, StartHook], Awaitable[None]] | None = None,
 ) -> MitmLane:
     """The lane, with its TLS contexts made. `others` runs mitmproxy's other addons before each of our hooks.
 
-    `roots`: the file of those that upstreams are verified against; None: it is written here.
+    `roots`: the file of those that upstreams are verified against.
     """
-    if roots is None:
-        roots = config.state_dir / ROOTS
-        write_roots(roots, config.upstream.ca)
     return MitmLane(
         gate,
         TlsContexts(authority, roots, LeanConnection if others is None else SSL.Connection),
@@ -47,10 +42,3 @@ def build_lane(
         tls_seconds=config.limits.tls_seconds,
         others=others,
     )
-
-
-def client_bundle(config: ServerConfig, authority: Authority) -> Path:
-    """Write the bundle that clients use in place of the system's: its roots and our CA."""
-    path = config.state_dir / BUNDLE_NAME
-    write_bundle(path, authority.certificate_pem, config.upstream.ca)
-    return path

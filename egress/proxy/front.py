@@ -204,7 +204,9 @@ class Front:
         """A deadline, a reload or the end of the process: the outcome says which."""
         why = connection.interruption or Reason.SHUTTING_DOWN.value
         if connection.judging is not None:
-            await self._in_time(connection.refuse(connection.judging, Refusal(Reason(why), "")))
+            # Not every end has a reason of its own: a client that left, for one.
+            reason = Reason(why) if why in Reason else Reason.SHUTTING_DOWN
+            await self._in_time(connection.refuse(connection.judging, Refusal(reason, "")))
         elif connection.exchange is None and connection.phase is Phase.HEAD and why == Reason.LIMIT_TIME.value:
             await self._in_time(connection.refuse_unread(Reason.LIMIT_TIME, "the head"))
         connection.finish(why)

@@ -92,7 +92,10 @@ def test_report_lets_pass_and_says_so(laned: World) -> None:
     """What the policy refuses arrives, recorded as what would be denied; a private address stays refused."""
     proxy = laned.proxy(REPORTING)
     assert proxy.address
-    assert "REPORT MODE" in proxy.out
+    deadline = time.monotonic() + 5
+    while "REPORT MODE" not in proxy.out:
+        assert time.monotonic() < deadline, proxy.out
+        time.sleep(0.02)
     with laned.names.answering("inside.test", ["A 10.1.2.3"]):
         for host, status, verdict, reason in (
             ("allowed.test", 200, "allow", "rule-allow"),

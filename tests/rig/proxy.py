@@ -15,7 +15,7 @@ from harness.origins import Origins
 
 from egress.certs import Authority, write_roots
 from egress.config import AuditConfig, Limits, PolicySource, ServerConfig, UpstreamConfig
-from egress.gate.build import build_gate, load_generation
+from egress.gate.build import build_gate, load_generation, write_trust
 from egress.mitm.build import build_lane
 from egress.mitm.listener import MitmListener
 from egress.policy import Scope
@@ -138,7 +138,9 @@ class Proxy:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self.lane = build_lane(self.config, self.gate, self.authority)
+        self.lane = build_lane(
+            self.config, self.gate, self.authority, roots=write_trust(self.config, self.authority).roots
+        )
         self.master = MitmListener(self.lane, idle_seconds=int(self.config.limits.idle_seconds))
         self.address = await self.master.listen("127.0.0.1", 0)
         self._ready.set()

@@ -268,7 +268,8 @@ class Origins:
         for carrier, of in list(self._live.items()):
             if role in {"", of}:
                 with contextlib.suppress(OSError):
-                    carrier.shutdown(socket.SHUT_RDWR)
+                    # The TLS socket's own would let its thread read on as if the rest were no TLS.
+                    socket.socket.shutdown(carrier, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Stop, and drop what is open."""
