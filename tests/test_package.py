@@ -34,8 +34,9 @@ def test_the_wheel_carries_every_module_and_every_shipped_policy(wheel: zipfile.
     """What a checkout finds beside its code, an installation finds too: `--policy starter` works anywhere."""
     names = set(wheel.namelist())
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "egress").rglob("*.py")}
-    policies = {f"egress/config/shipped/{path.name}" for path in (ROOT / "policies").glob("*.yaml")}
-    assert policies
+    folder = ROOT / "policies"
+    policies = {f"egress/config/shipped/{path.relative_to(folder)}" for path in folder.rglob("*.yaml")}
+    assert {Path(path).parent.name for path in policies} == {"shipped", "presets", "multi-tenant"}
     assert modules | policies <= names
 
 

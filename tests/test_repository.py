@@ -19,7 +19,8 @@ LOCKS = ("requirements.lock", "requirements-dev.lock")
 DOCUMENTS = documents()
 NAMES = [str(document.relative_to(ROOT)) for document in DOCUMENTS]
 
-# Hosts of package registries, in parts, so that this file does not hold them either.
+# Hosts of the registries whose presets ask the tool's own configuration, in parts, so that this file does not hold them
+# either.
 REGISTRIES = [
     ".".join(parts)
     for parts in (
@@ -31,8 +32,6 @@ REGISTRIES = [
         ("deb", "debian", "org"),
         ("security", "debian", "org"),
         ("archive", "ubuntu", "com"),
-        ("crates", "io"),
-        ("rubygems", "org"),
     )
 ]
 
@@ -71,7 +70,7 @@ def test_the_locks_agree_and_carry_what_must_be_there() -> None:
 
 
 def test_no_file_names_a_package_registry() -> None:
-    """Where packages come from is the user's to say, so no registry's host stands in any file."""
+    """Where pip, npm and apt get packages is their configuration's to say, so no such host stands in any file."""
     found = [
         f"{path.relative_to(ROOT)}: {host}"
         for path in tracked()

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egress.cli.options import Policies, Resolve
+from egress.cli.options import Policies, Presets, Resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from egress.config import LoadedPolicy
     from egress.policy import Address, ReasonText
@@ -49,6 +50,7 @@ def explain(
     what: What,
     *,
     policy: Policies = None,
+    presets: Presets = None,
     method: Method = None,
     sandbox: Sandbox = None,
     resolve: Resolve = None,
@@ -75,7 +77,7 @@ def explain(
     if text is not None:
         _print_reason(what, text[1], as_json=as_json)
         return
-    loaded = _load(policy)
+    loaded = _load(policy, presets)
     pins = _pins(resolve)
     if what == "-":
         if not as_json:
@@ -94,12 +96,12 @@ def explain(
         raise typer.Exit(1)
 
 
-def _load(policies: list[str] | None) -> LoadedPolicy:
+def _load(policies: list[str] | None, presets: list[Path] | None) -> LoadedPolicy:
     from egress.config import find_policy, load_policy  # noqa: PLC0415
 
     if not policies:
         raise typer.BadParameter("no policy is named: add `--policy NAME` or `--policy FILE`")
-    loaded = load_policy([find_policy(text) for text in policies])
+    loaded = load_policy([find_policy(text) for text in policies], presets=presets or ())
     for warning in loaded.warnings:
         typer.echo(f"warning: {warning}", err=True)
     return loaded

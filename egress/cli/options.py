@@ -28,6 +28,15 @@ Policies = Annotated[
         show_default=False,
     ),
 ]
+Presets = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--presets",
+        metavar="DIR",
+        help="A folder of your own presets, for `include`. May be repeated.",
+        show_default=False,
+    ),
+]
 Resolve = Annotated[
     list[str] | None,
     typer.Option(

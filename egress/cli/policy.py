@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from egress.cli.options import Presets
+
 if TYPE_CHECKING:
     from egress.errors import Problem
 
@@ -32,7 +34,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="policy")
 
 
-def check(files: Files) -> None:
+def check(files: Files, *, presets: Presets = None) -> None:
     """Check policy files; each as if it stood alone. Says every problem of every file. Exit 0 if all are usable.
 
     \b
@@ -40,6 +42,7 @@ def check(files: Files) -> None:
       egress policy check policy.yaml
       egress policy check policies/*.yaml
       egress policy check coding-agent
+      egress policy check policy.yaml --presets presets
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
     from egress.config import find_policy, load_policy  # noqa: PLC0415  # loaded by the command, so that --help is fast
     from egress.errors import ConfigError  # noqa: PLC0415
@@ -47,7 +50,7 @@ def check(files: Files) -> None:
     usable = True
     for text in files:
         try:
-            loaded = load_policy([find_policy(text)])
+            loaded = load_policy([find_policy(text)], presets=presets or ())
         except ConfigError as error:
             usable = False
             for problem in error.problems:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egress.cli.options import AuditFile, CaDir, ConfigFile, Policies, Resolve, StateDir
+from egress.cli.options import AuditFile, CaDir, ConfigFile, Policies, Presets, Resolve, StateDir
 
 if TYPE_CHECKING:
     from egress.server.run import Started
@@ -52,6 +52,7 @@ def register(app: typer.Typer) -> None:
 def run(
     *,
     policy: Policies = None,
+    presets: Presets = None,
     listen: Listen = None,
     state_dir: StateDir = None,
     audit: AuditFile = None,
@@ -92,6 +93,7 @@ def run(
         upstream_ca=tuple(upstream_ca or ()),
         resolve=tuple(resolve or ()),
         policies=tuple(policy or ()),
+        presets=tuple(presets or ()),
     )
     loaded = load_server_config(config, overrides, os.environ)
     from egress.server.run import serve  # noqa: PLC0415

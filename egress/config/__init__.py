@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from egress.config.bindings import is_bound
 from egress.config.load import LoadedPolicy, load_policy
+from egress.config.machine import Machine
 from egress.config.owners import foreign_owners
 from egress.config.pins import Pin, PinError, parse_pin
+from egress.config.preset_files import shipped_presets
+from egress.config.presets import Inclusion
 from egress.config.schema import policy_schema, policy_schema_text
 from egress.config.secrets_model import EnvSource, FileSource, SecretDefinition
 from egress.config.server import default_state_dir, load_server_config
@@ -29,8 +32,10 @@ __all__ = [
     "AuditConfig",
     "EnvSource",
     "FileSource",
+    "Inclusion",
     "Limits",
     "LoadedPolicy",
+    "Machine",
     "MitmStart",
     "Pin",
     "PinError",
@@ -49,5 +54,6 @@ __all__ = [
     "policy_schema",
     "policy_schema_text",
     "shipped_policies",
+    "shipped_presets",
     "template_text",
 ]

@@ -103,7 +103,7 @@ def _keys_at(model: type[BaseModel], inner: Place) -> set[str]:
             named = [m.model_fields[part].annotation for m in models if part in m.model_fields]
             # A key that is no field is the key of a mapping; the models stay those of its values.
             models = [deep for annotation in named for deep in _models_in(annotation)] if named else models
-    return {name for found in models for name in found.model_fields}
+    return {entry.alias or name for found in models for name, entry in found.model_fields.items()}
 
 
 def _models_in(annotation: object) -> Iterator[type[BaseModel]]:

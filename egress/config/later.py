@@ -6,7 +6,7 @@ from typing import Final
 
 # Where the key may stand ("" is the top of the file), and the keys.
 LATER_KEYS: Final[dict[str, frozenset[str]]] = {
-    "": frozenset({"include", "sandboxes", "limits", "deny_page", "presets"}),
+    "": frozenset({"sandboxes", "limits", "deny_page"}),
     "rules": frozenset(
         {
             "rewrite",

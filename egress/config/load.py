@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from egress.config.checking import check
 from egress.config.document import read_document
 from egress.config.policy_model import PolicyModel, RuleModel
+from egress.config.preset_files import PresetLibrary
+from egress.config.presets import Includer
 from egress.config.reading import read_text
 from egress.config.rules import RuleReader
 from egress.config.secret_definitions import read_secrets
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from egress.config.document import Document
+    from egress.config.machine import Machine
+    from egress.config.presets import Inclusion
     from egress.config.secrets_model import SecretDefinition
     from egress.config.sources import PolicySource
     from egress.policy import Rule, TlsMode
@@ -32,12 +36,16 @@ _STRICTEST_FIRST = (Verdict.DENY, Verdict.ASK, Verdict.ALLOW)
 
 @dataclass(frozen=True, slots=True)
 class LoadedPolicy:
-    """A policy ready to judge, the secrets that its rules may name, every file it was made of, and what to look at."""
+    """A policy ready to judge, the secrets that its rules may name, every file it was made of, and what to look at.
+
+    `files` are those of presets and of the tools' configuration too. `includes` are the presets with their parameters.
+    """
 
     policy: Policy
     secrets: Mapping[str, SecretDefinition]
     files: tuple[Path, ...]
     warnings: tuple[Problem, ...]
+    includes: tuple[Inclusion, ...] = ()
 
     @property
     def rules(self) -> int:
@@ -56,6 +64,7 @@ class _File:
     rules: list[Rule] = field(default_factory=list)
     lists: list[tuple[str, ...]] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    includes: list[Inclusion] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -65,18 +74,28 @@ class _Loading:
 
 
 def load_policy(
-    sources: Sequence[PolicySource], *, secrets: Mapping[str, SecretDefinition] | None = None
+    sources: Sequence[PolicySource],
+    *,
+    secrets: Mapping[str, SecretDefinition] | None = None,
+    presets: Sequence[Path] = (),
+    machine: Machine | None = None,
 ) -> LoadedPolicy:
     """Load policy files, several of one scope as one list in the order given.
 
-    `secrets` are those of the server's configuration. Raises ConfigError with every problem of every file.
+    `secrets` are those of the server's configuration, `presets` folders of the user's own presets. `machine` is where
+    presets look for a tool's configuration; None for this one. Raises ConfigError with every problem of every file.
     """
     state = _Loading()
+    library = PresetLibrary(tuple(presets), machine)
+    library.check_folders()
     files = [_open(source, state) for source in sources]
     known = _gather_secrets(files, dict(secrets or {}), state)
     for file in files:
         _read_rules(file, known, state)
+        _include(file, known, library, state)
     _check_report(files, state)
+    state.problems.extend(library.problems)
+    state.warnings.extend(library.warnings)
     if state.problems:
         raise ConfigError(_in_order(state.problems))
     policy = compile_policy(_by_scope(files), digest=_digest(files), clock=time.time)
@@ -85,6 +104,7 @@ def load_policy(
         secrets={name: definition for name, definition in known.items() if definition is not None},
         files=tuple(dict.fromkeys(path for file in files for path in file.files)),
         warnings=tuple(dict.fromkeys(state.warnings)),
+        includes=tuple(inclusion for file in files for inclusion in file.includes),
     )
 
 
@@ -173,6 +193,21 @@ def _check_report(files: list[_File], state: _Loading) -> None:
                 state.problems.append(file.document.problem(("mode",), message, "write `mode: enforce`, or remove it"))
 
 
+def _include(
+    file: _File, known: Mapping[str, SecretDefinition | None], library: PresetLibrary, state: _Loading
+) -> None:
+    """The rules of presets, after the file's own."""
+    if file.document is None or file.model is None or file.model.include is None:
+        return
+    includer = Includer(library, known, _stated_tls(file))
+    includer.include(file.document, file.model.include)
+    state.problems.extend(includer.problems)
+    state.warnings.extend(includer.warnings)
+    file.rules.extend(includer.rules)
+    file.files.extend(includer.files)
+    file.includes.extend(includer.inclusions)
+
+
 def _in_order(problems: list[Problem]) -> list[Problem]:
     """Each problem once, by file in the order of reading, then by line."""
     order = {name: index for index, name in enumerate(dict.fromkeys(problem.file for problem in problems))}
@@ -201,9 +236,17 @@ def _by_scope(files: list[_File]) -> list[ScopeRules]:
 
 
 def _digest(files: list[_File]) -> str:
-    """SHA-256 (hex) over what the files say: scopes, values and list entries in order; comments and layout aside."""
+    """SHA-256 (hex) over what the files say: scopes, values, list entries, presets with their parameters.
+
+    In order; comments and layout aside.
+    """
     content = [
-        {"scope": file.source.scope, "policy": file.document.data if file.document else None, "lists": file.lists}
+        {
+            "scope": file.source.scope,
+            "policy": file.document.data if file.document else None,
+            "lists": file.lists,
+            "includes": [inclusion.content() for inclusion in file.includes],
+        }
         for file in files
     ]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

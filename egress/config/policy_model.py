@@ -31,6 +31,7 @@ from egress.config.fields import (
     word,
     wrong,
 )
+from egress.config.include_model import Includes  # noqa: TC001  pydantic reads it at run time
 from egress.config.wording import kind_of
 from egress.policy import Mode, Protocol, TlsMode, Verdict
 
@@ -165,4 +166,5 @@ class PolicyModel(Strict):
         None, description="`inspect`, `auto` or `tunnel`, for rules that do not say their own."
     )
     secrets: dict[str, SecretModel] | None = Field(None, description="Credentials that rules may inject, by name.")
+    include: Includes | None = Field(None, description="Presets, tried after this file's own rules, in this order.")
     rules: list[RuleModel] | None = Field(None, description="In order; the first that matches decides.")

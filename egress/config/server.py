@@ -114,6 +114,7 @@ class _Merge:
             upstream=self._upstream(model.upstream or UpstreamModel.model_validate({})),
             resolve=self._resolve(),
             policies=self._policies(),
+            presets=self._presets(),
             limits=_limits(model.limits),
             secrets=self.secrets,
             workers=self._flag("--workers", flags.workers, read_workers, model.workers) or 1,
@@ -152,6 +153,10 @@ class _Merge:
     def _upstream(self, model: UpstreamModel) -> UpstreamConfig:
         roots = [*(self.folder / text for text in model.ca or ()), *self.overrides.upstream_ca]
         return UpstreamConfig(ca=tuple(dict.fromkeys(roots)), via=bool(model.via))
+
+    def _presets(self) -> tuple[Path, ...]:
+        folders = [*(self.folder / text for text in self.model.presets or ()), *self.overrides.presets]
+        return tuple(dict.fromkeys(folders))
 
     def _resolve(self) -> dict[str, tuple[Address, ...]]:
         pins: dict[str, tuple[Address, ...]] = {}

@@ -84,7 +84,7 @@ class ServerConfig:
     """Everything the proxy needs to start.
 
     `file` is the configuration file, if there is one. `workers` are processes. `lane` is the one that is forced, for
-    tests; None lets the rules pick.
+    tests; None lets the rules pick. `presets` are folders of the user's own presets.
     """
 
     listen: tuple[str, int]
@@ -100,6 +100,7 @@ class ServerConfig:
     workers: int = 1
     mitm: MitmStart = MitmStart.LAZY
     lane: Lane | None = None
+    presets: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +122,4 @@ class ServerOverrides:
     upstream_ca: tuple[Path, ...] = field(default=())
     resolve: tuple[str, ...] = field(default=())
     policies: tuple[str, ...] = field(default=())
+    presets: tuple[Path, ...] = field(default=())

@@ -143,5 +143,6 @@ class ServerModel(Strict):
     resolve: dict[str, TextList] | None = None
     policy: TextList | None = None
     scopes: dict[ScopeWord, TextList] | None = None
+    presets: PathList | None = None
     limits: LimitsModel | None = None
     secrets: dict[str, SecretModel] | None = None

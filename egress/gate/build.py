@@ -47,7 +47,7 @@ def load_generation(
     """Read the policy files into the next generation. Raises ConfigError with every problem; nothing is half-used."""
     if not config.policies:
         raise StartError("no policy is named", hint="use --policy NAME or --policy FILE, for example --policy starter")
-    loaded = load_policy(config.policies, secrets=config.secrets)
+    loaded = load_policy(config.policies, secrets=config.secrets, presets=config.presets)
     foreign = foreign_owners(loaded.files)
     if foreign:
         raise ConfigError(foreign)

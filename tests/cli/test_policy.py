@@ -38,7 +38,7 @@ def test_good_files_are_ok_with_their_count(tmp_path: Path) -> None:
     assert result.stdout.splitlines() == [
         f"{path}: ok (1 rule)",
         "deny-all: ok (0 rules)",
-        "coding-agent: ok (6 rules)",
+        "coding-agent: ok (19 rules)",
     ]
     assert result.stderr == ""
 

@@ -41,6 +41,7 @@ SAME = {
     ),
     "workers": (["--workers", "4"], "workers: 4"),
     "mitm": (["--mitm", "warm"], "mitm: warm"),
+    "presets": (["--presets", "{folder}/mine"], "presets: mine"),
     "lane": (["--lane", "mitm"], "lane: mitm"),
 }
 
@@ -97,7 +98,19 @@ def test_every_flag_works_from_the_config_file(
     path.write_text(text + "\n")
     by_file = config_of(served, "--config", str(path))
     by_flag = config_of(served, *(flag.format(folder=folder) for flag in flags))
-    names = ("listen", "state_dir", "audit", "ca_dir", "upstream", "resolve", "policies", "workers", "mitm", "lane")
+    names = (
+        "listen",
+        "state_dir",
+        "audit",
+        "ca_dir",
+        "upstream",
+        "resolve",
+        "policies",
+        "workers",
+        "mitm",
+        "lane",
+        "presets",
+    )
     for name in names:
         assert getattr(by_file, name) == getattr(by_flag, name), name
     assert by_flag != config_of(served), "the flag changes nothing"

@@ -204,7 +204,6 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "later_rule_keys.yaml:9: rules[0].sandboxes: `sandboxes` is not supported by this version of egress, remove it",
     ),
     "later_top_keys": (
-        "later_top_keys.yaml:2: include: `include` is not supported by this version of egress, remove it",
         "later_top_keys.yaml:3: sandboxes: `sandboxes` is not supported by this version of egress, remove it",
         "later_top_keys.yaml:4: limits: `limits` is not supported by this version of egress, remove it",
     ),

@@ -26,7 +26,7 @@ def test_all_policies_of_the_repository_are_found_by_name() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["starter", "deny-all", "coding-agent"])
+@pytest.mark.parametrize("name", ["starter", "deny-all", "coding-agent", "locked", "sre-agent"])
 def test_shipped_policy_loads_without_a_warning(name: str) -> None:
     """What we give people to start from is beyond doubt."""
     assert load_policy([find_policy(name)]).warnings == ()
@@ -45,7 +45,29 @@ ANSWERS = [
     ("coding-agent", "POST", "https://github.com/acme/app/git-upload-pack", Reason.RULE_ALLOW),
     ("coding-agent", "POST", "https://api.github.com/repos/acme/app/pulls", Reason.RULE_ALLOW),
     ("coding-agent", "DELETE", "https://api.github.com/repos/acme/app", Reason.RULE_DENY),
-    ("coding-agent", "POST", "https://raw.githubusercontent.com/a/b", Reason.METHOD_NOT_ALLOWED),
+    ("coding-agent", "POST", "https://api.github.com/graphql", Reason.RULE_ALLOW),
+    ("coding-agent", "GET", "https://api.github.com/user", Reason.RULE_ALLOW),
+    ("coding-agent", "PUT", "https://api.github.com/repos/acme/app/collaborators/eve", Reason.PATH_NOT_ALLOWED),
+    ("coding-agent", "POST", "https://raw.githubusercontent.com/acme/app/main/a", Reason.METHOD_NOT_ALLOWED),
+    ("coding-agent", "POST", "https://api.anthropic.com/v1/files", Reason.PATH_NOT_ALLOWED),
+    ("locked", "POST", "https://api.anthropic.com/v1/messages", Reason.RULE_ALLOW),
+    ("locked", "GET", "https://github.com/acme/app", Reason.HOST_NOT_ALLOWED),
+    ("locked", "GET", "http://169.254.169.254/", Reason.RULE_DENY),
+    ("open", "POST", "https://example.com/", Reason.DEFAULT_ALLOW),
+    ("open", "GET", "http://169.254.169.254/", Reason.RULE_DENY),
+    ("sre-agent", "GET", "https://kubernetes.corp.example:6443/api/v1/pods", Reason.RULE_ALLOW),
+    ("sre-agent", "GET", "https://kubernetes.corp.example:6443/api/v1/namespaces/a/secrets/b", Reason.RULE_DENY),
+    (
+        "sre-agent",
+        "DELETE",
+        "https://kubernetes.corp.example:6443/api/v1/namespaces/a/pods/b",
+        Reason.APPROVAL_REQUIRED,
+    ),
+    ("sre-agent", "POST", "https://grafana.corp.example/api/ds/query", Reason.RULE_ALLOW),
+    ("sre-agent", "POST", "https://grafana.corp.example/api/users", Reason.PATH_NOT_ALLOWED),
+    ("sre-agent", "POST", "https://incidents.corp.example/api/v1/incidents", Reason.RULE_ALLOW),
+    ("sre-agent", "GET", "https://github.com/acme/runbooks/info/refs?service=git-upload-pack", Reason.RULE_ALLOW),
+    ("sre-agent", "GET", "https://github.com/acme/app/info/refs?service=git-upload-pack", Reason.PATH_NOT_ALLOWED),
     ("coding-agent", "GET", "http://169.254.169.254/", Reason.RULE_DENY),
     ("coding-agent", "GET", "https://example.com/", Reason.HOST_NOT_ALLOWED),
 ]
@@ -79,7 +101,10 @@ def test_source_is_a_name_a_path_or_either_with_a_scope(text: str, scope: Scope,
     ("text", "said"),
     [
         ("coding-agnet", "did you mean `coding-agent`?"),
-        ("zzz", "write `coding-agent`, `deny-all` or `starter`"),
+        (
+            "zzz",
+            "write `balanced`, `ci-job`, `coding-agent`, `data-notebook`, `deny-all`, `locked`, `open`, `sre-agent` or `starter`",
+        ),
         ("ogr=a.yaml", "did you mean `org`?"),
         ("", "write a path"),
         ("org=", "write a path"),
@@ -164,7 +189,7 @@ rules:
 """
 
 
-@pytest.mark.parametrize("name", ["starter", "deny-all", "coding-agent"])
+@pytest.mark.parametrize("name", sorted(shipped_policies()))
 def test_schema_accepts_shipped_policies(name: str) -> None:
     """An editor shows no error in what we ship."""
     value = YAML(typ="safe", pure=True).load(shipped_policies()[name].read_text())
