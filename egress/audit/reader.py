@@ -72,6 +72,7 @@ class AuditRow:
 _COLUMNS = ", ".join(field.name for field in fields(AuditRow))
 _SECRETS = [field.name for field in fields(AuditRow)].index("secrets")
 _NEWEST = f"SELECT {_COLUMNS} FROM requests WHERE seq >= ? AND {{where}} ORDER BY seq DESC LIMIT ?"  # noqa: S608 -- constants
+_NAMED = f"SELECT {_COLUMNS} FROM requests WHERE id = ?"  # noqa: S608 -- constants
 _ARRIVED = f"SELECT {_COLUMNS} FROM requests WHERE seq > ? AND seq <= ? AND {{where}} ORDER BY seq"  # noqa: S608 -- constants
 _ENDED = (
     f"SELECT {_COLUMNS} FROM requests WHERE seq <= ? AND {{where}} "  # noqa: S608 -- constants
@@ -108,6 +109,12 @@ class AuditReader:
             first = 0 if wanted.since_us is None else _first_since(connection, wanted.since_us, self._seen[0])
             found = connection.execute(_NEWEST.format(where=where), [first, *parameters, max(0, limit)]).fetchall()
         return [_row(values) for values in reversed(found)]
+
+    def named(self, row_id: str) -> AuditRow | None:
+        """The row of one decision; None if there is none."""
+        with self._snapshot() as connection:
+            found = connection.execute(_NAMED, [row_id]).fetchone()
+        return None if found is None else _row(found)
 
     def arrived(self, wanted: Filter | None = None) -> list[AuditRow]:
         """What is new since the last `newest` or `arrived`: rows that got their outcome, then new rows, in order.

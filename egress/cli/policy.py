@@ -1,4 +1,4 @@
-"""`egress policy`: check policy files, print the JSON Schema."""
+"""`egress policy`: check policy files, convert them, print the JSON Schema."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from egress.cli import convert
 from egress.cli.options import Presets
 
 if TYPE_CHECKING:
@@ -17,12 +18,14 @@ Files = Annotated[
 ]
 
 
-_HELP = """Check policy files, and print their JSON Schema.
+_HELP = """Check policy files, convert them, and print their JSON Schema.
 
 \b
 Examples:
   egress policy check policy.yaml
   egress policy schema > policy.schema.json
+  egress policy import --format claude-code .claude/settings.json > policy.yaml
+  egress policy export --format cilium --policy policy.yaml
 """
 
 
@@ -31,6 +34,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help=_HELP)
     group.command("check")(check)
     group.command("schema")(schema)
+    convert.register(group)
     app.add_typer(group, name="policy")
 
 
