@@ -30,9 +30,9 @@ USER egress
 WORKDIR /var/lib/egress
 VOLUME /var/lib/egress
 EXPOSE 3128
-# A connect is all it takes: the listener opens only after policy, CA and audit have been found usable.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \
-    CMD ["/opt/egress/bin/python", "-c", "import socket; socket.create_connection(('127.0.0.1', 3128), 2).close()"]
+# Exit 0 where a policy is in force, all processes serve and the audit can be written; wherever the proxy listens.
+HEALTHCHECK --interval=10s --timeout=8s --start-period=10s --retries=3 \
+    CMD ["/opt/egress/bin/egress", "status"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["egress", "run"]
 # Other containers must reach the listener, so it is bound to all addresses of the container; publish it with care.

@@ -65,16 +65,13 @@ def test_the_entry_point_is_egress_run() -> None:
     assert "--policy" in json.loads(final("CMD")[0])
 
 
-def test_the_health_check_is_a_connect_in_exec_form() -> None:
-    """The check runs no shell and asks the port that the default command listens on."""
+def test_the_health_check_asks_the_proxy_in_exec_form() -> None:
+    """The check runs no shell, and finds the proxy by the state folder that the image names."""
     options, _, command = final("HEALTHCHECK")[0].partition("CMD ")
     assert "--timeout" in options
-    argv = json.loads(command)
-    assert argv[0] == "/opt/egress/bin/python"
-    compile(argv[2], "healthcheck", "exec")
-    port = json.loads(final("CMD")[0])[-1].rpartition(":")[2]
-    assert port in argv[2]
-    assert final("EXPOSE") == [port]
+    assert json.loads(command) == ["/opt/egress/bin/egress", "status"]
+    assert "EGRESS_STATE_DIR=/var/lib/egress" in " ".join(final("ENV"))
+    assert final("EXPOSE") == [json.loads(final("CMD")[0])[-1].rpartition(":")[2]]
 
 
 def test_state_is_a_volume_owned_by_the_user() -> None:

@@ -27,6 +27,9 @@ def banner(started: Started, state_dir: Path) -> Iterator[str]:
     yield f"listening on http://{where}"
     yield f"CA file      {started.ca}"
     yield f"audit        {started.audit}"
+    if started.warning:
+        yield ""
+        yield f"WARNING: {started.warning}"
     yield ""
     yield "in another shell:"
     folder = shlex.quote(str(state_dir.absolute()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -54,3 +55,14 @@ StateDir = Annotated[
         help="The state folder. Default: $EGRESS_STATE_DIR, else the user's; as root /var/lib/egress.",
     ),
 ]
+
+
+def state_folder(given: Path | None) -> Path:
+    """The state folder that `--state-dir`, the environment or the default names."""
+    if given is not None:
+        return given
+    if named := os.environ.get("EGRESS_STATE_DIR"):
+        return Path(named)
+    from egress.config import default_state_dir  # noqa: PLC0415 -- loads pydantic; not needed when the folder is named
+
+    return default_state_dir(os.environ)

@@ -37,6 +37,20 @@ ForcedLane = Annotated[
         help="For tests: this lane carries whatever it can. Default: auto, the least that the rules need.",
     ),
 ]
+Watch = Annotated[
+    bool | None,
+    typer.Option(
+        "--watch/--no-watch", help="Read the policy again when its files change. Default: on.", show_default=False
+    ),
+]
+LastKnownGood = Annotated[
+    bool | None,
+    typer.Option(
+        "--last-known-good/--no-last-known-good",
+        help="Begin with the last policy that loaded if the files do not. Default: on.",
+        show_default=False,
+    ),
+]
 UpstreamCa = Annotated[
     list[Path] | None,
     typer.Option("--upstream-ca", metavar="PEM", help="Roots to trust for upstreams too. May be repeated."),
@@ -62,6 +76,8 @@ def run(
     workers: Workers = None,
     mitm: Mitm = None,
     lane: ForcedLane = None,
+    watch: Watch = None,
+    last_known_good: LastKnownGood = None,
     config: ConfigFile = None,
     verbose: Verbose = False,
 ) -> None:
@@ -76,7 +92,7 @@ def run(
 
     \b
     Signals:
-      HUP   read the policy again; a file that does not load changes nothing
+      HUP   read the policy again, as `egress reload` does; a file that does not load changes nothing
       TERM  accept no more, let requests under way end, record them, exit 0
     """  # noqa: D301 - typer's marker for a verbatim paragraph
     _set_up_logging(verbose=verbose)
@@ -87,6 +103,8 @@ def run(
         workers=workers,
         mitm=mitm,
         lane=lane,
+        watch=watch,
+        last_known_good=last_known_good,
         state_dir=state_dir,
         audit=audit,
         ca_dir=ca_dir,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from egress.config import recorded
 from egress.config.wording import printable
 from egress.errors import Problem
 
@@ -35,9 +36,15 @@ def read_text(path: Path, *, limit: int = MAX_FILE_BYTES) -> Found:
     """Read a UTF-8 file of at most `limit` bytes. Never raises for anything the file or the folder is."""
     found = Found()
     name = printable(str(path))
+    if recorded.is_replayed():
+        found.text = recorded.replayed(path)
+        if found.text is None:
+            found.problems.append(Problem(name, None, "", "this file was not kept", "mend the files themselves"))
+        return found
     try:
         data = _read(path, limit, found)
     except OSError as error:
+        recorded.note(path, None, b"")
         found.problems.append(Problem(name, None, "", *_os_message(error)))
         return found
     except ValueError:  # a NUL in the path
@@ -57,10 +64,12 @@ def _read(path: Path, limit: int, found: Found) -> bytes | None:
         state = os.fstat(descriptor)
         name = printable(str(path))
         if not stat.S_ISREG(state.st_mode):
+            recorded.note(path, None, b"")
             found.problems.append(Problem(name, None, "", "this is not a regular file", "give a file's path"))
             return None
         _check_writers(path, real, state, found)
         data = file.read(limit + 1)
+        recorded.note(path, state, data)
         if len(data) > limit:
             message = f"the file is larger than {limit // 1024} KB"
             found.problems.append(Problem(name, None, "", message, "split it, or move hosts into `{file: PATH}` lists"))

@@ -120,6 +120,8 @@ class _Merge:
             workers=self._flag("--workers", flags.workers, read_workers, model.workers) or 1,
             mitm=self._flag("--mitm", flags.mitm, read_mitm, model.mitm) or MitmStart.LAZY,
             lane=self._flag("--lane", flags.lane, read_lane, model.lane),
+            watch=_stated(flag=flags.watch, file=model.watch),
+            last_known_good=_stated(flag=flags.last_known_good, file=model.last_known_good),
         )
 
     def _state_dir(self, env: Mapping[str, str]) -> Path:
@@ -203,6 +205,11 @@ class _Merge:
     def _problem(self, place: Place, message: str, hint: str) -> None:
         if self.document is not None:
             self.problems.append(self.document.problem(place, message, hint))
+
+
+def _stated(*, flag: bool | None, file: bool | None) -> bool:
+    """What is on unless the flag, or else the file, says otherwise."""
+    return file is not False if flag is None else flag
 
 
 def _limits(model: LimitsModel | None) -> Limits:

@@ -84,7 +84,9 @@ class ServerConfig:
     """Everything the proxy needs to start.
 
     `file` is the configuration file, if there is one. `workers` are processes. `lane` is the one that is forced, for
-    tests; None lets the rules pick. `presets` are folders of the user's own presets.
+    tests; None lets the rules pick. `presets` are folders of the user's own presets. `watch`: whether the policy is
+    read again when its files change. `last_known_good`: whether a start whose policy files do not load takes the last
+    that did.
     """
 
     listen: tuple[str, int]
@@ -101,6 +103,8 @@ class ServerConfig:
     mitm: MitmStart = MitmStart.LAZY
     lane: Lane | None = None
     presets: tuple[Path, ...] = ()
+    watch: bool = True
+    last_known_good: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,8 @@ class ServerOverrides:
     workers: int | None = None
     mitm: str | None = None
     lane: str | None = None
+    watch: bool | None = None
+    last_known_good: bool | None = None
     state_dir: Path | None = None
     audit: Path | None = None
     ca_dir: Path | None = None

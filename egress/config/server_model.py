@@ -136,6 +136,8 @@ class ServerModel(Strict):
     workers: Annotated[int, PlainValidator(read_workers, json_schema_input_type=int)] | None = None
     mitm: Annotated[MitmStart, PlainValidator(read_mitm, json_schema_input_type=str)] | None = None
     lane: Annotated[Lane | None, PlainValidator(read_lane, json_schema_input_type=str)] = None
+    watch: bool | None = None
+    last_known_good: bool | None = None
     state_dir: PathField | None = None
     ca_dir: PathField | None = None
     audit: AuditModel | None = None

@@ -111,6 +111,15 @@ class CredentialStore:
             store._env[name] = Secret(name, value) if isinstance(value, str) else _problem(*value)
         return store
 
+    def keep_values_of(self, previous: CredentialStore) -> None:
+        """Have the values that the store before this one ever read from variables, for a later `reloaded`."""
+        own = {
+            definition.source: value
+            for name, definition in self._definitions.items()
+            if isinstance(definition.source, EnvSource) and isinstance(value := self._env[name], Secret)
+        }
+        self._taken = {**previous._taken, **own}
+
     def scrub_environment(self, env: MutableMapping[str, str]) -> tuple[str, ...]:
         """Take the variables of secrets out of `env` (`os.environ`, then child processes lack them too).
 

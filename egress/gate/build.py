@@ -42,13 +42,20 @@ class Trust:
 
 
 def load_generation(
-    config: ServerConfig, env: MutableMapping[str, str], previous: Generation | None = None
+    config: ServerConfig,
+    env: MutableMapping[str, str],
+    previous: Generation | None = None,
+    *,
+    kept: bool = False,
 ) -> Generation:
-    """Read the policy files into the next generation. Raises ConfigError with every problem; nothing is half-used."""
+    """Read the policy files into the next generation. Raises ConfigError with every problem; nothing is half-used.
+
+    `kept`: what is read was judged, and kept, by an earlier start, so whose the files are now does not matter.
+    """
     if not config.policies:
         raise StartError("no policy is named", hint="use --policy NAME or --policy FILE, for example --policy starter")
     loaded = load_policy(config.policies, secrets=config.secrets, presets=config.presets)
-    foreign = foreign_owners(loaded.files)
+    foreign = () if kept else foreign_owners(loaded.files)
     if foreign:
         raise ConfigError(foreign)
     for warning in loaded.warnings:
@@ -60,7 +67,8 @@ def load_generation(
     credentials.scrub_environment(env)
     for problem in (*credentials.problems(), *credentials.warnings()):
         logger.warning("%s", problem)
-    return Generation(1 if previous is None else previous.number + 1, loaded.policy, credentials)
+    number = 1 if previous is None else previous.number + 1
+    return Generation(number, loaded.policy, credentials, loaded.files)
 
 
 def make_folder(path: Path) -> None:

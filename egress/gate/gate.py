@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from egress.audit import OutcomeEvent
@@ -25,11 +25,12 @@ from egress.gate.grant import GRANT_SECONDS, Grant, GrantBook
 from egress.gate.ids import new_decision_id
 from egress.gate.own import OwnListeners
 from egress.gate.permit import Permit, Refused, is_secure, permit
+from egress.gate.standing import Standing, decide_connect
 from egress.gate.within import within
 from egress.policy import Certainty, Decision, Host, NameDecision, Protocol, Reason, Request, TlsMode, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from egress.credentials import Secret
     from egress.gate.generation import Generation
@@ -93,7 +94,10 @@ class Asked:
 
 @dataclass(slots=True)
 class Gate:
-    """One gate a process. All methods run on the event loop's thread. `via`: upstreams are told of the proxy."""
+    """One gate a process. All methods run on the event loop's thread.
+
+    `via`: upstreams are told of the proxy. `standing`: the connections of the lane that stand idle.
+    """
 
     generation: Generation
     resolver: NameService
@@ -102,6 +106,7 @@ class Gate:
     own: OwnListeners = field(default_factory=OwnListeners)
     draining: bool = False
     via: bool = False
+    standing: Callable[[], Iterable[Standing]] = tuple
     open: dict[str, Exchange] = field(default_factory=dict)
     _expiry: asyncio.TimerHandle | None = None
 
@@ -187,27 +192,54 @@ class Gate:
                 exchange.cut(code)
             except Exception:  # INVARIANT reload-is-atomic: one connection's end must not keep the others
                 logger.exception("a connection that the new policy denies could not be cut")
-        return len(doomed)
+        return len(doomed) + sum([self._cut_if_denied(standing) for standing in tuple(self.standing())])
+
+    def _cut_if_denied(self, standing: Standing) -> bool:
+        try:
+            denied = decide_connect(self.generation.policy, standing.request).denied
+            if denied is None:
+                return False
+            self._record_cut(standing, denied)
+        except Exception:
+            logger.exception("a connection could not be judged again, and is cut")
+        try:
+            standing.cut(RELOADED)
+        except Exception:  # INVARIANT reload-is-atomic: as above
+            logger.exception("a connection that the new policy denies could not be cut")
+        return True
+
+    def _record_cut(self, standing: Standing, denied: Refused) -> None:
+        """The row of a connection on which nothing was under way; nothing waits for it, since it closes anyhow."""
+        decision_id = new_decision_id()
+        detail = f"{RELOADED}: the policy was reloaded and denies it"
+        said = denied.decision
+        verdict = Verdict.ASK if said is not None and said.verdict is Verdict.ASK else Verdict.DENY
+        decision = Decision(verdict, denied.reason, detail, (), None if said is None else said.rule)
+        asked = standing.client, standing.request, None
+        event = self.recorder.event(decision_id, asked, decision, self.generation.policy.digest)
+        audit = self.recorder.audit
+        now = time.time_ns() // 1000
+        if not (audit.offer(event) and audit.offer(OutcomeEvent(id=decision_id, time_us=now, error=detail))):
+            logger.error("the end of an idle connection could not be recorded")
 
     async def _judge_connect(self, client: Client, request: Request) -> Destination | Denial:
         if self.draining:
             return await self.refuse(client, request, Reason.SHUTTING_DOWN)
         policy = self.generation.policy
-        https = policy.decide_name(request)
-        http = policy.decide_name(replace(request, protocol=Protocol.HTTP))
-        tcp = policy.decide_request(replace(request, protocol=Protocol.TCP))
+        decisions = decide_connect(policy, request)
+        https, denied = decisions.https, decisions.denied
         destination = Destination(
             request.host,
             request.port,
             https.tls,
             https=https.certainty is not Certainty.NO,
-            http=http.certainty is not Certainty.NO,
-            opaque=tcp.allowed,
+            http=decisions.http.certainty is not Certainty.NO,
+            opaque=decisions.tcp.allowed,
             ech=not _is_auto(policy, https),
             http2=https.http2,
         )
-        if not (destination.https or destination.http or destination.opaque):
-            return await self._refuse(client, request, _most_helpful(https, http, tcp), None)
+        if denied is not None:
+            return await self._refuse(client, request, denied, None)
         if destination.https and https.tls is TlsMode.TUNNEL:
             # The tunnel's addresses are judged now, while a readable 403 can still be given.
             outcome = await permit(self.generation, self.resolver, self.own, request, None)
@@ -318,10 +350,3 @@ def _is_auto(policy: Policy, https: NameDecision) -> bool:
     """Whether a tunnel may be one only because nothing needed the inside."""
     rules = https.decision.rules
     return any(rule.tls is TlsMode.AUTO for rule in rules) or any(scope.tls is TlsMode.AUTO for scope in policy.scopes)
-
-
-def _most_helpful(https: NameDecision, http: NameDecision, tcp: Decision) -> Refused:
-    """Of three denials of one destination, the one that tells the user most: a rule's word before none."""
-    candidates = [https.decision, http.decision, tcp]
-    best = next((decision for decision in candidates if decision.rule is not None), https.decision)
-    return Refused(best.reason, best.detail, best)

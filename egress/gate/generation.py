@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from egress.credentials import CredentialStore
     from egress.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """`number` counts from 1 and grows with each reload."""
+    """`number` counts from 1 and grows with each reload. `files`: all that it was made of, where that is known."""
 
     number: int
     policy: Policy
     credentials: CredentialStore
+    files: tuple[Path, ...] = ()

@@ -27,7 +27,7 @@ class ClientConnection:
     `destination` is set by an allowed CONNECT; `hello_checked` by a ClientHello whose SNI is that destination;
     `verified` holds the ids of upstream connections whose certificate our context verified, `handshakes` those that no
     answer came on yet. `foreign`: what came was neither TLS nor HTTP. `closed`: nothing may begin any more. `recorded`
-    counts the decisions that it left.
+    counts the decisions that it left, `busy` the hooks that run on it.
     """
 
     handler: ProxyConnectionHandler
@@ -42,6 +42,7 @@ class ClientConnection:
     verified: set[str] = field(default_factory=set)
     handshakes: dict[str, Handshake] = field(default_factory=dict)
     recorded: int = 0
+    busy: int = 0
     foreign: bool = False
     closed: bool = False
     _deadline: asyncio.TimerHandle | None = None
@@ -71,6 +72,15 @@ class ClientConnection:
             transport.writer.close()
         if transport.handler is not None:
             transport.handler.cancel("closed by egress")
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is judged or carried on it, and something still may be."""
+        return not (self.closed or self.busy or self.exchanges or self.tunnel is not None)
+
+    def cut(self, _: str) -> None:
+        """End it for a reason code, which the record of who cuts it has already."""
+        self.close()
 
     def finish(self, error: str = "") -> None:
         """Record the outcome of whatever is still under way."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,13 @@ from mitmproxy import http
 
 from egress.gate.dial import DialFailure
 from egress.gate.exchange import Client
+from egress.gate.standing import Standing
 from egress.mitm.arrival import Arrival, Carrier
 from egress.mitm.connection import ClientConnection, peer_text
 from egress.mitm.exchanges import ExchangeHooks, exchange_of, finish
 from egress.mitm.handler import ANSWERED
 from egress.mitm.tunnels import TunnelHooks
-from egress.policy import Lane, Reason
+from egress.policy import Lane, Protocol, Reason, Request
 
 if TYPE_CHECKING:
     from mitmproxy.connection import Client as MitmClient
@@ -75,6 +76,7 @@ class MitmLane:
         self.gate = gate
         self.hook_seconds = hook_seconds
         self.connections: dict[str, ClientConnection] = {}
+        gate.standing = self._standing
         self._connections_at_most = connections_at_most
         self._head_seconds = head_seconds
         self._tls_seconds = tls_seconds
@@ -115,7 +117,11 @@ class MitmLane:
         connection = self.connections.get(handler.client.id)
         ours = self._hooks.get(hook.name)
         if connection is not None and ours is not None:
-            await ours(connection, data)
+            connection.busy += 1
+            try:
+                await ours(connection, data)
+            finally:
+                connection.busy -= 1
 
     async def hook_failed(self, handler: ProxyConnectionHandler, name: str, data: Any) -> None:
         """A hook of any kind raised or hung: record a refusal where a request was at stake, and end the rest."""
@@ -168,6 +174,14 @@ class MitmLane:
         connection = self.connections.get(handler.client.id)
         if connection is not None:
             connection.count(source, size)
+
+    def _standing(self) -> Iterator[Standing]:
+        """What a reload may find idle: nothing is judged or carried on it."""
+        for connection in self.connections.values():
+            destination = connection.destination
+            if destination is not None and connection.idle:
+                request = Request(connection.client.sandbox, Protocol.HTTPS, destination.host, destination.port)
+                yield Standing(connection.client, request, connection.cut)
 
     def crashed(self, handler: ProxyConnectionHandler) -> None:
         """A layer raised: what was under way ends with an error."""

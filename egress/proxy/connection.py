@@ -46,6 +46,7 @@ class Connection:
     """One accepted connection. `recorded` counts the decisions that it left; `deadline` is the loop's time.
 
     `address` is the peer's, without its port. `judging` is what the gate is being asked, and no row tells of yet.
+    `bound` is the CONNECT that was allowed, for as long as this process carries what comes inside.
     """
 
     gate: Gate
@@ -63,6 +64,7 @@ class Connection:
     interruption: str = ""
     recorded: int = 0
     judging: Request | None = None
+    bound: Request | None = None
 
     # time
 

@@ -17,6 +17,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from egress.gate.exchange import Client
+from egress.gate.standing import Standing
 from egress.gate.within import within
 from egress.policy import Reason, Refusal
 from egress.proxy.bodies import SHARED
@@ -31,7 +32,7 @@ from egress.proxy.turns import Turns
 from egress.proxy.upstreams import UpstreamPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     from egress.gate.denial import Denial
     from egress.gate.gate import Gate
@@ -87,6 +88,7 @@ class Front:
         )
         self._listening: list[socket.socket] = []
         self._open: dict[asyncio.Task[None], Connection] = {}
+        gate.standing = self._standing
 
     @property
     def connections(self) -> int:
@@ -159,6 +161,13 @@ class Front:
             connection.endpoint.close()
         if not task.cancelled() and task.exception() is not None:
             logger.error("a connection failed", exc_info=task.exception())
+
+    def _standing(self) -> Iterator[Standing]:
+        """What a reload may find idle: nothing is judged, carried or answered on it."""
+        for connection in self._open.values():
+            idle = connection.exchange is None and connection.judging is None
+            if connection.bound is not None and idle and connection.phase is not Phase.CARRYING:
+                yield Standing(connection.client, connection.bound, connection.interrupt)
 
     # one connection
 

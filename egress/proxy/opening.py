@@ -120,6 +120,7 @@ class Opening:
             # Raw TCP: its server may be the first to speak.
             await self._tunnel(connection, judged, Protocol.TCP, answer=_ESTABLISHED)
         else:
+            connection.bound = Request(connection.client.sandbox, Protocol.HTTPS, host, port)
             await connection.endpoint.send(_ESTABLISHED)
             connection.expect(Phase.HEAD, connection.limits.head_seconds)
             await self._inside(connection, judged)
@@ -230,6 +231,7 @@ class Opening:
     async def _give_away(self, connection: Connection, destination: tuple[str, int] | None) -> None:
         """Hand the connection over to the process that carries the rest."""
         client = replace(connection.client, lane=Lane.MITM.value)
+        connection.bound = None
         sock = connection.endpoint.release()
         until = time.monotonic() + _FULL_SECONDS
         while not self._hand_over.hand_over(sock, client, destination):

@@ -51,6 +51,7 @@ class Word(StrEnum):
     CUT = "cut"
     DRAIN = "drain"
     END = "end"
+    STATUS = "status"
     # A process that judges and the hub.
     ROWS = "rows"
     RECORDED = "recorded"

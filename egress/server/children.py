@@ -14,14 +14,14 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from egress.credentials import redact_logs
 from egress.server.channel import make_pair
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from egress.errors import EgressError
     from egress.gate.generation import Generation
@@ -56,7 +56,10 @@ class Role:
 
 @dataclass(slots=True, eq=False)
 class Child:
-    """A running process. `said`: the newest number that came with each word. `failure`: why it could not start."""
+    """A running process. `said`: the newest number that came with each word. `failure`: why it could not start.
+
+    `asked`: the number of the newest question for its status, `told`: that of the newest answer, and the answer.
+    """
 
     name: str
     role: Role
@@ -66,6 +69,8 @@ class Child:
     started: float = field(default_factory=time.monotonic)
     said: dict[Word, int] = field(default_factory=dict)
     failure: EgressError | None = None
+    asked: int = 0
+    told: tuple[int, Mapping[str, Any]] = (0, {})
 
     def kill(self) -> None:
         """End it at once."""

@@ -18,16 +18,41 @@ from egress.policy import compile_policy
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
+def new_memory() -> int:
+    """A descriptor of empty memory, to be filled once, here or in a process that is forked from this one."""
+    return os.memfd_create("egress-generation", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+
+
+def fill(descriptor: int, data: bytes) -> None:
+    """Write into new memory, and seal it: from now on it can only be read."""
+    written = 0
+    while written < len(data):
+        written += os.write(descriptor, memoryview(data)[written:])
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+
+
+def read_memory(descriptor: int) -> bytes:
+    """What `fill` wrote."""
+    # The place for reading is shared with the other processes that have the descriptor, so it is not used.
+    size, data = os.fstat(descriptor).st_size, b""
+    while len(data) < size and (part := os.pread(descriptor, size - len(data), len(data))):
+        data += part
+    return data
+
+
+def encode_generation(generation: Generation) -> bytes:
+    """What `read_generation` makes the generation from."""
+    policy = generation.policy
+    return pickle.dumps(
+        (generation.number, policy.scopes, policy.digest, generation.credentials.hand_on(), generation.files)
+    )
+
+
 def write_generation(generation: Generation) -> int:
     """A descriptor of what `read_generation` makes the generation from. It may be read more than once."""
-    policy = generation.policy
-    data = pickle.dumps((generation.number, policy.scopes, policy.digest, generation.credentials.hand_on()))
-    descriptor = os.memfd_create("egress-generation", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    descriptor = new_memory()
     try:
-        written = 0
-        while written < len(data):
-            written += os.write(descriptor, memoryview(data)[written:])
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        fill(descriptor, encode_generation(generation))
     except BaseException:
         os.close(descriptor)
         raise
@@ -37,11 +62,8 @@ def write_generation(generation: Generation) -> int:
 def read_generation(descriptor: int) -> Generation:
     """The generation that `write_generation` wrote, its policy compiled anew; closes the descriptor."""
     try:
-        # The place for reading is shared with the other processes that were sent it, so it is not used.
-        data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        data = read_memory(descriptor)
     finally:
         os.close(descriptor)
-    number, scopes, digest, credentials = pickle.loads(data)  # noqa: S301 - written by the process that forked this one
-    return Generation(
-        number, compile_policy(scopes, digest=digest, clock=time.time), CredentialStore.handed_on(credentials)
-    )
+    number, scopes, digest, credentials, files = pickle.loads(data)  # noqa: S301 - written by the process that forked this one
+    return Generation(number, compile_policy(scopes, digest=digest, clock=time.time), CredentialStore.handed_on(credentials), files)

@@ -13,10 +13,12 @@ import importlib
 import logging
 import marshal
 import socket
-from collections import deque
+import time
+from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from egress.audit.row import COLUMNS, DECISIONS
 from egress.errors import EgressError
 from egress.gate.build import build_resolver, open_audit
 from egress.server.channel import Line, Values, Word, close_all
@@ -36,6 +38,7 @@ _LOOKUPS_AT_MOST: Final = 4096
 # What the others have left to say when the hub is to end, and what is then still to be written.
 _LAST_WORDS_SECONDS: Final = 3.0
 _FLUSH_SECONDS: Final = 10.0
+_VERDICT: Final = COLUMNS[DECISIONS].index("verdict")
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +63,10 @@ class Hub:
         self._lookups: set[asyncio.Task[None]] = set()
         self._problem = "the audit is not open"
         self._count = 0
+        # What this hub has counted since it began; the next one begins anew.
+        self._since = time.time()
+        self._verdicts: Counter[str] = Counter()
+        self._refused = 0
 
     def open(self) -> None:
         """Open the audit. Raises AuditError."""
@@ -69,6 +76,16 @@ class Hub:
     def note(self, kind: str, detail: str) -> None:
         """Record what happened to the proxy."""
         self._writer.note(kind, detail)
+
+    def status(self) -> dict[str, Any]:
+        """Plain values: rows and decisions since this hub began, and what keeps it from recording."""
+        return {
+            "since": self._since,
+            "verdicts": dict(self._verdicts),
+            "recorded": self._writer.recorded,
+            "refused": self._refused,
+            "problem": self._problem,
+        }
 
     def attach(self, name: str, end: socket.socket) -> None:
         """Serve one more process."""
@@ -93,6 +110,7 @@ class Hub:
             case (Word.ROWS, number, rows):
                 self._take_rows(client, number, rows)
             case (Word.REFUSED, since_us, counts):
+                self._refused += sum(counts.values())
                 self._writer.count_refused(counts, since_us)
             case (Word.ASK, name):
                 self._look_up(client, name)
@@ -112,9 +130,16 @@ class Hub:
     # the audit
 
     def _take_rows(self, client: _Client, number: int, rows: Iterable[bytes]) -> None:
-        recorded_at = self._writer.offer_rows(_decoded(rows))
+        recorded_at = self._writer.offer_rows(self._decoded(rows))
         if recorded_at:
             client.waiting.append((number, recorded_at))
+
+    def _decoded(self, rows: Iterable[bytes]) -> Iterator[tuple[str, Row]]:
+        for row in rows:
+            table, values = marshal.loads(row)  # noqa: S302 - from a process of our own
+            if table == DECISIONS:
+                self._verdicts[values[_VERDICT]] += 1
+            yield table, values
 
     def _changed(self) -> None:
         """The writer tried to record; called in its thread."""
@@ -156,11 +181,6 @@ class Hub:
         client.line.say(Word.ANSWER, name, addresses, answer.error, answer.ttl)
 
 
-def _decoded(rows: Iterable[bytes]) -> Iterator[tuple[str, Row]]:
-    for row in rows:
-        yield marshal.loads(row)  # noqa: S302 - from a process of our own
-
-
 async def serve(control: socket.socket, config: ServerConfig) -> int:
     """Be the hub until the supervisor says so, or is gone; the exit status."""
     hub = Hub(config)
@@ -175,6 +195,8 @@ async def serve(control: socket.socket, config: ServerConfig) -> int:
                 hub.pools.complete()
             case (Word.NOTE, kind, detail):
                 hub.note(kind, detail)
+            case (Word.STATUS, number):
+                supervisor.say(Word.STATUS, number, hub.status())
             case (Word.END,):
                 end.set()
             case _:

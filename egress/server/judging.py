@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 from typing import TYPE_CHECKING, Final
@@ -106,6 +107,8 @@ class Judging:
                 self._supervisor.say(Word.COMMITTED, number)
             case (Word.CUT, _):
                 self._supervisor.say(Word.CUT, self.gate.cut_denied())
+            case (Word.STATUS, number):
+                self._supervisor.say(Word.STATUS, number, self._status())
             case (Word.DRAIN, seconds):
                 self._drain(self._loop.time() + seconds)
             case (Word.END,):
@@ -113,15 +116,30 @@ class Judging:
             case _:
                 raise ValueError(values[0])
 
+    def _status(self) -> dict[str, int]:
+        """Plain values. `refused`: rows that were turned away, of which the hub has not been told yet."""
+        return {
+            "generation": self.gate.generation.number,
+            "connections": self.shares.connections.used,
+            "open": len(self.gate.open),
+            "refused": self._sink.refused,
+        }
+
     async def _prepare(self, number: int, descriptor: int) -> None:
+        # A collection would look through all of a large policy at once, while everything else stands still. It holds no
+        # cycles, so what is frozen here is still freed once the next policy takes its place.
+        gc.disable()
         try:
             # A large policy takes seconds to compile; what is open goes on meanwhile.
             self._next = await asyncio.to_thread(read_generation, descriptor)
+            gc.freeze()
         except Exception:
             # Going on with the old one is no choice: this process ends, and begins anew with the new generation.
             logger.exception("a new policy could not be taken over")
             self._orphaned()
             return
+        finally:
+            gc.enable()
         self._supervisor.say(Word.PREPARED, number)
 
     def _drain(self, deadline: float) -> None:

@@ -87,6 +87,11 @@ class LeasedSlots:
         """All that this process has taken from the pool."""
         return self._used + self._idle
 
+    @property
+    def used(self) -> int:
+        """How many are in use."""
+        return self._used
+
     def try_take(self) -> bool | None:
         """Take one from the stock; None where the pool has to be asked."""
         if not self._idle:

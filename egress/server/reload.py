@@ -1,9 +1,8 @@
-"""A reload: one generation for all processes, or none.
+"""Putting a generation in force: in all processes, or in none.
 
-1. load      a file that does not load changes nothing
-2. prepare   every process that judges reads the new generation, and goes on with the old one
-3. commit    every one judges by the new generation from now on
-4. cut       only now are connections cut that it denies: there is nobody left who would let them in again
+1. prepare   every process that judges reads the new generation, and goes on with the old one
+2. commit    every one judges by the new generation from now on
+3. cut       only now are connections cut that it denies: there is nobody left who would let them in again
 
 A process that does not answer in time is ended, and begins anew with the new generation: it must not go on judging by
 the old one. INVARIANT reload-is-atomic: nothing is cut, and no reload is said to be done, while a process that judges
@@ -13,12 +12,9 @@ by the old generation lives.
 from __future__ import annotations
 
 import logging
-import os
 from typing import TYPE_CHECKING, Final
 
-from egress.errors import ConfigError, EgressError
 from egress.server.channel import Word
-from egress.server.generations import write_generation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,53 +30,43 @@ _PREPARE_SECONDS: Final = 60.0
 _COMMIT_SECONDS: Final = 5.0
 
 
-def reload(supervisor: Supervisor, load: Callable[[Generation], Generation]) -> None:
-    """Put the files as they are now in force. `load` gives the generation after the one given."""
-    before = supervisor.generation
-    try:
-        generation = load(before)
-        descriptor = write_generation(generation)
-    except EgressError as error:
-        problems = error.problems if isinstance(error, ConfigError) else (error,)
-        told = "\n".join(str(problem) for problem in problems)
-        logger.error("reload: the policy was kept, because its files do not load:\n%s", told)  # noqa: TRY400 - the problems say it all
-        supervisor.note("reload-refused", f"kept {before.policy.digest}")
-        return
-    except Exception:
-        logger.exception("reload: the policy was kept")
-        return
+def put_in_force(
+    supervisor: Supervisor, number: int, descriptor: int, take_over: Callable[[], Generation]
+) -> tuple[Generation, int]:
+    """Put the generation of this number in force, which the descriptor holds (see `generations`).
+
+    `take_over` gives the supervisor's own copy, with which begins what is started from now on; it is made while the
+    others make theirs, and where it raises, nothing has changed. Returns the generation, and how many connections were
+    cut.
+    """
     asked = supervisor.judges
-    try:
-        _ask(
-            *(supervisor, asked, Word.PREPARE, Word.PREPARED),
-            number=generation.number,
-            seconds=_PREPARE_SECONDS,
-            descriptor=descriptor,
-        )
-    finally:
-        os.close(descriptor)
+    _tell(supervisor, asked, Word.PREPARE, Word.PREPARED, number=number, descriptor=descriptor)
+    generation = take_over()
+    _wait(supervisor, asked, Word.PREPARED, _PREPARE_SECONDS)
     supervisor.generation = generation
-    _ask(supervisor, asked, Word.COMMIT, Word.COMMITTED, number=generation.number, seconds=_COMMIT_SECONDS)
-    _ask(supervisor, asked, Word.CUT, Word.CUT, number=generation.number, seconds=_COMMIT_SECONDS)
-    cut = sum(child.said.get(Word.CUT, 0) for child in asked)
-    supervisor.note("reload", f"{before.policy.digest} to {generation.policy.digest}; {cut} connections cut")
-    logger.warning("reload: policy generation %d is in force, %d connections cut", generation.number, cut)
+    _tell(supervisor, asked, Word.COMMIT, Word.COMMITTED, number=number)
+    _wait(supervisor, asked, Word.COMMITTED, _COMMIT_SECONDS)
+    _tell(supervisor, asked, Word.CUT, Word.CUT, number=number)
+    _wait(supervisor, asked, Word.CUT, _COMMIT_SECONDS)
+    return generation, sum(child.said.get(Word.CUT, 0) for child in asked)
 
 
-def _ask(
+def _tell(
     supervisor: Supervisor,
     children: list[Child],
     word: Word,
     answer: Word,
     *,
     number: int,
-    seconds: float,
     descriptor: int | None = None,
 ) -> None:
-    """Tell them all, and wait until each that lives has answered; who does not is ended."""
     for child in children:
         child.said.pop(answer, None)
         supervisor.tell(child, word, number, descriptor=descriptor)
+
+
+def _wait(supervisor: Supervisor, children: list[Child], answer: Word, seconds: float) -> None:
+    """Wait until each that lives has answered; who does not in time is ended."""
 
     def late() -> list[Child]:
         return [child for child in children if answer not in child.said and child in supervisor.judges]

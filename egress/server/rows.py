@@ -80,6 +80,11 @@ class RowSink:
             await asyncio.sleep(_DELAY_SECONDS)
         return not self._batches
 
+    @property
+    def refused(self) -> int:
+        """Rows that were turned away, of which the hub has not been told yet."""
+        return sum(self._refused.values())
+
     # the hub's side
 
     def attached(self, line: Line) -> None:

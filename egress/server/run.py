@@ -1,4 +1,4 @@
-"""Runs the proxy: puts the processes together, serves, reloads on SIGHUP, drains on SIGTERM.
+"""Runs the proxy: puts the processes together, serves, reloads when asked or when files change, drains on SIGTERM.
 
 Order of start: everything that can be wrong is found before the first connection is accepted. What is shared between
 processes and costs time or secrets to make is made here, once, before the first of them is forked.
@@ -10,6 +10,8 @@ import asyncio
 import os
 import resource
 import socket
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,37 +19,43 @@ from egress.certs import Authority, scrub_key_logging
 from egress.config import MitmStart
 from egress.credentials import redact_logs
 from egress.errors import StartError
-from egress.gate.build import load_generation, make_folder, write_trust
+from egress.gate.build import make_folder, write_trust
 from egress.proxy.client_tls import ClientTls
 from egress.proxy.upstream_tls import UpstreamTls
 from egress.server import hub
+from egress.server.begin import begin, keep_first
 from egress.server.channel import make_pair
 from egress.server.children import Role, Start
+from egress.server.control import Control, claim
 from egress.server.mitm_process import MitmProcess
-from egress.server.reload import reload
+from egress.server.reloads import Reloads
+from egress.server.requests import Requests
+from egress.server.status import Place, Status
 from egress.server.supervisor import HUB, MITM, Supervisor
 from egress.server.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from egress.config import ServerConfig
     from egress.gate.generation import Generation
     from egress.policy import Policy
+    from egress.server.begin import Begun
 
 _BACKLOG = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What a caller tells people once the proxy listens."""
+    """What a caller tells people once the proxy listens. `warning`: what they must not overlook, if anything."""
 
     address: tuple[str, int]
     ca: Path
     bundle: Path
     audit: Path
     policy: Policy
+    warning: str = ""
 
 
 def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
@@ -55,31 +63,60 @@ def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
     scrub_key_logging()
     _allow_open_files()
     make_folder(config.state_dir)
-    generation = load_generation(config, os.environ)
+    lock = claim(config.state_dir)
+    try:
+        return _serve(config, lock, on_started)
+    finally:
+        os.close(lock)
+
+
+def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None]) -> int:
+    begun = begin(config, os.environ)
+    generation = begun.generation
     authority = Authority.load_or_create(config.ca_dir)
     trust = write_trust(config, authority)
     tls = ClientTls(authority), UpstreamTls(trust.roots)
     with _listen(*config.listen) as listening:
         host, port, *_ = listening.getsockname()
-        supervisor = _compose(config, generation, (authority, tls, trust.roots), listening)
+        supervisor, leave = _compose(config, generation, (authority, tls, trust.roots), listening)
+        supervisor.closers.append(lambda: os.close(lock))
         redact_logs(supervisor.secrets)
-        with supervisor.signals():
+        reloads = Reloads(config, supervisor, begun, leave)
+        with supervisor.signals(), _controlled(config, supervisor, reloads, f"{host}:{port}"):
             supervisor.start(warm=config.mitm is MitmStart.WARM, recorded=lambda: _begin(listening, config.listen))
             if not supervisor.stopping:
-                supervisor.note("start", f"listening on {host}:{port}")
-                on_started(
-                    Started(
-                        (host, port), authority.certificate_path, trust.bundle, config.audit.path, generation.policy
-                    )
-                )
+                _note_start(supervisor, begun, f"{host}:{port}")
+                keep_first(config, begun)
+                reloads.watch()
+                files = authority.certificate_path, trust.bundle, config.audit.path
+                on_started(Started((host, port), *files, generation.policy, begun.warning))
+            reloads.act()
             while not supervisor.stopping:
                 supervisor.turn()
-                if supervisor.reload_wanted:
-                    supervisor.reload_wanted = False
-                    reload(supervisor, lambda before: load_generation(config, os.environ, before))
+                reloads.act()
             listening.close()
+            reloads.stop()
             supervisor.drain()
     return 0
+
+
+def _note_start(supervisor: Supervisor, begun: Begun, listening: str) -> None:
+    supervisor.note("start", f"listening on {listening}")
+    if begun.kept is not None:
+        supervisor.note("policy-last-good", begun.warning)
+
+
+@contextmanager
+def _controlled(config: ServerConfig, supervisor: Supervisor, reloads: Reloads, listening: str) -> Iterator[None]:
+    """With a control socket, until the end of the last process."""
+    status = Status(config, supervisor, reloads, Place(listening, time.monotonic()))
+    control = Control(config.state_dir, supervisor.events, Requests(reloads, status).handle)
+    supervisor.closers.append(control.close_inherited)
+    try:
+        yield
+    finally:
+        reloads.stop()
+        control.close()
 
 
 def _compose(
@@ -87,8 +124,8 @@ def _compose(
     generation: Generation,
     trust: tuple[Authority, tuple[ClientTls, UpstreamTls], Path],
     listening: socket.socket,
-) -> Supervisor:
-    """The processes, each with what it keeps of what is open here."""
+) -> tuple[Supervisor, Callable[[], None]]:
+    """The processes, each with what it keeps of what is open here; and what closes, in a new one, all of it."""
     authority, tls, roots = trust
     into, out_of = make_pair()
 
@@ -105,13 +142,14 @@ def _compose(
 
     worker = Worker(config, tls, (listening,), into)
     mitm = MitmProcess(config, (authority, roots), out_of, frozenset({listening.getsockname()[1]}))
+    nothing = leaves(listening, into, out_of)
     roles = {
-        HUB: Role(be_hub, leaves(listening, into, out_of), judges=False),
+        HUB: Role(be_hub, nothing, judges=False),
         **{f"worker {number}": Role(worker.main, leaves(out_of)) for number in range(1, config.workers + 1)},
         MITM: Role(mitm.main, leaves(listening, into)),
     }
     supervisor = Supervisor(roles, generation, out_of, drain_seconds=config.limits.drain_seconds)
-    return supervisor
+    return supervisor, nothing
 
 
 def _listen(host: str, port: int) -> socket.socket:

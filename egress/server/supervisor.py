@@ -1,7 +1,8 @@
 """The supervisor: starts the other processes, starts them again when they die, and tells them what to do.
 
-It has one thread and no event loop, opens no connection, and acts on four things: a signal, a word of a process, the
-end of one, and a connection that waits for the mitm process.
+It has one thread and no event loop, opens no connection to the network, and acts on what `events` tells: a signal, a
+word of a process, the end of one, a connection that waits for the mitm process, a request on the control socket, a
+moment at which something is due.
 
 1. start   the hub first, since nothing may pass unrecorded; then the workers; the mitm process when it is needed
 2. death   a hub or worker is started again, at once at first, then less and less often; what it held is lost with it
@@ -18,7 +19,6 @@ import gc
 import logging
 import os
 import select
-import selectors
 import signal
 import time
 from collections import deque
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from egress.errors import AuditError, EgressError, StartError, StateError
 from egress.server.channel import Gone, Values, Word, close_all, encode, make_pair, receive, send
 from egress.server.children import SIGNALS, Child, Role, fork
+from egress.server.events import Events
 from egress.server.handed import drop_handed
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ class Supervisor:
         self._roles = roles
         self._handed = handed
         self._drain_seconds = drain_seconds
-        self._selector = selectors.DefaultSelector()
+        self.events = Events()
+        # What else is open here for the supervisor alone: each is called in every new process.
+        self.closers: list[Callable[[], None]] = []
         self._wakeup = make_pair()
         self._children: dict[str, Child] = {}
         self._again: dict[str, float] = {}
@@ -96,7 +99,7 @@ class Supervisor:
 
     def turn(self) -> None:
         """Act on what happens next, and start again what is due."""
-        self._act(min(self._again.values(), default=None))
+        self.events.act(min(self._again.values(), default=None))
         for name in tuple(self._again) if not self.stopping else ():
             self._start_if_due(name)
 
@@ -107,7 +110,7 @@ class Supervisor:
             if deadline is not None and deadline <= time.monotonic():
                 return False
             times = [moment for moment in (deadline, self._again.get(HUB)) if moment is not None]
-            self._act(min(times, default=None))
+            self.events.act(min(times, default=None))
             if not holds():
                 self._start_if_due(HUB)
         return True
@@ -115,6 +118,22 @@ class Supervisor:
     def secrets(self) -> tuple[Secret, ...]:
         """The values in force, for the cleaning of logs."""
         return self.generation.credentials.known()
+
+    @property
+    def children(self) -> tuple[Child, ...]:
+        """The processes that run."""
+        return tuple(self._children.values())
+
+    @property
+    def serving(self) -> bool:
+        """Whether the start is over and the end has not begun."""
+        return self._serving and not self.stopping
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Processes that have to be there and are not ready. The mitm process has not to be there."""
+        ready = {child.name for child in self._children.values() if Word.READY in child.said}
+        return tuple(name for name in self._roles if name != MITM and name not in ready)
 
     @property
     def judges(self) -> list[Child]:
@@ -151,7 +170,7 @@ class Supervisor:
     def signals(self) -> Iterator[None]:
         """Take the signals; at the end no process of ours is left."""
         read, write = self._wakeup
-        self._selector.register(read, selectors.EVENT_READ, lambda: self._signalled(read.recv(64)))
+        self.events.watch(read, lambda: self._signalled(read.recv(64)))
         before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
         wakeup = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
         try:
@@ -161,7 +180,7 @@ class Supervisor:
             signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
-            self._selector.close()
+            self.events.close()
             read.close()
             write.close()
 
@@ -172,15 +191,11 @@ class Supervisor:
             os.close(child.pidfd)
         for end in self._wakeup:
             end.close()
-        self._selector.close()
+        self.events.close()
+        for close in self.closers:
+            close()
 
     # what happens
-
-    def _act(self, deadline: float | None) -> None:
-        for key, _ in self._selector.select(None if deadline is None else max(deadline - time.monotonic(), 0)):
-            # An earlier one of the same turn may have ended what this one is about.
-            if self._selector.get_map().get(key.fileobj) == key:
-                key.data()
 
     def _signalled(self, numbers: bytes) -> None:
         for number in numbers:
@@ -196,11 +211,7 @@ class Supervisor:
                 close_all(descriptors)
                 self._said(child, values)
             return
-        self._forget(child.control)
-
-    def _forget(self, fileobj: socket.socket | int) -> None:
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(fileobj)
+        self.events.forget(child.control)
 
     def _said(self, child: Child, values: Values) -> None:
         match values:
@@ -211,6 +222,8 @@ class Supervisor:
                 hub = self._children.get(HUB)
                 if hub is not None and Word.READY in hub.said:
                     self._join(hub, child)
+            case (Word.STATUS, int(number), dict(told)):
+                child.told = (number, told)
             case (str(word), int(number)) if word in Word:
                 child.said[Word(word)] = number
                 if child.name == HUB and word == Word.READY:
@@ -220,8 +233,8 @@ class Supervisor:
 
     def _ended(self, child: Child) -> None:
         self._heard(child)
-        self._forget(child.pidfd)
-        self._forget(child.control)
+        self.events.forget(child.pidfd)
+        self.events.forget(child.control)
         status = child.reap()
         del self._children[child.name]
         if self.stopping and status == 0:
@@ -249,13 +262,13 @@ class Supervisor:
             return
         del self._again[name]
         if name == MITM:
-            self._selector.register(self._handed, selectors.EVENT_READ, self._needed)
+            self.events.watch(self._handed, self._needed)
         else:
             self._start(MITM if name == _MITM_NEEDED else name)
 
     def _needed(self) -> None:
         """A connection waits for the mitm process, which is started once nothing else is under way."""
-        self._forget(self._handed)
+        self.events.forget(self._handed)
         self._again[_MITM_NEEDED] = 0.0
 
     def _start(self, name: str) -> None:
@@ -266,8 +279,8 @@ class Supervisor:
             self._again[name] = time.monotonic() + _AGAIN_LAST
             return
         self._children[name] = child
-        self._selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._ended(child))
-        self._selector.register(child.control, selectors.EVENT_READ, lambda: self._heard(child))
+        self.events.watch(child.pidfd, lambda: self._ended(child))
+        self.events.watch(child.control, lambda: self._heard(child))
         hub = self._children.get(HUB)
         if child is hub:
             for other in self.judges:

@@ -43,6 +43,8 @@ SAME = {
     "mitm": (["--mitm", "warm"], "mitm: warm"),
     "presets": (["--presets", "{folder}/mine"], "presets: mine"),
     "lane": (["--lane", "mitm"], "lane: mitm"),
+    "watch": (["--no-watch"], "watch: false"),
+    "last_known_good": (["--no-last-known-good"], "last_known_good: false"),
 }
 
 
@@ -120,7 +122,7 @@ def test_every_flag_of_the_command_is_in_that_table() -> None:
     """A flag that is added gets its line of the configuration file."""
     import inspect
 
-    known = {flags[0].removeprefix("--").replace("-", "_") for flags, _ in SAME.values()}
+    known = {flags[0].removeprefix("--").removeprefix("no-").replace("-", "_") for flags, _ in SAME.values()}
     assert set(inspect.signature(run_module.run).parameters) - {"config", "verbose"} == known
 
 

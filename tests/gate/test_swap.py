@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from workbench import Bench, request
+from workbench import CLIENT, Bench, request
 
 from egress.gate.denial import Denial
+from egress.gate.standing import Standing
 from egress.policy import Protocol, Reason
 
 type Make = Callable[..., Bench]
@@ -144,3 +145,54 @@ def test_the_rows_after_a_swap_carry_the_new_digest(bench: Make) -> None:
         assert second.policy_hash == made.gate.generation.policy.digest
 
     asyncio.run(run())
+
+
+def standing(made: Bench, *names: str) -> None:
+    """Connections that stand idle towards these hosts; `cuts` gets the host of each that is cut."""
+    made.gate.standing = lambda: [
+        Standing(CLIENT, request(name, method=None), lambda why, name=name: made.cuts.append(f"{name} {why}"))
+        for name in names
+    ]
+
+
+@pytest.mark.parametrize(
+    ("after", "cut"),
+    [
+        (BEFORE, []),
+        ("rules: [{allow: a.test}]", ["b.test policy-reload"]),
+        ("rules: []", ["a.test policy-reload", "b.test policy-reload"]),
+        # Something may still come on it: the next request decides.
+        ("rules: [{allow: a.test, methods: [POST]}, {allow: b.test, paths: [/only]}]", []),
+        ("rules: [{deny: a.test}, {allow: [a.test, b.test]}]", ["a.test policy-reload"]),
+        ("rules: [{ask: a.test}, {allow: b.test}]", ["a.test policy-reload"]),
+    ],
+)
+def test_what_stands_idle_is_cut_where_its_connect_would_be_refused(bench: Make, after: str, cut: list[str]) -> None:
+    """With a row that has the new policy's digest and says why; what would be let in is not touched."""
+    made = bench(BEFORE, PINS)
+    standing(made, "a.test", "b.test")
+    generation = made.generation(after)
+    assert made.gate.swap(generation) == len(cut)
+    assert made.cuts == cut
+    assert [f"{row.host} policy-reload" for row in made.ledger.decisions] == cut
+    for row in made.ledger.decisions:
+        assert row.verdict == ("ask" if "ask" in after else "deny")
+        assert row.policy_hash == generation.policy.digest
+        assert (made.ledger.outcome(row).error or "").startswith("policy-reload")
+
+
+def test_what_stands_idle_is_cut_whatever_fails(bench: Make) -> None:
+    """The audit takes no row, or an end fails: the others end all the same."""
+    made = bench(BEFORE, PINS)
+    ended: list[str] = []
+
+    def fail(_: str) -> None:
+        raise ZeroDivisionError
+
+    made.ledger.accepts = lambda _: False
+    made.gate.standing = lambda: [
+        Standing(CLIENT, request("a.test", method=None), fail),
+        Standing(CLIENT, request("b.test", method=None), ended.append),
+    ]
+    assert made.gate.swap(made.generation("rules: []")) == 2
+    assert ended == ["policy-reload"]

@@ -112,7 +112,7 @@ def test_reload_is_atomic() -> None:
     ]
     words = [word for word in happened if word in {"prepare", "commit", "cut"}]
     assert words == ["prepare"] * 3 + ["commit"] * 3 + ["cut"] * 3
-    assert "reload: policy generation 2 is in force, 3 connections cut" in played("reload")
+    assert "cut 3" in played("reload")
 
 
 @pytest.mark.parametrize("word", ["prepare", "commit", "cut"])

@@ -23,7 +23,7 @@ from egress.server import reload as reload_module
 from egress.server import supervisor as supervisor_module
 from egress.server.channel import Gone, Word, encode, make_pair, receive, send
 from egress.server.children import Role
-from egress.server.generations import read_generation
+from egress.server.generations import read_generation, write_generation
 from egress.server.handed import HandedOver
 from egress.server.supervisor import HUB, MITM, Supervisor
 
@@ -143,7 +143,11 @@ class Play:
 
 def reload(supervisor: Supervisor) -> None:
     """A reload."""
-    reload_module.reload(supervisor, lambda before: generation(before.number + 1))
+    after = generation(supervisor.generation.number + 1)
+    descriptor = write_generation(after)
+    _, cut = reload_module.put_in_force(supervisor, after.number, descriptor, lambda: after)
+    os.close(descriptor)
+    tell("cut", cut)
     tell("reloaded", supervisor.generation.number)
 
 

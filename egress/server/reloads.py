@@ -1,0 +1,186 @@
+"""Reloads: when one is due, who waits for it, and what became of the last.
+
+1. One at a time. Whoever asks before the files are read gets the result of that reading; who asks later, the next.
+2. Files are read beside the supervisor (see `loading`), and put in force by it (see `reload`). Between the two the
+   supervisor does its other work; while all processes take a new policy over, it restarts the hub alone.
+3. Files that do not load change nothing, and everybody is told what is wrong with them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from egress.server.begin import Begun, keep_staged
+from egress.server.generations import read_generation
+from egress.server.loading import Loader, Report
+from egress.server.reload import put_in_force
+from egress.server.watch import LOOK_SECONDS, Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from egress.config import ServerConfig
+    from egress.gate.generation import Generation
+    from egress.server.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
+
+
+class _NotTakenOver(Exception):  # noqa: N818 - it is told as a refusal
+    """The supervisor could not make its own copy of a generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a reload. `before` and `after` are digests, the same where `problems` says why it was refused.
+
+    `moment` is in seconds since the epoch.
+    """
+
+    moment: float
+    before: str
+    after: str
+    number: int
+    cut: int = 0
+    problems: tuple[str, ...] = ()
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "moment": self.moment,
+            "done": not self.problems,
+            "before": self.before,
+            "after": self.after,
+            "generation": self.number,
+            "cut": self.cut,
+            "problems": list(self.problems),
+        }
+
+
+class Reloads:
+    """The reloads of one supervisor. `leave`: see `Loader`."""
+
+    def __init__(self, config: ServerConfig, supervisor: Supervisor, begun: Begun, leave: Callable[[], None]) -> None:
+        self.begun: Begun = begun
+        self.loaded = time.time()
+        self.last: Outcome | None = None
+        self._config = config
+        self._supervisor = supervisor
+        self._loader = Loader(config, supervisor, leave)
+        self._watcher = Watcher(begun.record.fingerprints)
+        self._wanted = False
+        self._asking: list[Callable[[Outcome], None]] = []
+        self._waiting: list[Callable[[Outcome], None]] = []
+        self._read: tuple[Report, int] | None = None
+
+    @property
+    def watched(self) -> tuple[Path, ...]:
+        """The files that are watched; none where watching is off."""
+        return self._watcher.files if self._config.watch else ()
+
+    def watch(self) -> None:
+        """Begin to look at the files, once a second."""
+        if self._config.watch:
+            self._supervisor.events.later(LOOK_SECONDS, self._look)
+
+    def want(self, done: Callable[[Outcome], None] | None = None) -> None:
+        """Have the files read; `done` gets the outcome."""
+        self._wanted = True
+        if done is not None:
+            self._asking.append(done)
+
+    def act(self) -> None:
+        """Take the next step that is due. To be called between the supervisor's turns, never within one."""
+        if self._read is not None:
+            read, self._read = self._read, None
+            self._conclude(*read)
+        if self._supervisor.reload_wanted:
+            self._supervisor.reload_wanted = False
+            self._wanted = True
+        if self._wanted and not self._loader.running:
+            self._start()
+
+    def stop(self) -> None:
+        """Read nothing any more. Who waits is told that nothing was changed."""
+        self._loader.stop()
+        if self._read is not None:
+            os.close(self._read[1])
+            self._read = None
+        self._waiting += self._asking
+        self._asking = []
+        self._tell(self._refused(("the proxy is stopping",)))
+
+    # one reload
+
+    def _start(self) -> None:
+        self._wanted = False
+        self._waiting, self._asking = self._asking, []
+        try:
+            self._loader.start(self._done)
+        except OSError as error:
+            self._refuse((f"no process can be started to read the files: {error.strerror}",))
+
+    def _done(self, report: Report, descriptor: int) -> None:
+        self._read = report, descriptor
+
+    def _conclude(self, report: Report, descriptor: int) -> None:
+        self._watcher.was_read(report.fingerprints, whole=not report.problems)
+        try:
+            if report.problems:
+                self._refuse(report.problems)
+            else:
+                self._put_in_force(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _put_in_force(self, descriptor: int) -> None:
+        supervisor, before = self._supervisor, self._supervisor.generation
+        try:
+            after, cut = put_in_force(supervisor, before.number + 1, descriptor, lambda: self._take_over(descriptor))
+        except _NotTakenOver:
+            self._refuse(("the new policy could not be taken over; the proxy's log says why",))
+            return
+        self.loaded = time.time()
+        self.begun = Begun(after, self.begun.record)
+        keep_staged(self._config)
+        supervisor.note("reload", f"{before.policy.digest} to {after.policy.digest}; {cut} connections cut")
+        logger.warning("reload: policy generation %d is in force, %d connections cut", after.number, cut)
+        self._tell(Outcome(self.loaded, before.policy.digest, after.policy.digest, after.number, cut))
+
+    def _take_over(self, descriptor: int) -> Generation:
+        try:
+            generation = read_generation(os.dup(descriptor))
+        except Exception as error:
+            logger.exception("a new policy could not be taken over")
+            raise _NotTakenOver from error
+        generation.credentials.keep_values_of(self._supervisor.generation.credentials)
+        generation.credentials.scrub_environment(os.environ)
+        return generation
+
+    def _refuse(self, problems: tuple[str, ...]) -> None:
+        logger.error("reload: the policy was kept, because its files do not load:\n%s", "\n".join(problems))
+        outcome = self._refused(problems)
+        self._supervisor.note("reload-refused", f"kept {outcome.before}")
+        self._tell(outcome)
+
+    def _refused(self, problems: tuple[str, ...]) -> Outcome:
+        kept = self._supervisor.generation
+        return Outcome(time.time(), kept.policy.digest, kept.policy.digest, kept.number, problems=problems)
+
+    def _tell(self, outcome: Outcome) -> None:
+        self.last = outcome
+        waiting, self._waiting = self._waiting, []
+        for done in waiting:
+            done(outcome)
+
+    def _look(self) -> None:
+        busy = self._wanted or self._loader.running or self._read is not None
+        if not busy and self._watcher.look():
+            logger.warning("reload: the policy files have changed")
+            self._wanted = True
+        self._supervisor.events.later(LOOK_SECONDS, self._look)

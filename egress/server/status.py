@@ -1,0 +1,155 @@
+"""What `egress status` is told: the policy in force, the processes, what they count, and whether the proxy is ready.
+
+Ready means: a policy is in force, the hub and all workers serve, answer, and judge by it, and the audit can be written.
+A process that does not answer in time is shown as silent, and holds up nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from egress import __version__
+from egress.config.recorded import absolute
+from egress.policy import Lane
+from egress.server.channel import Word
+from egress.server.supervisor import HUB, MITM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from egress.config import ServerConfig
+    from egress.policy import ScopeRules
+    from egress.server.children import Child
+    from egress.server.reloads import Reloads
+    from egress.server.supervisor import Supervisor
+
+_ANSWER_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.01
+
+type Plain = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the proxy listens, and since when (monotonic seconds) it runs."""
+
+    listening: str
+    started: float
+
+
+class Status:
+    """Asks the processes, and puts together what they say with what the supervisor knows."""
+
+    def __init__(self, config: ServerConfig, supervisor: Supervisor, reloads: Reloads, place: Place) -> None:
+        self._config = config
+        self._supervisor = supervisor
+        self._reloads = reloads
+        self._place = place
+
+    def ask(self, done: Callable[[Plain], None]) -> None:
+        """Ask every process that serves; `done` gets the whole once all have answered, or the time is over."""
+        for child in self._supervisor.children:
+            # Who has not answered the last question has it still: more of them would only fill its channel.
+            if Word.READY in child.said and child.asked == child.told[0]:
+                child.asked += 1
+                self._supervisor.tell(child, Word.STATUS, child.asked)
+        self._wait(done, time.monotonic() + _ANSWER_SECONDS)
+
+    def _wait(self, done: Callable[[Plain], None], deadline: float) -> None:
+        if time.monotonic() < deadline and any(_is_silent(child) for child in self._supervisor.children):
+            self._supervisor.events.later(_LOOK_SECONDS, lambda: self._wait(done, deadline))
+        else:
+            done(self._whole())
+
+    def _whole(self) -> Plain:
+        reasons = self._reasons()
+        children = self._supervisor.children
+        return {
+            "ready": not reasons,
+            "reasons": reasons,
+            "version": __version__,
+            "pid": os.getpid(),
+            "listening": self._place.listening,
+            "uptime": round(time.monotonic() - self._place.started, 3),
+            "policy": self._policy(),
+            "reload": None if self._reloads.last is None else self._reloads.last.plain(),
+            "processes": [_process(child) for child in children],
+            "connections": sum(child.told[1].get("connections", 0) for child in children),
+            "open": sum(child.told[1].get("open", 0) for child in children),
+            "counters": _counters(children),
+        }
+
+    def _reasons(self) -> list[str]:
+        """What keeps the proxy from being ready, a sentence each."""
+        supervisor = self._supervisor
+        if supervisor.stopping:
+            return ["the proxy is stopping"]
+        found = [f"the process `{name}` is not ready" for name in supervisor.missing]
+        for child in supervisor.children:
+            generation = child.told[1].get("generation", supervisor.generation.number)
+            if child.name != MITM and Word.READY in child.said and _is_silent(child):
+                found.append(f"the process `{child.name}` does not answer")
+            elif not _is_silent(child) and generation != supervisor.generation.number:
+                found.append(f"the process `{child.name}` judges by generation {generation}")
+            if problem := child.told[1].get("problem"):
+                found.append(f"the audit cannot be written: {problem}")
+        return found
+
+    def _policy(self) -> Plain:
+        generation, begun = self._supervisor.generation, self._reloads.begun
+        return {
+            "generation": generation.number,
+            "digest": generation.policy.digest,
+            "loaded": self._reloads.loaded,
+            "files": [str(absolute(path)) for path in generation.files],
+            "scopes": [_scope(scope) for scope in generation.policy.scopes],
+            "watched": self._config.watch,
+            "last_good": begun.warning or None,
+            "problems": list(begun.problems),
+        }
+
+
+def _is_silent(child: Child) -> bool:
+    return child.asked != child.told[0]
+
+
+def _process(child: Child) -> Plain:
+    state = "starting"
+    if Word.READY in child.said:
+        state = "silent" if _is_silent(child) else "ready"
+    lanes = {HUB: [], MITM: [Lane.MITM.value]}.get(child.name, [Lane.TUNNEL.value, Lane.HTTP.value])
+    return {
+        "name": child.name,
+        "pid": child.pid,
+        "uptime": round(time.monotonic() - child.started, 3),
+        "state": state,
+        "lanes": lanes,
+        "connections": child.told[1].get("connections"),
+        "open": child.told[1].get("open"),
+    }
+
+
+def _counters(children: tuple[Child, ...]) -> Plain:
+    """What the hub counted since it began; what the others turned away and could not tell it yet is added."""
+    hub = next((child.told[1] for child in children if child.name == HUB), {})
+    verdicts: Counter[str] = Counter(hub.get("verdicts", {}))
+    return {
+        "since": hub.get("since"),
+        "verdicts": dict(verdicts),
+        "recorded": hub.get("recorded"),
+        "refused": sum(child.told[1].get("refused", 0) for child in children),
+    }
+
+
+def _scope(scope: ScopeRules) -> Plain:
+    mode = getattr(scope, "mode", None)
+    return {
+        "scope": scope.scope.value,
+        "rules": len(scope.rules),
+        "default": None if scope.default is None else scope.default.value,
+        "mode": None if mode is None else str(mode),
+    }
