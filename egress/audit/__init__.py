@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from egress.audit.asked import AskedRow
 from egress.audit.event import AuditEvent, DecisionEvent, OutcomeEvent
 from egress.audit.filters import Filter, parse_since
 from egress.audit.reader import AuditReader, AuditRow
@@ -9,6 +10,7 @@ from egress.audit.text import mask_query, printable
 from egress.audit.writer import AuditWriter
 
 __all__ = [
+    "AskedRow",
     "AuditEvent",
     "AuditReader",
     "AuditRow",

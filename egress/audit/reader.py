@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from egress.audit.asked import ASKED, AskedRow
 from egress.audit.database import beside, explain, identity, uri
 from egress.audit.filters import Filter
 from egress.audit.schema import MIGRATIONS, version_of
@@ -133,6 +134,21 @@ class AuditReader:
             arrived = connection.execute(_ARRIVED.format(where=where), [seen[0], self._seen[0], *parameters])
             rows += [_row(values) for values in arrived]
         return rows
+
+    def asked(self, since_us: int = 0, *, window: int = 20_000) -> Iterator[AskedRow]:
+        """All that was asked for since then, alike decisions together, as far as they stand in the same `window` rows.
+
+        Memory and the length of a transaction are bounded by the window, whatever the size of the record.
+        """
+        with self._snapshot() as connection:
+            end = self._ends(connection)[0] + 1
+            first = _first_since(connection, since_us, end - 1) if since_us else 0
+        while first < end:
+            after = min(first + window, end)
+            with self._snapshot() as connection:
+                rows = connection.execute(ASKED, [first, after, since_us]).fetchall()
+            yield from (AskedRow(*values) for values in rows)
+            first = after
 
     def _open(self) -> sqlite3.Connection:
         if not self.path.exists():

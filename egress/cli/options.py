@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,6 +20,7 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="The server's configuration; flags win over it."),
 ]
+OutputFormat = Annotated[Literal["text", "json"], typer.Option("--format", help="Text for people, or one JSON object.")]
 Policies = Annotated[
     list[str] | None,
     typer.Option(

@@ -6,12 +6,15 @@ Everything public is re-exported here. What a file says wrong comes out as one `
 from __future__ import annotations
 
 from egress.config.bindings import is_bound
+from egress.config.case_files import Case, CaseFile, read_cases
+from egress.config.layout import Formatted, format_policy
 from egress.config.load import LoadedPolicy, load_policy
 from egress.config.machine import Machine
 from egress.config.owners import foreign_owners
 from egress.config.pins import Pin, PinError, parse_pin
 from egress.config.preset_files import shipped_presets
 from egress.config.presets import Inclusion
+from egress.config.reading import read_text
 from egress.config.schema import policy_schema, policy_schema_text
 from egress.config.secrets_model import EnvSource, FileSource, SecretDefinition
 from egress.config.server import default_state_dir, load_server_config
@@ -26,12 +29,17 @@ from egress.config.server_config import (
 )
 from egress.config.sources import PolicySource, find_policy, shipped_policies
 from egress.config.templates import template_text
+from egress.config.wording import printable
+from egress.config.written import yaml_text
 
 __all__ = [
     "DEFAULT_LISTEN",
     "AuditConfig",
+    "Case",
+    "CaseFile",
     "EnvSource",
     "FileSource",
+    "Formatted",
     "Inclusion",
     "Limits",
     "LoadedPolicy",
@@ -47,13 +55,18 @@ __all__ = [
     "default_state_dir",
     "find_policy",
     "foreign_owners",
+    "format_policy",
     "is_bound",
     "load_policy",
     "load_server_config",
     "parse_pin",
     "policy_schema",
     "policy_schema_text",
+    "printable",
+    "read_cases",
+    "read_text",
     "shipped_policies",
     "shipped_presets",
     "template_text",
+    "yaml_text",
 ]

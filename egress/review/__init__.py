@@ -1,22 +1,42 @@
-"""What a policy would say, without a proxy and without any network."""
+"""What a policy would say, without a proxy and without any network: to one request, to cases, beside another policy."""
 
 from __future__ import annotations
 
+from egress.review.changes import Changes, Group, Kind
 from egress.review.destination import Destination, parse_url
-from egress.review.explain import Explanation, explain, explain_reason
+from egress.review.diff import Comparison, compare
+from egress.review.explain import Explanation, explain, explain_reason, judge
 from egress.review.lane import lane_text
 from egress.review.question import MAX_LINE_BYTES, Question, make_question, read_lines, read_question
+from egress.review.replay import Recorded, Replay, replay
+from egress.review.show import effective
+from egress.review.verify import CaseResult, FileResult, Mismatch, results_json, verify
 
 __all__ = [
     "MAX_LINE_BYTES",
+    "CaseResult",
+    "Changes",
+    "Comparison",
     "Destination",
     "Explanation",
+    "FileResult",
+    "Group",
+    "Kind",
+    "Mismatch",
     "Question",
+    "Recorded",
+    "Replay",
+    "compare",
+    "effective",
     "explain",
     "explain_reason",
+    "judge",
     "lane_text",
     "make_question",
     "parse_url",
     "read_lines",
     "read_question",
+    "replay",
+    "results_json",
+    "verify",
 ]

@@ -126,6 +126,19 @@ def explain(
         return _refused(Refusal(Reason.INTERNAL_ERROR, "the request could not be judged"))
 
 
+def judge(request: Request, loaded: LoadedPolicy, addresses: tuple[Address, ...] = ()) -> Explanation:
+    """The policy's answer to a request that is read already: name, request, bindings, addresses. Never raises."""
+    try:
+        answer = _judge(request, loaded.policy)
+        if answer.allowed:
+            answer = _check_secrets(answer, loaded)
+        if answer.allowed and (addresses or request.host.address is not None):
+            answer = _check_addresses(answer, loaded.policy, addresses)
+        return _settled(answer)
+    except Exception:  # noqa: BLE001  INVARIANT fail-closed: what cannot be judged is denied
+        return _refused(Refusal(Reason.INTERNAL_ERROR, "the request could not be judged"))
+
+
 def explain_reason(code: str) -> tuple[Reason, ReasonText] | None:
     """A reason code and its text, if `code` is one."""
     return (Reason(code), TEXTS[Reason(code)]) if code in Reason else None

@@ -1,0 +1,24 @@
+"""The effective policy as plain values: scopes from the highest down, each rule in the order in which it is tried."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from egress.review.spelling import rule_values, scope_values
+
+if TYPE_CHECKING:
+    from egress.config import LoadedPolicy
+    from egress.review.explain import JsonObject
+
+
+def effective(loaded: LoadedPolicy) -> JsonObject:
+    """Digest, files, scopes with their rules and origins, and the names of the secrets (never where a value is)."""
+    return {
+        "digest": loaded.policy.digest,
+        "files": [str(path) for path in loaded.files],
+        "secrets": list(loaded.secrets),
+        "scopes": [
+            scope_values(scope) | {"rules": [rule_values(rule) for rule in scope.rules]}
+            for scope in loaded.policy.scopes
+        ],
+    }

@@ -1,0 +1,146 @@
+"""Spells the policy core's values as a policy file writes them: targets, ports, ranges, whole rules.
+
+INVARIANT total: every field of a rule is spelt, also one that this module does not know by name; a condition that is
+not shown is one that a reviewer takes to be absent. Secrets appear as the names in their templates, never as values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields, is_dataclass
+from datetime import date
+from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
+from typing import TYPE_CHECKING, Any, Final
+
+from egress.config import template_text
+from egress.policy import (
+    AnyTarget,
+    HostTarget,
+    Injection,
+    NetworkTarget,
+    PortRange,
+    Protocol,
+    Rule,
+    Target,
+    TlsMode,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from egress.policy import Network, RuleRef, ScopeRules
+
+# Spelt as the rule's verb, its name and its origin.
+_APART: Final = frozenset({"verdict", "targets", "name", "file", "line"})
+_KEYS: Final = {"protocols": "protocol"}
+
+
+def target_text(target: Target) -> str:
+    """A target as `allow`, `deny` and `ask` take it."""
+    match target.what:
+        case AnyTarget():
+            text = "**"
+        case HostTarget(name, exact, below):
+            text = (("." if exact else "*.") if below else "") + name
+        case NetworkTarget(network):
+            text = network_text(network)
+            # A port after an IPv6 address needs the brackets that tell the colons apart.
+            text = f"[{text}]" if target.port is not None and ":" in text else text
+    return text if target.port is None else f"{text}:{target.port}"
+
+
+def network_text(network: Network) -> str:
+    """A range in CIDR notation; one address alone without its prefix length."""
+    return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
+
+
+def ports_text(ports: PortRange) -> int | str:
+    """One port as a number, a range as `8000-8010`."""
+    return ports.first if ports.first == ports.last else f"{ports.first}-{ports.last}"
+
+
+def place_text(rule: RuleRef | Rule) -> str:
+    """`file:line` of a rule."""
+    return rule.file if rule.line is None else f"{rule.file}:{rule.line}"
+
+
+def rule_text(rule: RuleRef) -> str:
+    """A rule's name, place and scope, for people."""
+    name = f"{rule.name}, " if rule.name else ""
+    return f"{name}{place_text(rule)}, scope {rule.scope.value}"
+
+
+def rule_values(rule: Rule) -> dict[str, object]:
+    """Everything that a rule says, under the file's own keys, and nothing that it does not say.
+
+    `file` and `line`, its origin, come first.
+    """
+    values: dict[str, object] = {"file": rule.file, "line": rule.line}
+    if rule.name is not None:
+        values["name"] = rule.name
+    values[rule.verdict.value] = [target_text(target) for target in rule.targets]
+    return values | stated(rule, _APART)
+
+
+def scope_values(scope: ScopeRules) -> dict[str, object]:
+    """What a scope states besides its rules."""
+    return {"scope": scope.scope.value} | stated(scope, frozenset({"scope", "rules"}))
+
+
+def stated(value: Rule | ScopeRules, apart: frozenset[str]) -> dict[str, object]:
+    """The fields that differ from "not stated", spelt."""
+    found: dict[str, object] = {}
+    for field in fields(value):
+        said = getattr(value, field.name)
+        if field.name in apart or (field.default is not MISSING and said == field.default):
+            continue
+        spell = _SPELT.get(field.name, plain)
+        found[_KEYS.get(field.name, field.name)] = spell(said)
+    return found
+
+
+def plain(value: Any) -> object:  # noqa: C901, PLR0911 -- one return a kind of value
+    """Any value of the core as text, numbers, lists and mappings. Total."""
+    match value:
+        case TlsMode():
+            return value.word
+        case Enum():
+            return value.value
+        case None | bool() | int() | float() | str():
+            return value
+        case date():
+            return value.isoformat()
+        case IPv4Network() | IPv6Network():
+            return network_text(value)
+        case PortRange():
+            return ports_text(value)
+        case Target():
+            return target_text(value)
+        case set() | frozenset():
+            return sorted((plain(item) for item in value), key=str)
+        case list() | tuple():
+            return _named_pairs(value) or [plain(item) for item in value]
+        case dict():
+            return {str(key): plain(item) for key, item in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    return str(value)
+
+
+def _named_pairs(value: list[Any] | tuple[Any, ...]) -> dict[str, object] | None:
+    """Pairs of a name and a value as the mapping that a file writes, if no name stands twice."""
+    if not all(isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) for item in value):  # noqa: PLR2004
+        return None
+    found = {name: plain(item) for name, item in value}
+    return found if len(found) == len(value) else None
+
+
+def _protocols(value: frozenset[Protocol] | None) -> object:
+    return None if value is None else [protocol.value for protocol in Protocol if protocol in value]
+
+
+def _inject(value: tuple[Injection, ...]) -> object:
+    return {injection.header: template_text(injection.parts) for injection in value}
+
+
+_SPELT: Final[dict[str, Callable[[Any], object]]] = {"protocols": _protocols, "inject": _inject}
