@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from egress.audit import AuditWriter
@@ -15,6 +16,7 @@ from egress.gate.gate import Gate, GateLimits
 from egress.gate.generation import Generation
 from egress.gate.record import Recorder
 from egress.gate.resolver import Resolver
+from egress.review.lint import Severity, lint, problems_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -55,10 +57,11 @@ def load_generation(
     if not config.policies:
         raise StartError("no policy is named", hint="use --policy NAME or --policy FILE, for example --policy starter")
     loaded = load_policy(config.policies, secrets=config.secrets, presets=config.presets)
-    foreign = () if kept else foreign_owners(loaded.files)
-    if foreign:
-        raise ConfigError(foreign)
-    for warning in loaded.warnings:
+    findings = lint(loaded, now=datetime.now(UTC))
+    refused = [*(() if kept else foreign_owners(loaded.files)), *problems_of(findings, Severity.ERROR)]
+    if refused:
+        raise ConfigError(refused)
+    for warning in problems_of(findings, Severity.WARNING):
         logger.warning("%s", warning)
     if previous is None:
         credentials = CredentialStore(loaded.secrets, env=env)

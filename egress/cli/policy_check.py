@@ -1,0 +1,143 @@
+"""`egress policy check`: load policy files as the proxy would, lint them, and say what was found."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from egress.cli.options import ConfigFile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from egress.config import PolicySource, SecretDefinition, ServerConfig
+    from egress.review.lint import Checked
+
+
+class Format(StrEnum):
+    """How findings are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    SARIF = "sarif"
+
+
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SCOPE=]FILE...", help="Policy files, or names of shipped policies.", show_default=False),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 on warnings too.")]
+FormatOption = Annotated[Format, typer.Option("--format", metavar="text|json|sarif", help="How to print findings.")]
+Together = Annotated[
+    bool, typer.Option("--together", help="Check all files as one policy, as `egress run` loads them.")
+]
+
+
+def check(
+    files: Files = None,
+    *,
+    strict: Strict = False,
+    form: FormatOption = Format.TEXT,
+    together: Together = False,
+    config: ConfigFile = None,
+) -> None:
+    """Check policy files; each as if it stood alone. Exit 1 on what a reload would refuse.
+
+    \b
+    Examples:
+      egress policy check policy.yaml
+      egress policy check --strict --format sarif policies/*.yaml
+      egress policy check --together org=org.yaml team=team.yaml mine.yaml
+      egress policy check --config egress.yaml
+
+    With --config the secrets that it defines are known; without files, the policies that it names are checked.
+    """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
+    if not files and config is None:
+        raise typer.BadParameter("no policy is named: name files, or the server's `--config`", param_hint="FILE")
+    parts = _check(files or [], config, together=together)
+    if form is Format.TEXT:
+        _print_text(parts)
+    else:
+        _print_document(parts, form)
+    if any(not _passes(part.checked, strict=strict) for part in parts):
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is checked as one policy, and what was found."""
+
+    name: str
+    checked: Checked
+
+
+def _check(files: Sequence[str], config: ConfigFile, *, together: bool) -> list[_Part]:
+    from egress.errors import ConfigError  # noqa: PLC0415  # loaded by the command, so that --help is fast
+    from egress.review.lint import unusable  # noqa: PLC0415
+
+    secrets: Mapping[str, SecretDefinition] = {}
+    if config is not None:
+        try:
+            server = _server(config)
+        except ConfigError as error:
+            return [_Part(str(config), unusable(error))]
+        secrets = server.secrets
+        if not files:
+            return [_Part(str(config), _check_sources(server.policies, secrets))]
+    groups = [list(files)] if together else [[text] for text in files]
+    return [_Part(" ".join(group), _check_named(group, secrets)) for group in groups]
+
+
+def _server(config: ConfigFile) -> ServerConfig:
+    from egress.config import ServerOverrides, load_server_config  # noqa: PLC0415
+
+    return load_server_config(config, ServerOverrides(), os.environ)
+
+
+def _check_named(texts: Sequence[str], secrets: Mapping[str, SecretDefinition]) -> Checked:
+    from egress.config import find_policy  # noqa: PLC0415
+    from egress.errors import ConfigError  # noqa: PLC0415
+    from egress.review.lint import unusable  # noqa: PLC0415
+
+    try:
+        sources = [find_policy(text) for text in texts]
+    except ConfigError as error:
+        return unusable(error)
+    return _check_sources(sources, secrets)
+
+
+def _check_sources(sources: Sequence[PolicySource], secrets: Mapping[str, SecretDefinition]) -> Checked:
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from egress.review.lint import check_sources  # noqa: PLC0415
+
+    return check_sources(sources, secrets=secrets, now=datetime.now(UTC))
+
+
+def _passes(checked: Checked, *, strict: bool) -> bool:
+    from egress.review.lint import Severity  # noqa: PLC0415
+
+    return checked.usable and not (strict and checked.count(Severity.WARNING))
+
+
+def _print_text(parts: Sequence[_Part]) -> None:
+    from egress.cli.findings_text import print_findings, print_summary  # noqa: PLC0415
+
+    for part in parts:
+        print_findings(part.checked.findings)
+        print_summary(part.name, part.checked)
+
+
+def _print_document(parts: Sequence[_Part], form: Format) -> None:
+    from egress import __version__  # noqa: PLC0415
+    from egress.review.lint import findings_json, findings_sarif  # noqa: PLC0415
+
+    findings = list(dict.fromkeys(finding for part in parts for finding in part.checked.findings))
+    make = findings_json if form is Format.JSON else findings_sarif
+    # ASCII only: text of a file must not act on a terminal.
+    typer.echo(json.dumps(make(findings, version=__version__), indent=2))

@@ -1,0 +1,75 @@
+"""The lint of a loaded policy: every check, in the order of the files.
+
+`lint_errors` is what a reload refuses and `egress policy check` calls an error: one list, so that the two never
+disagree.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from egress.review.lint.above import find_refused_above
+from egress.review.lint.bound_secrets import find_secrets
+from egress.review.lint.breadth import find_breadth
+from egress.review.lint.findings import Code, Finding, Severity
+from egress.review.lint.loading import of_warning
+from egress.review.lint.unseen import find_case, find_expired, find_in_tunnels
+from egress.review.lint.unspoken import find_unspoken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
+
+    from egress.config import LoadedPolicy
+    from egress.errors import Problem
+    from egress.policy import ScopeRules
+
+
+def lint(loaded: LoadedPolicy, *, now: datetime) -> list[Finding]:
+    """Everything that there is to say of a policy, by file in the order of loading, then by line."""
+    scopes = loaded.policy.scopes
+    found = [of_warning(warning) for warning in loaded.warnings]
+    told_by_loader = {finding.file for finding in found if finding.code is Code.REFUSAL_IN_TUNNEL}
+    found += find_unspoken(scopes)
+    found += find_refused_above(scopes)
+    found += find_secrets(scopes, loaded.secrets, [str(path) for path in loaded.files])
+    for scope in scopes:
+        found += find_breadth(scope)
+        found += _in_tunnels(scope, told_by_loader)
+        found += find_case(scope)
+        found += find_expired(scope, now)
+    return in_order(found, [str(path) for path in loaded.files])
+
+
+def lint_errors(loaded: LoadedPolicy) -> list[Problem]:
+    """What keeps a policy that loads from being used: the errors of `lint`. Asks neither a clock nor any file."""
+    scopes = loaded.policy.scopes
+    found = [*find_unspoken(scopes), *(finding for scope in scopes for finding in find_in_tunnels(scope))]
+    return problems_of(in_order(found, [str(path) for path in loaded.files]), Severity.ERROR)
+
+
+def problems_of(findings: Iterable[Finding], severity: Severity) -> list[Problem]:
+    """The findings of one severity, in the form of every other problem of a file."""
+    return [finding.problem() for finding in findings if finding.severity is severity]
+
+
+def in_order(findings: Iterable[Finding], files: Sequence[str]) -> list[Finding]:
+    """Each finding once, by file in the order given (others after), then by line and code."""
+    places = {name: place for place, name in enumerate(files)}
+    return sorted(
+        dict.fromkeys(findings),
+        key=lambda finding: (
+            places.get(finding.file, len(places)),
+            finding.file,
+            finding.line or 0,
+            finding.code.value,
+            finding.message,
+        ),
+    )
+
+
+def _in_tunnels(scope: ScopeRules, told: set[str]) -> Iterator[Finding]:
+    """Without what the loader has said of a whole file already."""
+    for finding in find_in_tunnels(scope):
+        if finding.code is not Code.REFUSAL_IN_TUNNEL or finding.file not in told:
+            yield finding

@@ -1,0 +1,179 @@
+"""Rules that never speak, because of an earlier rule of their scope.
+
+Within a scope the first rule that matches speaks. So a rule is needless where others that come first speak about all
+that it names: about every place, in every region and view. What no rule of any scope could let pass need not be spoken
+for: there a deny or ask changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from egress.policy import HostTarget, Target, Verdict
+from egress.review.lint.covering import STRICTNESS, Shape, carries_alike, make_shape
+from egress.review.lint.places import Cover, Covering, Kind, Place, Reach, make_cover, parents, places_of
+from egress.review.lint.region import EVERYWHERE, NOWHERE, Regions, View, demands, intersect, subtract
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from egress.policy import Rule, ScopeRules
+
+
+@dataclass(slots=True)
+class Fate:
+    """What becomes of one rule: which of its targets never speak, and which rules speak in their place.
+
+    `nowhere` are the targets of a deny that no rule could let pass; `repeated` those that the rule itself names
+    in another of its targets.
+    """
+
+    rule: Rule
+    needless: list[Target] = field(default_factory=list)
+    blockers: dict[int, Shape] = field(default_factory=dict)
+    unheeded: list[Target] = field(default_factory=list)
+    nowhere: list[Target] = field(default_factory=list)
+    repeated: list[Target] = field(default_factory=list)
+
+    @property
+    def by(self) -> tuple[Rule, ...]:
+        """The rules that speak in its place, in the order of the file."""
+        return tuple(shape.rule for _, shape in sorted(self.blockers.items()))
+
+    @property
+    def weaker(self) -> tuple[Rule, ...]:
+        """Those of them that are less strict than the rule."""
+        return tuple(rule for rule in self.by if STRICTNESS[rule.verdict] < STRICTNESS[self.rule.verdict])
+
+
+def fates(scopes: Sequence[ScopeRules]) -> Iterator[Fate]:
+    """The fate of every rule, scope by scope, in order."""
+    passing = Passing(scopes)
+    for scope in scopes:
+        covering = Covering()
+        for order, rule in enumerate(scope.rules):
+            yield _fate(order, make_shape(rule, scope.tls), covering, passing)
+
+
+class Passing:
+    """Where any scope could say something less strict than a rule: that which the rule keeps from passing."""
+
+    def __init__(self, scopes: Sequence[ScopeRules]) -> None:
+        rules = [rule for scope in scopes for rule in scope.rules]
+        defaults = [scope.default for scope in scopes if scope.default is not None]
+        self._reach: dict[Verdict, Reach] = {}
+        self._by_default: dict[Verdict, bool] = {}
+        for verdict in {rule.verdict for rule in rules} - {Verdict.ALLOW}:
+            strictness = STRICTNESS[verdict]
+            self._by_default[verdict] = any(STRICTNESS[default] < strictness for default in defaults)
+            reach = self._reach[verdict] = Reach()
+            for rule in rules:
+                if STRICTNESS[rule.verdict] < strictness:
+                    reach.add(rule)
+
+    def at(self, place: Place, verdict: Verdict) -> Regions:
+        """Where something could pass that a rule of this verdict would refuse."""
+        if verdict is Verdict.ALLOW or place.kind is Kind.RANGE or self._by_default[verdict]:
+            return EVERYWHERE
+        return self._reach[verdict].at(place)
+
+
+def _fate(order: int, shape: Shape, covering: Covering, passing: Passing) -> Fate:
+    rule = shape.rule
+    fate = Fate(rule)
+    asked: dict[int | None, tuple[Regions, Cover]] = {}
+    own = _Own()
+    live: list[tuple[Place, Cover]] = []
+    for target in rule.targets:
+        if target.port not in asked:
+            asked[target.port] = demands(rule, target.port), make_cover(order, shape, target.port)
+        wanted, cover = asked[target.port]
+        places = places_of(target, rule.verdict)
+        if own.repeats(target, places):
+            fate.repeated.append(target)
+            continue
+        spoken = _spoken_for(places, wanted, cover, covering, passing)
+        if spoken is None:
+            fate.nowhere.append(target)
+        elif spoken:
+            _note(fate, target, spoken)
+        if not spoken:
+            live += [(place, cover) for place in places]
+    for place, cover in live:
+        covering.add(place, cover)
+    return fate
+
+
+def _note(fate: Fate, target: Target, spoken: Sequence[Cover]) -> None:
+    fate.needless.append(target)
+    for cover in spoken:
+        fate.blockers.setdefault(cover.order, cover.shape)
+    if any(STRICTNESS[cover.shape.verdict] < STRICTNESS[fate.rule.verdict] for cover in spoken):
+        fate.unheeded.append(target)
+
+
+def _spoken_for(
+    places: Sequence[Place], wanted: Regions, own: Cover, covering: Covering, passing: Passing
+) -> list[Cover] | None:
+    """The rules that together speak about all places; none if something is left; None if nothing could pass there."""
+    verdict = own.shape.verdict
+    limited = [(place, _both(wanted, passing.at(place, verdict))) for place in places]
+    limited = [(place, left) for place, left in limited if left != NOWHERE]
+    if not limited and verdict is Verdict.DENY:
+        return None
+    # An ask is a way to pass itself: where nothing else could, all of it counts.
+    return _speaking(limited or [(place, wanted) for place in places], own, covering)
+
+
+def _speaking(wanted: Sequence[tuple[Place, Regions]], own: Cover, covering: Covering) -> list[Cover]:
+    used: list[Cover] = []
+    for place, regions in wanted:
+        left = regions
+        for cover in covering.holding(place, own):
+            rest = _without(left, cover, own.shape)
+            if rest != left:
+                used.append(cover)
+                left = rest
+            if left == NOWHERE:
+                break
+        if left != NOWHERE:
+            return []
+    return used
+
+
+def _both(one: Regions, other: Regions) -> Regions:
+    if other is EVERYWHERE:
+        return one
+    known, opaque, odd_path, odd_method, odd_both = (intersect(one[view], other[view]) for view in View)
+    return (known, opaque, odd_path, odd_method, odd_both)
+
+
+def _without(left: Regions, cover: Cover, shape: Shape) -> Regions:
+    speaks = cover.regions
+    if cover.shape.verdict is shape.verdict and not cover.stops and not carries_alike(cover.shape, shape):
+        return left
+    known, opaque, odd_path, odd_method, odd_both = (subtract(left[view], speaks[view]) for view in View)
+    return (known, opaque, odd_path, odd_method, odd_both)
+
+
+class _Own:
+    """The places that one rule has named so far."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[Place, int | None]] = set()
+        self._below = False
+
+    def repeats(self, target: Target, places: Sequence[Place]) -> bool:
+        """Whether the rule named all of this already; remembers it."""
+        repeated = all(self._holds(place, target.port) for place in places)
+        self._seen.update((place, target.port) for place in places)
+        self._below = self._below or (isinstance(target.what, HostTarget) and target.what.below)
+        return repeated
+
+    def _holds(self, place: Place, port: int | None) -> bool:
+        if (place, port) in self._seen:
+            return True
+        if not self._below or place.kind not in {Kind.NAME, Kind.BELOW}:
+            return False
+        return any((Place(Kind.BELOW, parent), port) in self._seen for parent in parents(place.name))

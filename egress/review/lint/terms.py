@@ -1,0 +1,81 @@
+"""The terms of a rule that narrow it: which hold one rule to fewer requests than another.
+
+Terms that this lint does not know count as narrowing: a rule that has one is never taken to speak for another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Final
+
+from egress.policy import Rule
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+# The fields of a rule that the lint understands, or that say nothing of which requests it speaks about.
+KNOWN_TERMS: Final = frozenset(
+    {
+        "verdict",
+        "targets",
+        "file",
+        "line",
+        "name",
+        "ports",
+        "methods",
+        "paths",
+        "protocols",
+        "tls",
+        "inject",
+        "remove",
+        "addresses",
+        "http2",
+        "ignore_case",
+        "query",
+        "headers",
+        "until",
+        "annotate",
+    }
+)
+
+# Every other field, and its value where a rule does not state it.
+_OTHERS: Final = tuple(
+    (field.name, None if field.default is MISSING else field.default)
+    for field in fields(Rule)
+    if field.name not in KNOWN_TERMS
+)
+
+type Pairs = tuple[tuple[str, str | None], ...]
+
+
+def until(rule: Rule) -> datetime | None:
+    """The moment from which the rule matches nothing."""
+    found: datetime | None = getattr(rule, "until", None)
+    return found
+
+
+def ignores_case(rule: Rule) -> bool:
+    """Whether the rule's `paths` hold for every spelling in upper and lower case."""
+    return bool(getattr(rule, "ignore_case", False))
+
+
+def query(rule: Rule) -> Pairs | None:
+    """Conditions on the query; None: none."""
+    found: Pairs | None = getattr(rule, "query", None)
+    return found
+
+
+def headers(rule: Rule) -> Pairs | None:
+    """Conditions on the headers; None: none."""
+    found: Pairs | None = getattr(rule, "headers", None)
+    return found
+
+
+def unknown_terms(rule: Rule) -> bool:
+    """Whether the rule states something that this lint does not know."""
+    return any(getattr(rule, name) != default for name, default in _OTHERS)
+
+
+def inside_terms(rule: Rule) -> bool:
+    """Whether the rule asks for more of the inside of a request than its method and path."""
+    return query(rule) is not None or headers(rule) is not None or unknown_terms(rule)
