@@ -65,5 +65,7 @@ def read_generation(descriptor: int) -> Generation:
         data = read_memory(descriptor)
     finally:
         os.close(descriptor)
-    number, scopes, digest, credentials, files = pickle.loads(data)  # noqa: S301 - written by the process that forked this one
-    return Generation(number, compile_policy(scopes, digest=digest, clock=time.time), CredentialStore.handed_on(credentials), files)
+    number, scopes, digest, credentials, files = pickle.loads(data)  # noqa: S301 - the process that forked this one wrote it
+    return Generation(
+        number, compile_policy(scopes, digest=digest, clock=time.time), CredentialStore.handed_on(credentials), files
+    )

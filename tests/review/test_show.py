@@ -26,7 +26,7 @@ from egress.policy import (
     compile_policy,
 )
 from egress.review import effective
-from egress.review.spelling import plain, rule_values, scope_values, target_text
+from egress.review.spelling import rule_values, scope_values, target_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,7 +109,7 @@ def test_targets_are_spelt_as_files_write_them(text: str) -> None:
 @given(scope_lists)
 def test_any_policy_can_be_shown(scopes: list[ScopeRules]) -> None:
     """Total over the core's values, and plain enough for JSON."""
-    policy = compile_policy(scopes, digest="d")
+    policy = compile_policy(scopes, digest="d", clock=lambda: 0.0)
     values = json.loads(json.dumps(effective(LoadedPolicy(policy, {}, (), ()))))
     assert [scope["scope"] for scope in values["scopes"]] == [scope.scope.value for scope in policy.scopes]
     assert [len(scope["rules"]) for scope in values["scopes"]] == [len(scope.rules) for scope in policy.scopes]

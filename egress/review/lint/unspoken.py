@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from egress.policy import Verdict
 from egress.review.lint.findings import Code, Finding, of_rule
 from egress.review.lint.order import fates
 from egress.review.lint.wording import first_lines, some
