@@ -122,8 +122,8 @@ def run(
 def _tell(started: Started, state_dir: Path) -> None:
     from egress.cli.banner import banner  # noqa: PLC0415
 
-    for line in banner(started, state_dir):
-        typer.echo(line)
+    # At once: whoever waits for the line with the address then finds the rest, too.
+    typer.echo("\n".join(banner(started, state_dir)))
     sys.stdout.flush()
 
 

@@ -32,8 +32,8 @@ _KNOWN: Final = frozenset({"ports", "methods", "paths", "protocols"})
 class Outgoing:
     """A policy on its way out.
 
-    `keep_wider`: permissions go out without the conditions that cannot be said. `says_default`: the other side can allow
-    by default; else it refuses what it does not name.
+    `keep_wider`: permissions go out without the conditions that cannot be said. `says_default`: the other side can
+    allow by default; else it refuses what it does not name.
     """
 
     scope: ScopeRules
