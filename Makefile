@@ -64,7 +64,7 @@ lint: setup ## ruff, types, import contracts
 
 .PHONY: test
 test: lint system ## everything: lint, types, import contracts, unit and end-to-end tests
-	@$(BIN)/pytest
+	@$(BIN)/python tests/tools/run_suite.py
 
 .PHONY: check
 check: lint ## the fast part: lint, types, import contracts, tests that start no proxy

@@ -1,0 +1,55 @@
+"""Run the tests in two processes side by side, since most of them wait: those with real programs, and all others.
+
+What the first says is seen as it comes; what the second says follows when both are done. Exit code 0: both passed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PARTS = ("e2e", "not e2e")
+
+
+def run(commands: Sequence[Sequence[str]]) -> int:
+    """Run commands side by side; the highest exit code. None outlives this call."""
+    first, *others = commands
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in others]
+        running = [subprocess.Popen(first)]
+        running += [
+            subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            for command, file in zip(others, files, strict=True)
+        ]
+        for process in running:
+            stack.callback(_end, process)
+        codes = [process.wait() for process in running]
+        for file in files:
+            file.seek(0)
+            sys.stdout.buffer.write(file.read())
+        sys.stdout.buffer.flush()
+    # A process that a signal ended has a negative code, which must not pass for less than a failure.
+    return max(abs(code) for code in codes)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+if __name__ == "__main__":
+    pytest = str(Path(sys.executable).with_name("pytest"))
+    sys.exit(run([[pytest, "-m", part] for part in PARTS]))
