@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egress.cli.options import AuditFile, Policies, StateDir
+from egress.cli.options import AuditFile, ConfigFile, Policies, Presets, StateDir
 
 if TYPE_CHECKING:
-    from egress.cli.allow_rule import Audit, Conditions
+    from egress.cli.allow_rule import Conditions
+    from egress.cli.loading import Surroundings
     from egress.cli.policy_files import PolicyFile
     from egress.config import LoadedPolicy, PolicySource
     from egress.review.edit import NewRule
@@ -46,6 +47,8 @@ def allow(
     what: What,
     *,
     policy: Policies = None,
+    presets: Presets = None,
+    config: ConfigFile = None,
     methods: Methods = None,
     paths: Paths = None,
     ports: Ports = None,
@@ -69,16 +72,20 @@ def allow(
 
     Policies before the last one are not changed; they are judged along, since their rules count too.
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
-    from egress.cli.allow_rule import Conditions  # noqa: PLC0415  # loaded by the command, so that --help is fast
+    from egress.cli.allow_rule import Conditions, rule_of  # noqa: PLC0415  # loaded late, so that --help is fast
+    from egress.cli.loading import surroundings  # noqa: PLC0415
 
     conditions = Conditions(methods, paths, ports, protocol, ttl, reason)
-    _edit("allow", what, policy, conditions, _Wish(yes, dry_run, force), (audit_file, state_dir))
+    wish = _Wish(yes, dry_run, force)
+    _edit(rule_of("allow", what, (audit_file, state_dir)), policy, surroundings(config, presets), conditions, wish)
 
 
 def deny(
     what: What,
     *,
     policy: Policies = None,
+    presets: Presets = None,
+    config: ConfigFile = None,
     methods: Methods = None,
     paths: Paths = None,
     ports: Ports = None,
@@ -99,10 +106,12 @@ def deny(
       egress deny api.example.com --methods DELETE --policy policy.yaml --yes
       egress deny 198.51.100.0/24 --reason 'not ours any more' --policy policy.yaml
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
-    from egress.cli.allow_rule import Conditions  # noqa: PLC0415  # loaded by the command, so that --help is fast
+    from egress.cli.allow_rule import Conditions, rule_of  # noqa: PLC0415  # loaded late, so that --help is fast
+    from egress.cli.loading import surroundings  # noqa: PLC0415
 
     conditions = Conditions(methods, paths, ports, protocol, ttl, reason)
-    _edit("deny", what, policy, conditions, _Wish(yes, dry_run, force), (audit_file, state_dir))
+    wish = _Wish(yes, dry_run, force)
+    _edit(rule_of("deny", what, (audit_file, state_dir)), policy, surroundings(config, presets), conditions, wish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +121,20 @@ class _Wish:
     force: bool
 
 
-def _edit(verb: str, what: str, policies: list[str] | None, conditions: Conditions, wish: _Wish, audit: Audit) -> None:
+def _edit(
+    asked: NewRule, policies: list[str] | None, around: Surroundings, conditions: Conditions, wish: _Wish
+) -> None:
     from egress.cli import policy_files  # noqa: PLC0415  # loaded by the command, so that --help is fast
-    from egress.cli.allow_rule import rule_of  # noqa: PLC0415
     from egress.cli.allow_told import show, told  # noqa: PLC0415
-    from egress.config import load_policy  # noqa: PLC0415
     from egress.config.document import read_document  # noqa: PLC0415
+    from egress.errors import ConfigError  # noqa: PLC0415
     from egress.review.edit import insert_rule  # noqa: PLC0415
     from egress.review.placing import place  # noqa: PLC0415
 
-    rule = conditions.on(rule_of(verb, what, audit))
-    sources = _sources(policies)
+    rule = conditions.on(asked)
+    sources = around.sources(_named(policies))
     file = policy_files.read(sources[-1])
-    loaded = load_policy(sources)
+    loaded = around.load(sources)
     _check_rule(rule, file)
     if _is_said_already(rule, loaded, file):
         return
@@ -134,10 +144,13 @@ def _edit(verb: str, what: str, policies: list[str] | None, conditions: Conditio
     where = place(rule, loaded, document)
     _refuse_conflict(where, file, wish)
     edit = insert_rule(file.text, file.name, rule, where.index)
-    said = policy_files.tried(file, edit.text, sources, lambda new, name: told(rule, edit, new, name, file, loaded))
+    tried = policy_files.Trial(file, edit.text, sources, around)
+    said = tried.look(lambda new, name: told(rule, edit, new, name, file, loaded))
     show(file, edit, where)
     for line in said.lines:
         typer.echo(line)
+    if said.refused:
+        raise ConfigError(said.refused)
     if said.void and not wish.force:
         typer.echo("egress: not written: the rule would change nothing, add `--force` to write it", err=True)
         raise typer.Exit(1)
@@ -146,12 +159,13 @@ def _edit(verb: str, what: str, policies: list[str] | None, conditions: Conditio
         typer.echo(f"written to {file.name}")
 
 
-def _sources(policies: list[str] | None) -> list[PolicySource]:
-    from egress.config import find_policy, shipped_policies  # noqa: PLC0415
+def _named(policies: list[str] | None) -> list[PolicySource]:
+    from egress.cli.loading import find  # noqa: PLC0415
+    from egress.config import shipped_policies  # noqa: PLC0415
 
     if not policies:
         raise typer.BadParameter("no policy is named: add `--policy FILE`", param_hint="--policy")
-    sources = [find_policy(text) for text in policies]
+    sources = find(policies)
     if sources[-1].path in shipped_policies().values():
         message = "comes with egress and is not changed; copy it, and name the copy last"
         raise typer.BadParameter(f"`{policies[-1]}` {message}", param_hint="--policy")

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from egress.audit import AuditReader
-from egress.cli.audit import _database
-from egress.errors import EgressError
+from egress.cli.explain_row import row_named
 from egress.policy import Verdict
-from egress.review.asked import ID, rule_for
+from egress.review import DECISION_ID
 from egress.review.edit import NewRule
+from egress.review.row_rule import rule_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,15 +51,9 @@ class Conditions:
 
 def rule_of(verb: str, what: str, audit: Audit) -> NewRule:
     """The rule for a target, or for the row of the audit that has this id. Raises EgressError."""
-    if ID.match(what) is None:
+    if DECISION_ID.match(what) is None:
         return NewRule(Verdict(verb), (what,))
-
-    with AuditReader(_database(*audit)) as reader:
-        row = reader.named(what)
-    if row is None:
-        hint = "name the database with --audit or --state-dir"
-        raise EgressError(f"the audit has no row with the id {what}", hint=hint)
-    return rule_for(asdict(row), Verdict(verb))
+    return rule_for(asdict(row_named(what, audit)), Verdict(verb))
 
 
 def until(ttl: str, now: datetime) -> str:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
 
 from egress.cli.diff_text import show_diff
 from egress.cli.policy_files import renamed
+from egress.review.lint import Severity, check_loaded
 from egress.review.placing import Standing, judge, speaks
 
 if TYPE_CHECKING:
     from egress.cli.policy_files import PolicyFile
     from egress.config import LoadedPolicy
+    from egress.errors import Problem
     from egress.review.edit import Edit, NewRule
     from egress.review.placing import Judged, Place
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What is said of a new rule. `void`: it answers for none of its own requests."""
+    """What is said of a new rule. `void`: it answers for none of its own requests.
+
+    `refused` are the errors of the lint that the file had not before: no start and no reload would use it.
+    """
 
     lines: list[str]
     void: bool
+    refused: list[Problem]
 
 
 def told(rule: NewRule, edit: Edit, new: LoadedPolicy, name: str, file: PolicyFile, old: LoadedPolicy) -> Told:
@@ -42,7 +49,14 @@ def told(rule: NewRule, edit: Edit, new: LoadedPolicy, name: str, file: PolicyFi
     if judged.standing is not Standing.EVERY:
         lines.append(f"note: {_what_overrules(judged, name, file)}")
     void = judged.standing is Standing.NONE or not speaks(rule, new, name, edit.line)
-    return Told(lines, void)
+    return Told(lines, void, _new_errors(old, new, name, file))
+
+
+def _new_errors(old: LoadedPolicy, new: LoadedPolicy, name: str, file: PolicyFile) -> list[Problem]:
+    now = datetime.now(UTC)
+    before, after = (check_loaded(each, now=now, kept=True).problems(Severity.ERROR) for each in (old, new))
+    # The rules below the new one have moved; so errors are counted, not compared.
+    return [renamed(problem, name, file.name) for problem in after] if len(after) > len(before) else []
 
 
 def _what_overrules(judged: Judged, name: str, file: PolicyFile) -> str:

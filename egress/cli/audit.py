@@ -83,7 +83,7 @@ def audit(
     try:
         # What the terminal cannot encode is escaped rather than an error in the middle of a table.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        with AuditReader(_database(audit_file, state_dir)) as reader:
+        with AuditReader(audit_database(audit_file, state_dir)) as reader:
             batches = _batches(reader, wanted, limit, follow=follow)
             if as_json or plain or not sys.stdout.isatty():
                 _write_lines(batches, as_json=as_json)
@@ -96,7 +96,8 @@ def audit(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _database(audit_file: Path | None, state_dir: Path | None) -> Path:
+def audit_database(audit_file: Path | None, state_dir: Path | None) -> Path:
+    """The database that `--audit`, `--state-dir`, the environment or the default names."""
     if audit_file is not None:
         return audit_file
     if state_dir is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from egress.cli.options import Policies
+from egress.cli.options import ConfigFile, Policies, Presets
 
 if TYPE_CHECKING:
     from egress.review.convert import Converted
@@ -55,7 +55,13 @@ def import_policy(file: File, *, form: From, strict: Strict = False) -> None:
 
 
 def export_policy(
-    *, form: To, policy: Policies = None, strict: Strict = False, allow_widening: Widening = False
+    *,
+    form: To,
+    policy: Policies = None,
+    presets: Presets = None,
+    config: ConfigFile = None,
+    strict: Strict = False,
+    allow_widening: Widening = False,
 ) -> None:
     """Print a policy in another tool's form; say on standard error what was lost, with lines.
 
@@ -69,12 +75,10 @@ def export_policy(
       egress policy export --format kubernetes --policy policy.yaml | kubectl apply -f -
       egress policy export --format cilium --policy policy.yaml --strict
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
-    from egress.config import find_policy, load_policy  # noqa: PLC0415
+    from egress.cli.loading import surroundings  # noqa: PLC0415
     from egress.review.convert import EXPORTS  # noqa: PLC0415
 
-    if not policy:
-        raise typer.BadParameter("no policy is named: add `--policy NAME` or `--policy FILE`", param_hint="--policy")
-    loaded = load_policy([find_policy(text) for text in policy])
+    loaded = surroundings(config, presets).load_named(policy or ())
     converted = EXPORTS[form](loaded, keep_wider=allow_widening)
     _print(converted, strict=strict, allow_widening=allow_widening)
 

@@ -1,28 +1,29 @@
-"""`egress explain`: what a policy says to a request, or what a reason code means. No network, no proxy."""
+"""`egress explain`: what a policy says to a request, what was decided, or what a reason code means. No network."""
 
 from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egress.cli.options import Policies, Presets, Resolve
+from egress.cli.options import AuditFile, ConfigFile, Policies, Presets, Resolve, StateDir
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from egress.cli.loading import Surroundings
     from egress.config import LoadedPolicy
-    from egress.policy import Address, ReasonText
-    from egress.review import Explanation
+    from egress.policy import Address
 
 What = Annotated[
     str,
     typer.Argument(
-        metavar="URL|CODE|-",
-        help="A URL, host:port, a reason code, or - to read requests as JSON lines.",
+        metavar="URL|ID|CODE|-",
+        help="A URL, host:port, the id of a row of the audit, a reason code, or - to read requests as JSON lines.",
         show_default=False,
     ),
 ]
@@ -32,11 +33,18 @@ Header = Annotated[
     list[str] | None,
     typer.Option("--header", metavar="'K: V'", help="A header of the request. May be repeated.", show_default=False),
 ]
+Query = Annotated[
+    list[str] | None,
+    typer.Option("--query", metavar="K=V", help="A query parameter, not encoded. May be repeated.", show_default=False),
+]
 AddressOption = Annotated[
     list[str] | None,
     typer.Option(
         "--address", metavar="IP", help="What the URL's host resolves to. May be repeated.", show_default=False
     ),
+]
+At = Annotated[
+    str | None, typer.Option("--at", metavar="TIME", help="Judge `until` as of a time, as in 2026-12-31T18:00:00Z.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -51,72 +59,72 @@ def explain(
     *,
     policy: Policies = None,
     presets: Presets = None,
+    config: ConfigFile = None,
     method: Method = None,
     sandbox: Sandbox = None,
     resolve: Resolve = None,
     header: Header = None,
+    query: Query = None,
     address: AddressOption = None,
+    at: At = None,
+    audit_file: AuditFile = None,
+    state_dir: StateDir = None,
     as_json: Json = False,
 ) -> None:
-    """Explain a decision: verdict, reason, rule and line, lane, and what each scope says. Exit 0: allowed, 1: not.
+    """Explain a decision: every rule tried, the one that spoke, what is changed and dialled. Exit 0: allowed, 1: not.
 
     \b
     Examples:
       egress explain https://api.github.com/user --policy coding-agent
       egress explain https://api.example.com/v1 --method POST --policy policy.yaml --address 10.1.2.3
+      egress explain https://api.example.com/v1 --query state=open --header 'Accept: text/html' --policy policy.yaml
       egress explain tcp://db.corp.example:5432 --policy policy.yaml --resolve db.corp.example:10.1.2.3
+      egress explain 01j0000000000000000000000a
       egress explain --json - --policy policy.yaml < requests.jsonl
       egress explain host-not-allowed
 
-    With --json - each line is an object with `url` and, if wanted, `method`, `sandbox`, `headers`, `address`; each is
-    answered by one line, in order.
+    An id re-tells a row of the audit, and with a policy says what that would decide now. With --json - each line is an
+    object with `url` and, if wanted, `method`, `sandbox`, `headers`, `query`, `address`; each is answered by one line.
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
     from egress import review  # noqa: PLC0415  # loaded by the command, so that --help is fast
+    from egress.cli import explain_text  # noqa: PLC0415
+    from egress.cli.loading import surroundings  # noqa: PLC0415
 
     text = review.explain_reason(what)
     if text is not None:
-        _print_reason(what, text[1], as_json=as_json)
+        explain_text.print_reason(what, text[1], as_json=as_json)
         return
-    loaded = _load(policy, presets)
-    pins = _pins(resolve)
+    around = surroundings(config, presets, resolve)
+    moment = None if at is None else _moment(at)
+    if review.DECISION_ID.match(what):
+        allowed = _retell(what, around, policy, moment, (audit_file, state_dir), as_json=as_json)
+        raise typer.Exit(0 if allowed else 1)
+    loaded = around.load_named(policy or (), at=moment)
     if what == "-":
         if not as_json:
             raise typer.BadParameter("requests are read as JSON lines: write `egress explain --json -`")
-        _answer_lines(loaded, pins)
+        _answer_lines(loaded, around.pins)
         return
     question = review.make_question(
-        what, method=method, sandbox=sandbox, headers=tuple(header or ()), addresses=tuple(address or ())
+        what, method=method, sandbox=sandbox, headers=header or (), addresses=address or (), query=query or ()
     )
-    answer = review.explain(question, loaded, pins=pins)
+    answer = review.explain(question, loaded, pins=around.pins)
     if as_json:
         typer.echo(json.dumps(answer.as_json()))
     else:
-        _print(what, answer)
+        explain_text.print_answer(question.url if isinstance(question, review.Question) else what, answer)
     if not answer.allowed:
         raise typer.Exit(1)
 
 
-def _load(policies: list[str] | None, presets: list[Path] | None) -> LoadedPolicy:
-    from egress.config import find_policy, load_policy  # noqa: PLC0415
-
-    if not policies:
-        raise typer.BadParameter("no policy is named: add `--policy NAME` or `--policy FILE`")
-    loaded = load_policy([find_policy(text) for text in policies], presets=presets or ())
-    for warning in loaded.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    return loaded
-
-
-def _pins(texts: list[str] | None) -> Mapping[str, tuple[Address, ...]]:
-    from egress.config import PinError, parse_pin  # noqa: PLC0415
-
-    pins: dict[str, tuple[Address, ...]] = {}
-    for text in texts or ():
-        pin = parse_pin(text)
-        if isinstance(pin, PinError):
-            raise typer.BadParameter(f"{pin.message}; {pin.hint}", param_hint="--resolve")
-        pins[pin.name] = (*pins.get(pin.name, ()), *pin.addresses)
-    return pins
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise typer.BadParameter("write a time with its offset, as in 2026-12-31T18:00:00Z", param_hint="--at")
+    return moment
 
 
 def _answer_lines(loaded: LoadedPolicy, pins: Mapping[str, tuple[Address, ...]]) -> None:
@@ -129,73 +137,32 @@ def _answer_lines(loaded: LoadedPolicy, pins: Mapping[str, tuple[Address, ...]])
         sys.stdout.flush()
 
 
-def _print_reason(code: str, text: ReasonText, *, as_json: bool) -> None:
+def _retell(
+    row_id: str,
+    around: Surroundings,
+    policies: list[str] | None,
+    at: datetime | None,
+    audit: tuple[Path | None, Path | None],
+    *,
+    as_json: bool,
+) -> bool:
+    """Tell the row again, and what the policy says now if one is named. True if it was (or now is) allowed."""
+    from egress import review  # noqa: PLC0415
+    from egress.cli import explain_row, explain_text  # noqa: PLC0415
+
+    row = explain_row.row_named(row_id, audit if any(audit) else (around.audit, None))
+    answer = None
+    if policies or around.policies:
+        loaded = around.load_named(policies or (), at=at)
+        question = explain_row.question_of(row)
+        answer = None if question is None else review.explain(question, loaded, pins=around.pins)
     if as_json:
-        fields = {"reason": code, "title": text.title, "sentence": text.sentence, "hint": text.hint}
-        typer.echo(json.dumps(fields | {"status": text.status}))
-        return
-    typer.echo(f"{code}: {text.title}\n\n{text.sentence}")
-    if text.hint:
-        typer.echo(f"What to do: {text.hint}.")
-    typer.echo(f"Status of the page: {text.status}")
-
-
-def _print(what: str, answer: Explanation) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    console = Console(highlight=False, soft_wrap=True)
-    colour = {"allow": "bold green", "ask": "bold yellow"}.get(answer.verdict.value, "bold red")
-    # Every value is a `Text`, never markup: a URL must not style, hide or link anything.
-    console.print(Text.assemble((answer.verdict.value.upper(), colour), " ", _safe(what)))
-    rows = _rows(answer)
-    width = max(len(label) for label, _ in rows)
-    for label, value in rows:
-        console.print(Text.assemble((f"  {label:<{width}}  ", "dim"), _safe(value)))
-
-
-def _rows(answer: Explanation) -> list[tuple[str, str]]:
-    from egress.review import lane_text  # noqa: PLC0415
-
-    rows = [("reason", f"{answer.reason.value}: {answer.detail or answer.text.sentence}")]
-    fields = answer.as_json()
-    if answer.rule is not None:
-        rows.append(("rule", _rule(fields["rule"])))
-    if answer.request is not None:
-        rows.append(
-            ("destination", f"{answer.request.host.text} port {answer.request.port}, {answer.request.protocol.value}")
-        )
-    if answer.decision is not None:
-        for say in answer.decision.says:
-            verdict = say.verdict.value if say.verdict is not None else "nothing"
-            place = f" ({say.rule.file}:{say.rule.line})" if say.rule is not None else ""
-            rows.append((f"scope {say.scope.value}", f"{verdict}, {say.reason.value}{place}"))
-        if answer.allowed:
-            rows.append(("tls", answer.decision.tls.word))
-            rows.extend(
-                ("sets", f"{injection.header} (secret {', '.join(injection.secrets) or 'none'})")
-                for injection in answer.decision.inject
-            )
-            if answer.decision.remove:
-                rows.append(("removes", ", ".join(answer.decision.remove)))
-    if answer.lane is not None and answer.request is not None:
-        rows.append(("lane", f"{answer.lane.value}: {lane_text(answer.lane, answer.request.protocol)}"))
-    if answer.addresses is not None:
-        rows.extend(("may dial", address) for address in answer.addresses.allowed)
-        rows.extend(("never dials", f"{address} ({why})") for address, why in answer.addresses.dropped)
-    rows.extend(("note", note) for note in answer.notes)
-    if not answer.allowed and answer.text.hint:
-        rows.append(("what to do", answer.text.hint))
-    return rows
-
-
-def _rule(rule: object) -> str:
-    if not isinstance(rule, dict):
-        return ""
-    name = f"{rule['name']}, " if rule["name"] else ""
-    place = rule["file"] if rule["line"] is None else f"{rule['file']}:{rule['line']}"
-    return f"{name}{place} (scope {rule['scope']})"
-
-
-def _safe(text: str) -> str:
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+        typer.echo(json.dumps(explain_row.row_json(row, answer)))
+    else:
+        explain_text.print_rows(explain_row.title(row), row.verdict, explain_row.rows(row))
+        if answer is not None:
+            typer.echo("")
+            explain_text.print_answer("under the policy named here", answer)
+        elif policies or around.policies:
+            typer.echo("  what was refused before it could be read cannot be asked again")
+    return row.verdict == "allow" if answer is None else answer.allowed

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 from rich.text import Text
 
+from egress.cli.safe_text import safe
 from egress.review.lint import Severity
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def print_findings(findings: Sequence[Finding]) -> None:
     """Print the findings below the names of their files, in the order given."""
     console = _console()
     for file, group in groupby(findings, key=lambda finding: finding.file):
-        console.print(Text(_safe(file), "bold"))
+        console.print(Text(safe(file), "bold"))
         seen: Counter[str] = Counter()
         for finding in group:
             seen[finding.code] += 1
@@ -50,7 +51,7 @@ def print_summary(name: str, checked: Checked) -> None:
         counts.insert(0, _count(checked.rules or 0, "rule"))
     else:
         verdict = Text("refused", "bold red")
-    _console().print(Text.assemble(f"{_safe(name)}: ", verdict, f" ({', '.join(counts)})"))
+    _console().print(Text.assemble(f"{safe(name)}: ", verdict, f" ({', '.join(counts)})"))
 
 
 def _print(console: Console, finding: Finding) -> None:
@@ -58,9 +59,9 @@ def _print(console: Console, finding: Finding) -> None:
     where = f"{finding.where}: " if finding.where else ""
     severity = Text(f"{finding.severity.value:<{_SEVERITY_WIDTH}}", _STYLES[finding.severity])
     start = Text.assemble((f"{line:>{_LINE_WIDTH}}", "dim"), "  ", severity, "  ", (finding.code.value, "bold"), "  ")
-    console.print(Text.assemble(start, _safe(f"{where}{finding.message}")))
+    console.print(Text.assemble(start, safe(f"{where}{finding.message}")))
     if finding.hint:
-        console.print(Text(f"{'':{len(start)}}{_safe(finding.hint)}", "dim"))
+        console.print(Text(f"{'':{len(start)}}{safe(finding.hint)}", "dim"))
 
 
 def _console() -> Console:
@@ -69,7 +70,3 @@ def _console() -> Console:
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
-
-
-def _safe(text: str) -> str:
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)

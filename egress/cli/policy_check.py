@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egress.cli.options import ConfigFile
+from egress.cli.options import ConfigFile, Presets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
-    from egress.config import PolicySource, SecretDefinition, ServerConfig
+    from egress.cli.loading import Surroundings
+    from egress.config import PolicySource
     from egress.review.lint import Checked
 
 
@@ -44,6 +45,7 @@ def check(
     strict: Strict = False,
     form: FormatOption = Format.TEXT,
     together: Together = False,
+    presets: Presets = None,
     config: ConfigFile = None,
 ) -> None:
     """Check policy files; each as if it stood alone. Exit 1 on what a reload would refuse.
@@ -55,11 +57,11 @@ def check(
       egress policy check --together org=org.yaml team=team.yaml mine.yaml
       egress policy check --config egress.yaml
 
-    With --config the secrets that it defines are known; without files, the policies that it names are checked.
+    With --config its secrets and presets are known; without files, the policies that it names are checked together.
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
     if not files and config is None:
         raise typer.BadParameter("no policy is named: name files, or the server's `--config`", param_hint="FILE")
-    parts = _check(files or [], config, together=together)
+    parts = _check(files or [], config, presets or [], together=together)
     if form is Format.TEXT:
         _print_text(parts)
     else:
@@ -76,47 +78,39 @@ class _Part:
     checked: Checked
 
 
-def _check(files: Sequence[str], config: ConfigFile, *, together: bool) -> list[_Part]:
-    from egress.errors import ConfigError  # noqa: PLC0415  # loaded by the command, so that --help is fast
-    from egress.review.lint import unusable  # noqa: PLC0415
-
-    secrets: Mapping[str, SecretDefinition] = {}
-    if config is not None:
-        try:
-            server = _server(config)
-        except ConfigError as error:
-            return [_Part(str(config), unusable(error))]
-        secrets = server.secrets
-        if not files:
-            return [_Part(str(config), _check_sources(server.policies, secrets))]
-    groups = [list(files)] if together else [[text] for text in files]
-    return [_Part(" ".join(group), _check_named(group, secrets)) for group in groups]
-
-
-def _server(config: ConfigFile) -> ServerConfig:
-    from egress.config import ServerOverrides, load_server_config  # noqa: PLC0415
-
-    return load_server_config(config, ServerOverrides(), os.environ)
-
-
-def _check_named(texts: Sequence[str], secrets: Mapping[str, SecretDefinition]) -> Checked:
-    from egress.config import find_policy  # noqa: PLC0415
+def _check(files: Sequence[str], config: ConfigFile, presets: Sequence[Path], *, together: bool) -> list[_Part]:
+    from egress.cli.loading import surroundings  # noqa: PLC0415  # loaded by the command, so that --help is fast
     from egress.errors import ConfigError  # noqa: PLC0415
     from egress.review.lint import unusable  # noqa: PLC0415
 
     try:
-        sources = [find_policy(text) for text in texts]
+        around = surroundings(config, presets)
+    except ConfigError as error:
+        return [_Part(str(config), unusable(error))]
+    if not files:
+        return [_Part(str(config), _check_sources(around.policies, around))]
+    groups = [list(files)] if together else [[text] for text in files]
+    return [_Part(" ".join(group), _check_named(group, around)) for group in groups]
+
+
+def _check_named(texts: Sequence[str], around: Surroundings) -> Checked:
+    from egress.cli.loading import find  # noqa: PLC0415
+    from egress.errors import ConfigError  # noqa: PLC0415
+    from egress.review.lint import unusable  # noqa: PLC0415
+
+    try:
+        sources = find(texts)
     except ConfigError as error:
         return unusable(error)
-    return _check_sources(sources, secrets)
+    return _check_sources(sources, around)
 
 
-def _check_sources(sources: Sequence[PolicySource], secrets: Mapping[str, SecretDefinition]) -> Checked:
+def _check_sources(sources: Sequence[PolicySource], around: Surroundings) -> Checked:
     from datetime import UTC, datetime  # noqa: PLC0415
 
     from egress.review.lint import check_sources  # noqa: PLC0415
 
-    return check_sources(sources, secrets=secrets, now=datetime.now(UTC))
+    return check_sources(sources, secrets=around.secrets, presets=around.presets, now=datetime.now(UTC))
 
 
 def _passes(checked: Checked, *, strict: bool) -> bool:

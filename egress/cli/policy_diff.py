@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egress.cli.options import OutputFormat
+from egress.cli.options import ConfigFile, OutputFormat, Presets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,8 @@ def diff(
     new: New,
     *,
     policy: Common = None,
+    presets: Presets = None,
+    config: ConfigFile = None,
     against: Against = None,
     since: Since = None,
     output_format: OutputFormat = "text",
@@ -65,12 +67,14 @@ def diff(
     Both are asked requests that stand for all that the files can tell apart: exact for what the files name. With
     --against, what an audit has recorded is asked, also while the proxy writes it.
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
+    from egress.cli.loading import find, surroundings  # noqa: PLC0415
     from egress.errors import EgressError  # noqa: PLC0415  # loaded by the command, so that --help is fast
 
     if since is not None and against is None:
         raise typer.BadParameter("it says how far back --against goes", param_hint="--since")
     try:
-        before, after = (_load(text, policy or []) for text in (old, new))
+        around = surroundings(config, presets)
+        before, after = (around.load(around.sources(find([*(policy or ()), text]))) for text in (old, new))
         found = _compare(before, after) if against is None else _replay(before, after, against, since)
     except EgressError as error:
         for problem in getattr(error, "problems", [error]):
@@ -83,12 +87,6 @@ def diff(
             typer.echo(line)
     if not found.same:
         raise typer.Exit(_CHANGED)
-
-
-def _load(text: str, common: list[str]) -> LoadedPolicy:
-    from egress.config import find_policy, load_policy  # noqa: PLC0415
-
-    return load_policy([find_policy(each) for each in (*common, text)])
 
 
 def _compare(old: LoadedPolicy, new: LoadedPolicy) -> Comparison:

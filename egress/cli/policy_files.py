@@ -16,14 +16,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from egress.config import PolicySource, load_policy
 from egress.config.wording import printable
 from egress.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from egress.config import LoadedPolicy
+    from egress.cli.loading import Surroundings
+    from egress.config import LoadedPolicy, PolicySource
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +52,33 @@ def read(source: PolicySource) -> PolicyFile:
         raise _failed(source.path, "cannot be read", error) from error
 
 
-def tried[Result](
-    file: PolicyFile, text: str, sources: Sequence[PolicySource], look: Callable[[LoadedPolicy, str], Result]
-) -> Result:
-    """What `look` finds in the policy with the new text in the file's place. `look` gets the name it is loaded under.
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A new text for a file, and what is loaded with it."""
 
-    Raises ConfigError with every problem of the new text, under the file's own name and the new lines.
-    """
-    other = file.source.path.parent / f".{secrets.token_hex(8)}.tried.yaml"
-    try:
-        _write_new(other, text.encode("utf-8"), 0o600)
-        changed = [replace(source, path=other) if source == file.source else source for source in sources]
-        return look(load_policy(changed), printable(str(other)))
-    except ConfigError as error:
-        raise ConfigError([renamed(problem, printable(str(other)), file.name) for problem in error.problems]) from error
-    except OSError as error:
-        raise _failed(file.source.path, "the new text cannot be tried in its folder", error) from error
-    finally:
-        other.unlink(missing_ok=True)
+    file: PolicyFile
+    text: str
+    sources: Sequence[PolicySource]
+    around: Surroundings
+
+    def look[Result](self, look: Callable[[LoadedPolicy, str], Result]) -> Result:
+        """What `look` finds in the policy with the new text in the file's place; it gets the name that this has.
+
+        Raises ConfigError with every problem of the new text, under the file's own name and the new lines.
+        """
+        path = self.file.source.path
+        other = path.parent / f".{secrets.token_hex(8)}.tried.yaml"
+        name = printable(str(other))
+        try:
+            _write_new(other, self.text.encode("utf-8"), 0o600)
+            changed = [replace(each, path=other) if each == self.file.source else each for each in self.sources]
+            return look(self.around.load(changed), name)
+        except ConfigError as error:
+            raise ConfigError([renamed(problem, name, self.file.name) for problem in error.problems]) from error
+        except OSError as error:
+            raise _failed(path, "the new text cannot be tried in its folder", error) from error
+        finally:
+            other.unlink(missing_ok=True)
 
 
 def renamed(problem: Problem, other: str, name: str) -> Problem:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from egress.cli.options import Policies
+from egress.cli.options import ConfigFile, Policies, Presets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from egress.review.yaml_text import Plain
 
 # As text, a longer list is cut; the other formats have all of it.
 _LISTED = 20
@@ -21,7 +23,9 @@ ShowFormat = Annotated[
 ]
 
 
-def show(*, policy: Policies = None, output_format: ShowFormat = "text") -> None:
+def show(
+    *, policy: Policies = None, presets: Presets = None, config: ConfigFile = None, output_format: ShowFormat = "text"
+) -> None:
     """Show the effective policy: every rule with its file, line and scope, in order; secrets by their names alone.
 
     \b
@@ -29,19 +33,17 @@ def show(*, policy: Policies = None, output_format: ShowFormat = "text") -> None
       egress policy show --policy coding-agent
       egress policy show --policy org=org.yaml --policy policy.yaml --format yaml
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
-    from egress.config import find_policy, load_policy, printable, yaml_text  # noqa: PLC0415
+    from egress.cli.loading import surroundings  # noqa: PLC0415  # loaded by the command, so that --help is fast
+    from egress.config import printable  # noqa: PLC0415
     from egress.review import effective  # noqa: PLC0415
 
-    if not policy:
-        raise typer.BadParameter("no policy is named: add `--policy NAME` or `--policy FILE`")
-    loaded = load_policy([find_policy(text) for text in policy])
-    for warning in loaded.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    values = effective(loaded)
+    values = effective(surroundings(config, presets).load_named(policy or ()))
     if output_format == "json":
         typer.echo(json.dumps(values))
     elif output_format == "yaml":
-        typer.echo(yaml_text(values), nl=False)
+        from egress.review.yaml_text import text  # noqa: PLC0415
+
+        typer.echo(text(cast("Mapping[str, Plain]", values)), nl=False)
     else:
         for line in _lines(values):
             typer.echo(printable(line))
@@ -52,6 +54,10 @@ def _lines(values: Mapping[str, object]) -> Iterator[str]:
     secrets = values["secrets"]
     if isinstance(secrets, list) and secrets:
         yield f"secrets: {', '.join(secrets)}"
+    includes = values["includes"]
+    for include in includes if isinstance(includes, list) else ():
+        with_ = "; ".join(f"{key}: {_text(value)}" for key, value in include["parameters"].items())
+        yield f"includes {include['preset']} ({include['by']})" + (f" with {with_}" if with_ else "")
     scopes = values["scopes"]
     for scope in scopes if isinstance(scopes, list) else ():
         said = ", ".join(f"{key} {_text(value)}" for key, value in scope.items() if key not in {"scope", "rules"})

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egress.cli.options import OutputFormat, Policies
+from egress.cli.options import ConfigFile, OutputFormat, Policies, Presets
 
 if TYPE_CHECKING:
+    from egress.cli.loading import Surroundings
     from egress.config import PolicySource
     from egress.review import CaseResult, FileResult
 
@@ -22,7 +23,13 @@ JunitFile = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help=
 
 
 def run_cases(
-    files: Files, *, policy: Policies = None, junit: JunitFile = None, output_format: OutputFormat = "text"
+    files: Files,
+    *,
+    policy: Policies = None,
+    presets: Presets = None,
+    config: ConfigFile = None,
+    junit: JunitFile = None,
+    output_format: OutputFormat = "text",
 ) -> None:
     """Run cases (a request, and what the policy must say to it). Exit 0: all pass, 1: some fail, 2: unusable.
 
@@ -32,13 +39,14 @@ def run_cases(
       egress policy test --policy policy.yaml tests/api.yaml
       egress policy test --junit results.xml tests/*.yaml
 
-    --policy takes the place of the policies that the files name.
+    --policy takes the place of the policies that the files name; with --config, the server's other scopes stand beside.
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
-    from egress.config import find_policy  # noqa: PLC0415  # loaded by the command, so that --help is fast
+    from egress.cli.loading import find, surroundings  # noqa: PLC0415  # loaded by the command, so that --help is fast
     from egress.review import results_json  # noqa: PLC0415
 
-    sources = [find_policy(text) for text in policy or ()]
-    results = [_run(path, sources) for path in files]
+    sources = find(policy)
+    around = surroundings(config, presets)
+    results = [_run(path, sources, around) for path in files]
     if junit is not None:
         _write_junit(junit, results)
     if output_format == "json":
@@ -54,19 +62,19 @@ def run_cases(
         raise typer.Exit(_FAILED)
 
 
-def _run(path: Path, sources: list[PolicySource]) -> FileResult:
-    from egress.config import load_policy, printable, read_cases  # noqa: PLC0415
+def _run(path: Path, sources: list[PolicySource], around: Surroundings) -> FileResult:
+    from egress.config import printable, read_cases  # noqa: PLC0415
     from egress.errors import ConfigError, Problem  # noqa: PLC0415
     from egress.review import FileResult, verify  # noqa: PLC0415
 
     name = printable(str(path))
     try:
         file = read_cases(path)
-        policies = sources or list(file.policies)
+        policies = around.sources(sources or file.policies)
         if not policies:
             hint = "write `policy: policy.yaml` at its top, or add `--policy`"
             raise ConfigError([Problem(name, 1, "", "the file names no policy", hint)])  # noqa: TRY301
-        loaded = load_policy(policies)
+        loaded = around.load(policies)
     except ConfigError as error:
         return FileResult(name, problems=error.problems)
     return FileResult(name, tuple(verify(case, loaded) for case in file.cases))

@@ -12,7 +12,7 @@ from egress.config.load import LoadedPolicy, load_policy
 from egress.config.machine import Machine
 from egress.config.owners import foreign_owners
 from egress.config.pins import Pin, PinError, parse_pin
-from egress.config.preset_files import shipped_presets
+from egress.config.preset_files import is_preset, shipped_presets
 from egress.config.presets import Inclusion
 from egress.config.reading import read_text
 from egress.config.schema import policy_schema, policy_schema_text
@@ -27,10 +27,9 @@ from egress.config.server_config import (
     ServerOverrides,
     UpstreamConfig,
 )
-from egress.config.sources import PolicySource, find_policy, shipped_policies
+from egress.config.sources import PolicySource, find_policy, shipped_policies, with_policies
 from egress.config.templates import template_text
 from egress.config.wording import printable
-from egress.config.written import yaml_text
 
 __all__ = [
     "DEFAULT_LISTEN",
@@ -57,6 +56,7 @@ __all__ = [
     "foreign_owners",
     "format_policy",
     "is_bound",
+    "is_preset",
     "load_policy",
     "load_server_config",
     "parse_pin",
@@ -68,5 +68,5 @@ __all__ = [
     "shipped_policies",
     "shipped_presets",
     "template_text",
-    "yaml_text",
+    "with_policies",
 ]

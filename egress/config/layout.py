@@ -25,12 +25,25 @@ from egress.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from egress.config.layout_tree import Entry, Node
 
-WIDTH: Final = 100
+WIDTH: Final = 120
 _STEP: Final = 2
 # The order of reading: what it is, where to, which requests, and what is done with them.
 _ORDER: Final = (
-    *("name", "allow", "deny", "ask", "ports", "methods", "paths", "ignore_case", "query", "headers", "protocol"),
-    *("sandboxes", "until", "mcp", "graphql", "inject", "remove", "rewrite", "sign", "addresses", "tls", "http2"),
+    *("name", "when", "allow", "deny", "ask", "ports", "methods", "protocol", "paths", "ignore_case", "query"),
+    *(
+        "headers",
+        "sandboxes",
+        "until",
+        "mcp",
+        "graphql",
+        "addresses",
+        "inject",
+        "remove",
+        "rewrite",
+        "sign",
+        "tls",
+        "http2",
+    ),
     *("limits", "annotate", "mode"),
 )
 # Text that every reader of YAML, old ones too, takes for text.

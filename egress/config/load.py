@@ -21,7 +21,7 @@ from egress.errors import ConfigError, Problem
 from egress.policy import Mode, Policy, Scope, ScopeRules, Verdict, compile_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from egress.config.document import Document
@@ -79,11 +79,13 @@ def load_policy(
     secrets: Mapping[str, SecretDefinition] | None = None,
     presets: Sequence[Path] = (),
     machine: Machine | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> LoadedPolicy:
     """Load policy files, several of one scope as one list in the order given.
 
     `secrets` are those of the server's configuration, `presets` folders of the user's own presets. `machine` is where
-    presets look for a tool's configuration; None for this one. Raises ConfigError with every problem of every file.
+    presets look for a tool's configuration; None for this one. `clock` tells seconds since 1970, by which rules expire.
+    Raises ConfigError with every problem of every file.
     """
     state = _Loading()
     library = PresetLibrary(tuple(presets), machine)
@@ -98,7 +100,7 @@ def load_policy(
     state.warnings.extend(library.warnings)
     if state.problems:
         raise ConfigError(_in_order(state.problems))
-    policy = compile_policy(_by_scope(files), digest=_digest(files), clock=time.time)
+    policy = compile_policy(_by_scope(files), digest=_digest(files), clock=clock)
     return LoadedPolicy(
         policy=policy,
         secrets={name: definition for name, definition in known.items() if definition is not None},

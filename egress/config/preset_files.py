@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from egress.config.checking import check
 from egress.config.document import read_document
 from egress.config.machine import this_machine
-from egress.config.parameters import Kind, Wrong, read_value
 from egress.config.preset_model import PresetModel
+from egress.config.preset_parameters import Kind, Wrong, read_value
 from egress.config.reading import read_text
 from egress.config.sources import SHIPPED
 from egress.config.tool_hosts import find_tool_hosts
@@ -54,6 +54,12 @@ class Preset:
         """The rules as written."""
         rules = self.document.data.get("rules")
         return rules if isinstance(rules, list) else []
+
+
+def is_preset(text: str, file: str) -> bool:
+    """Whether the text is that of a preset, and not of a policy."""
+    document, _ = read_document(text, file)
+    return document is not None and "preset" in document.data
 
 
 def shipped_presets() -> dict[str, Path]:

@@ -8,8 +8,8 @@ from pydantic import Field, PlainValidator
 
 from egress.config.fields import text, wrong
 from egress.config.include_model import Includes  # noqa: TC001  pydantic reads it at run time
-from egress.config.parameters import PARAMETER_NAME, WORD, Kind
 from egress.config.policy_model import Strict
+from egress.config.preset_parameters import PARAMETER_NAME, WORD, Kind
 from egress.config.tool_hosts import Tool
 from egress.config.wording import did_you_mean, kind_of, one_of, quoted
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from egress.config.checking import check
-from egress.config.parameters import Kind, Wrong, example, read_value
 from egress.config.policy_model import RuleModel
+from egress.config.preset_parameters import Kind, Wrong, example, read_value
 from egress.config.rules import RuleReader
 from egress.config.substitution import Bound, Substitution
 from egress.config.wording import did_you_mean, quoted
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from egress.config.document import Document
     from egress.config.include_model import IncludeModel
-    from egress.config.parameters import Value
     from egress.config.preset_files import Preset, PresetLibrary
     from egress.config.preset_model import ParameterModel
+    from egress.config.preset_parameters import Value
     from egress.config.secrets_model import SecretDefinition
     from egress.config.wording import Place
     from egress.errors import Problem

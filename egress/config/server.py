@@ -33,7 +33,7 @@ from egress.config.server_model import (
     read_mitm,
     read_workers,
 )
-from egress.config.sources import PolicySource, find_policy
+from egress.config.sources import PolicySource, find_policy, with_policies
 from egress.config.wording import printable
 from egress.errors import ConfigError, Problem
 
@@ -185,8 +185,7 @@ class _Merge:
             for index, text in enumerate(texts):
                 named.extend(self._find(f"{scope}={text}", ("scopes", scope, index)))
         flags = [source for text in self.overrides.policies for source in self._find(text, None)]
-        replaced = {source.scope for source in flags}
-        return (*(source for source in named if source.scope not in replaced), *flags)
+        return tuple(with_policies(named, flags))
 
     def _find(self, text: str, place: Place | None) -> list[PolicySource]:
         """The source that `text` names, as the file says at `place` (None: as a flag says); else a problem."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from egress.config.wording import did_you_mean, one_of, printable, quoted
 from egress.errors import ConfigError, Problem
 from egress.policy import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 # In a checkout this is a link to `policies/` at its root; a wheel holds the files themselves.
 SHIPPED: Final = Path(__file__).parent / "shipped"
@@ -56,6 +59,12 @@ def find_policy(text: str) -> PolicySource:
             hint += f" The shipped policies are {one_of(shipped).replace(' or ', ' and ')}"
         raise _error(text, "no shipped policy has this name", hint)
     return PolicySource(scope, shipped[text])
+
+
+def with_policies(configured: Iterable[PolicySource], named: Sequence[PolicySource]) -> list[PolicySource]:
+    """The policies of a configuration, without those of scopes for which others are named; then the named ones."""
+    replaced = {source.scope for source in named}
+    return [*(source for source in configured if source.scope not in replaced), *named]
 
 
 def _error(name: str, message: str, hint: str) -> ConfigError:

@@ -17,13 +17,13 @@ from itertools import product
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from egress.config.document import Document
-from egress.config.parameters import Kind
+from egress.config.preset_parameters import Kind
 from egress.config.wording import did_you_mean, kind_of, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from egress.config.parameters import Value
+    from egress.config.preset_parameters import Value
     from egress.config.wording import Place
     from egress.errors import Problem
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from egress.audit import AuditWriter
 from egress.certs import BUNDLE_NAME, write_bundle, write_roots
-from egress.config import foreign_owners, load_policy
+from egress.config import load_policy
 from egress.credentials import CredentialStore
 from egress.errors import ConfigError, StartError, StateError
 from egress.gate.gate import Gate, GateLimits
 from egress.gate.generation import Generation
 from egress.gate.record import Recorder
 from egress.gate.resolver import Resolver
-from egress.review.lint import Severity, lint, problems_of
+from egress.review.lint import Severity, check_loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -57,11 +57,10 @@ def load_generation(
     if not config.policies:
         raise StartError("no policy is named", hint="use --policy NAME or --policy FILE, for example --policy starter")
     loaded = load_policy(config.policies, secrets=config.secrets, presets=config.presets)
-    findings = lint(loaded, now=datetime.now(UTC))
-    refused = [*(() if kept else foreign_owners(loaded.files)), *problems_of(findings, Severity.ERROR)]
-    if refused:
-        raise ConfigError(refused)
-    for warning in problems_of(findings, Severity.WARNING):
+    checked = check_loaded(loaded, now=datetime.now(UTC), kept=kept)
+    if not checked.usable:
+        raise ConfigError(checked.problems(Severity.ERROR))
+    for warning in checked.problems(Severity.WARNING):
         logger.warning("%s", warning)
     if previous is None:
         credentials = CredentialStore(loaded.secrets, env=env)

@@ -155,6 +155,14 @@ class Policy:
             self._passed[id(address)] = (address, judged)
         return judged
 
+    def fits(self, request: Request) -> list[tuple[CompiledRule, Fit]]:
+        """Each target that names the destination, in order, and how far its rule came: for people, not for judging."""
+        if _unreadable(request) is not None:
+            return []
+        question = Question(request, self._clock())
+        fit = fit_opaque if request.method is None else fit_known
+        return [(entry.rule, fit(entry, question)) for entry in self._index.candidates(request.host)]
+
     def _judge(
         self, request: Request, entries: Sequence[Entry], question: Question, fit: Callable[[Entry, Question], Fit]
     ) -> Decision:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from egress.config import LoadedPolicy
     from egress.policy import Address, Injection, Request
-    from egress.review.explain import Explanation, JsonObject
+    from egress.review.explanation import Explanation, JsonObject
 
 _DEFAULT_PORTS = {Protocol.HTTPS: 443, Protocol.WSS: 443, Protocol.HTTP: 80, Protocol.WS: 80}
 

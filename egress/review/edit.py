@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from egress.config.document import read_document
 from egress.errors import ConfigError, Problem
-from egress.review.layout import Layout, split
+from egress.review.rule_lines import Layout, split
 from egress.review.yaml_text import flow, scalar
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def written(rule: NewRule, indent: int, gap: int = 1) -> list[str]:
     comments = [f"{pad}# {line}".rstrip() for line in (rule.reason or "").splitlines()]
     keys: list[str] = []
     for key, value in rule.values().items():
-        shown = scalar(value) if isinstance(value, str | int) else flow([*value])
+        shown = scalar(value) if isinstance(value, str | int | None) else flow([*value])
         keys.append(f"{key}: {shown}")
     first, *others = keys
     return [*comments, f"{pad}-{' ' * gap}{first}", *(f"{pad} {' ' * gap}{key}" for key in others)]

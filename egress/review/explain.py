@@ -6,7 +6,7 @@ narrow. Nothing is resolved, nothing is read, no secret's value is known here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from egress.config import is_bound
@@ -23,95 +23,18 @@ from egress.policy import (
     parse_authority,
 )
 from egress.review.destination import Destination, parse_url
+from egress.review.explanation import AddressJudgement, Explanation
 from egress.review.lane import lane_at_denial, lane_of, lane_of_tcp
+from egress.review.tried import tried
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from egress.config import LoadedPolicy
-    from egress.policy import Address, Lane, Policy, ReasonText, RuleRef, Say
+    from egress.policy import Address, Lane, Policy, ReasonText
     from egress.review.question import Question
 
-type JsonObject = dict[str, object]
-
 _SECURE = frozenset({Protocol.HTTPS, Protocol.WSS})
-
-
-@dataclass(frozen=True, slots=True)
-class AddressJudgement:
-    """What the address step said: which addresses may be dialled, and why the others may not."""
-
-    allowed: tuple[str, ...]
-    dropped: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """One answer. `request` is what was judged, None for what could not be read; `notes` are sentences for people.
-
-    `lane` is what carries the request, or refuses it; None where it is refused before a lane is picked.
-    """
-
-    verdict: Verdict
-    reason: Reason
-    detail: str
-    request: Request | None = None
-    decision: Decision | None = None
-    addresses: AddressJudgement | None = None
-    notes: tuple[str, ...] = field(default=())
-    lane: Lane | None = None
-
-    @property
-    def rule(self) -> RuleRef | None:
-        """The rule that decided."""
-        return None if self.decision is None else self.decision.rule
-
-    @property
-    def text(self) -> ReasonText:
-        """The reason for people."""
-        return TEXTS[self.reason]
-
-    @property
-    def allowed(self) -> bool:
-        """True only for the verdict `allow`."""
-        return self.verdict is Verdict.ALLOW
-
-    def as_json(self) -> JsonObject:
-        """The answer as plain values; the first seven keys are always there."""
-        request = self.request
-        answer: JsonObject = {
-            "verdict": self.verdict.value,
-            "reason": self.reason.value,
-            "rule": _rule_json(self.rule),
-            "host": request.host.text if request else None,
-            "port": request.port if request else None,
-            "detail": self.detail,
-            "lane": None if self.lane is None else self.lane.value,
-        }
-        if request is not None:
-            answer |= {
-                "protocol": request.protocol.value,
-                "method": request.method,
-                "path": request.path,
-                "sandbox": request.sandbox,
-            }
-        if self.decision is not None:
-            answer["scopes"] = [_say_json(say) for say in self.decision.says]
-        if self.decision is not None and self.allowed:
-            answer["tls"] = self.decision.tls.word
-            answer["headers"] = {
-                "set": [
-                    {"name": injection.header, "secrets": list(injection.secrets)} for injection in self.decision.inject
-                ],
-                "remove": list(self.decision.remove),
-            }
-        if self.addresses is not None:
-            answer["addresses"] = {
-                "allowed": list(self.addresses.allowed),
-                "dropped": [{"address": address, "why": why} for address, why in self.addresses.dropped],
-            }
-        answer["notes"] = list(self.notes)
-        return answer
 
 
 def explain(
@@ -121,7 +44,8 @@ def explain(
     if isinstance(question, Refusal):
         return _refused(question)
     try:
-        return _explain(question, loaded, pins or {})
+        answer = _explain(question, loaded, pins or {})
+        return answer if answer.request is None else replace(answer, tried=tried(loaded.policy, answer.request))
     except Exception:  # noqa: BLE001  INVARIANT fail-closed: what cannot be judged is denied
         return _refused(Refusal(Reason.INTERNAL_ERROR, "the request could not be judged"))
 
@@ -280,18 +204,3 @@ def _narrowed(answer: Explanation, reason: Reason) -> Explanation:
 
 def _refused(refusal: Refusal) -> Explanation:
     return Explanation(Verdict.DENY, refusal.reason, refusal.detail)
-
-
-def _rule_json(rule: RuleRef | None) -> JsonObject | None:
-    if rule is None:
-        return None
-    return {"name": rule.name, "scope": rule.scope.value, "file": rule.file, "line": rule.line}
-
-
-def _say_json(say: Say) -> JsonObject:
-    return {
-        "scope": say.scope.value,
-        "verdict": None if say.verdict is None else say.verdict.value,
-        "reason": say.reason.value,
-        "rule": _rule_json(say.rule),
-    }

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from egress.config.document import Document
     from egress.policy import Rule, RuleRef, Say
     from egress.review.edit import NewRule
-    from egress.review.explain import Explanation
+    from egress.review.explanation import Explanation
     from egress.review.question import Question
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from egress.policy import Address, Reason, Refusal, parse_host
 
@@ -17,8 +18,10 @@ MAX_LINE_BYTES: Final = 262_144
 _MAX_FIELDS: Final = 100
 _MAX_ADDRESSES: Final = 100
 
-KEYS: Final = ("url", "method", "sandbox", "headers", "address")
+KEYS: Final = ("url", "method", "sandbox", "headers", "address", "query")
 DEFAULT_SANDBOX: Final = "default"
+# The id of a decision, as the audit has it: 26 characters of Crockford's base 32.
+DECISION_ID: Final = re.compile(r"[0-9a-hjkmnp-tv-z]{26}\Z")
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110, section 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*\Z")  # RFC 9110, section 5.5: no CR, LF, NUL or other control
@@ -72,9 +75,15 @@ def read_question(line: bytes | None) -> Question | Refusal:
 
 
 def make_question(
-    url: str, *, method: str | None, sandbox: str | None, headers: Sequence[str], addresses: Sequence[str]
+    url: str,
+    *,
+    method: str | None = None,
+    sandbox: str | None = None,
+    headers: Sequence[str] = (),
+    addresses: Sequence[str] = (),
+    query: Sequence[str] = (),
 ) -> Question | Refusal:
-    """A question from a command line's texts; headers as `Name: value`."""
+    """A question from a command line's texts; headers as `Name: value`, `query` as `name=value`, not encoded."""
     pairs: list[object] = []
     for header in headers:
         name, colon, value = header.partition(":")
@@ -82,11 +91,19 @@ def make_question(
             return Refusal(Reason.REQUEST_MALFORMED, "a header is written as `Name: value`")
         pairs.append([name, value.strip(" \t")])
     try:
-        return Question(
-            url, method, sandbox or DEFAULT_SANDBOX, _headers(pairs), tuple(_address(text) for text in addresses)
-        )
+        found = tuple(_address(text) for text in addresses)
+        return Question(_with_query(url, query), method, sandbox or DEFAULT_SANDBOX, _headers(pairs), found)
     except _Bad as bad:
         return bad.refusal
+
+
+def _with_query(url: str, parameters: Sequence[str]) -> str:
+    """The URL with these parameters after those that it has."""
+    if not parameters:
+        return url
+    pairs = [parameter.partition("=") for parameter in parameters]
+    encoded = "&".join(quote(name, safe="") + mark + quote(value, safe="") for name, mark, value in pairs)
+    return f"{url}{'&' if '?' in url else '?'}{encoded}"
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -106,7 +123,7 @@ def _question(found: dict[str, object]) -> Question:
     if not isinstance(url, str):
         raise _Bad("the line has no `url`" if url is None else "`url` is not text")
     return Question(
-        url=url,
+        url=_with_query(url, _parameters(found.get("query"))),
         method=_optional_text(found, "method"),
         sandbox=_optional_text(found, "sandbox") or DEFAULT_SANDBOX,
         headers=_headers(found.get("headers")),
@@ -140,6 +157,17 @@ def _headers(value: object) -> tuple[tuple[str, str], ...]:
     if len(pairs) > _MAX_FIELDS:
         raise _Bad(f"more than {_MAX_FIELDS} headers", Reason.LIMIT_HEAD)
     return tuple(_header(name, item) for name, item in pairs)
+
+
+def _parameters(value: object) -> list[str]:
+    """`{name: value}` or a list of `name=value`, not encoded."""
+    if isinstance(value, dict):
+        value = [name if item is None else f"{name}={item}" for name, item in value.items()]
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise _Bad("`query` is neither an object nor a list of `name=value`")
+    return value
 
 
 def _header(name: object, value: object) -> tuple[str, str]:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 from egress.policy import Certainty, Protocol, Refusal, Request, parse_host
 from egress.review.changes import Answer, Changes, Kind, differences, request_text
-from egress.review.explain import Explanation, judge
+from egress.review.explain import judge
+from egress.review.explanation import Explanation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from egress.config import LoadedPolicy
     from egress.policy import Address
-    from egress.review.explain import JsonObject
+    from egress.review.explanation import JsonObject
 
 _CUT: Final = "…"
 _LAST_PORT: Final = 65_535

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import combinations
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
 
 from egress.policy import PathPattern, Protocol, Refusal, Request, Rule, Verdict, canonical_path, compile_path
+from egress.policy.parameters import Values, header_pairs, query_pairs
 from egress.review.question import DEFAULT_SANDBOX
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from egress.policy import Host
     from egress.review.naming import Named
 
-type Pairs = tuple[tuple[str, str | None], ...]
+type Headers = tuple[tuple[str, str], ...]
 type Segments = tuple[str | EllipsisType | None, ...]
 
 _METHODS: Final = ("GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "QUERY", "X-NOT-NAMED")
@@ -34,6 +35,8 @@ _WITH_METHODS: Final = frozenset({Protocol.HTTP, Protocol.HTTPS})
 _SEGMENT: Final = "anything"
 _AMBIGUOUS: Final = "/anything/../else"
 _MOST_PATTERNS: Final = 64
+# A query that servers read in more than one way.
+_UNREADABLE: Final = "%"
 # A header that makes a server take the request for another one.
 OVERRIDE: Final = (("X-HTTP-Method-Override", "DELETE"),)
 
@@ -109,7 +112,7 @@ def _paths(rules: Sequence[Rule]) -> list[str]:
     if len(patterns) <= _MOST_PATTERNS:
         common = (_common(one.segments, other.segments) for one, other in combinations(patterns, 2))
         found += [_written(segments) for segments in common if segments is not None]
-    if any(getattr(rule, "ignore_case", False) for rule in rules):
+    if any(rule.ignore_case for rule in rules):
         found += [path.swapcase() for path in found if "%" not in path]
 
     def alike(raw: str) -> Hashable:
@@ -182,19 +185,45 @@ def _before(segment: str, rest: tuple[str, ...] | None) -> tuple[str, ...] | Non
 
 
 def _queries(rules: Sequence[Rule]) -> list[str | None]:
-    """No query, and one that meets each rule that asks for one."""
-    asked = dict.fromkeys(_stated(rules, "query"))
-    return [None, *("&".join(f"{name}={_value(pattern)}" for name, pattern in pairs) for pairs in asked)]
+    """No query, one that meets each rule that asks for one, one that meets each two, and one that cannot be read."""
+    conditions = _conditions(rules, "query")
+    if not conditions:
+        return [None]
+    found = ["&".join(f"{_encoded(name)}={_encoded(value)}" for name, value in pairs) for pairs in _met(rules, "query")]
+
+    def alike(query: str | None) -> Hashable:
+        return tuple(condition.hold(query_pairs(query)) for condition in conditions)
+
+    return one_of_each((None, *found, _UNREADABLE), alike)
 
 
-def _headers(rules: Sequence[Rule]) -> list[tuple[tuple[str, str], ...]]:
-    """No headers, and those that meet each rule that asks for some."""
-    asked = dict.fromkeys(_stated(rules, "headers"))
-    return [(), *(tuple((name, _value(pattern)) for name, pattern in pairs) for pairs in asked)]
+def _headers(rules: Sequence[Rule]) -> list[Headers]:
+    """No headers, those that meet each rule that asks for some, those that meet each two, and each of them twice."""
+    conditions = _conditions(rules, "headers")
+    found = list(_met(rules, "headers"))
+
+    def alike(headers: Headers) -> Hashable:
+        return tuple(condition.hold(header_pairs(headers)) for condition in conditions)
+
+    return one_of_each(((), *found, *(headers * 2 for headers in found)), alike)
 
 
-def _stated(rules: Sequence[Rule], field: str) -> list[Pairs]:
-    return [pairs for rule in rules if (pairs := getattr(rule, field, None))]
+def _conditions(rules: Sequence[Rule], field: Literal["query", "headers"]) -> list[Values]:
+    stated = {(pairs, rule.verdict is Verdict.ALLOW) for rule in rules if (pairs := getattr(rule, field))}
+    return [Values(pairs, allows=allows, headers=field == "headers") for pairs, allows in sorted(stated, key=str)]
+
+
+def _met(rules: Sequence[Rule], field: Literal["query", "headers"]) -> Iterator[Headers]:
+    """Names with values that meet what each rule asks for; then what each two of them ask for."""
+    asked = list(dict.fromkeys(pairs for rule in rules if (pairs := getattr(rule, field))))
+    yield from (tuple((name, _value(pattern)) for name, pattern in pairs) for pairs in asked)
+    if len(asked) <= _MOST_PATTERNS:
+        for one, other in combinations(asked, 2):
+            yield tuple({name: _value(pattern) for name, pattern in (*one, *other)}.items())
+
+
+def _encoded(text: str) -> str:
+    return quote(text, safe="")
 
 
 def _value(pattern: str | None) -> str:

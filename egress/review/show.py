@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from egress.review.spelling import rule_values, scope_values
+from egress.review.spelling import plain, rule_values, scope_values
 
 if TYPE_CHECKING:
     from egress.config import LoadedPolicy
-    from egress.review.explain import JsonObject
+    from egress.review.explanation import JsonObject
 
 
 def effective(loaded: LoadedPolicy) -> JsonObject:
-    """Digest, files, scopes with their rules and origins, and the names of the secrets (never where a value is)."""
+    """Digest, files, scopes with their rules and origins, presets with the parameters that they resolved to.
+
+    Of secrets the names, never where a value is.
+    """
     return {
         "digest": loaded.policy.digest,
         "files": [str(path) for path in loaded.files],
         "secrets": list(loaded.secrets),
+        "includes": [
+            {"preset": each.preset, "by": f"{each.by}:{each.line}", "parameters": plain(dict(each.parameters))}
+            for each in loaded.includes
+        ],
         "scopes": [
             scope_values(scope) | {"rules": [rule_values(rule) for rule in scope.rules]}
             for scope in loaded.policy.scopes

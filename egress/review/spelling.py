@@ -7,7 +7,7 @@ not shown is one that a reviewer takes to be absent. Secrets appear as the names
 from __future__ import annotations
 
 from dataclasses import MISSING, fields, is_dataclass
-from datetime import date
+from datetime import UTC, date
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +27,7 @@ from egress.policy import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from egress.policy import Network, RuleRef, ScopeRules
 
@@ -143,4 +144,20 @@ def _inject(value: tuple[Injection, ...]) -> object:
     return {injection.header: template_text(injection.parts) for injection in value}
 
 
-_SPELT: Final[dict[str, Callable[[Any], object]]] = {"protocols": _protocols, "inject": _inject}
+def _named_values(value: tuple[tuple[str, str | None], ...]) -> object:
+    """`name`, or `name=pattern`, as `query` and `headers` take them."""
+    return [name if pattern is None else f"{name}={pattern}" for name, pattern in value]
+
+
+def _moment(value: datetime) -> object:
+    """RFC 3339 in UTC."""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+_SPELT: Final[dict[str, Callable[[Any], object]]] = {
+    "protocols": _protocols,
+    "inject": _inject,
+    "query": _named_values,
+    "headers": _named_values,
+    "until": _moment,
+}

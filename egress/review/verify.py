@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from egress.config import Case, LoadedPolicy
     from egress.errors import Problem
     from egress.policy import RuleRef
-    from egress.review.explain import Explanation, JsonObject
+    from egress.review.explanation import Explanation, JsonObject
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-type Plain = str | int | bool | Sequence[Plain] | Mapping[str, Plain]
+type Plain = str | int | bool | Sequence[Plain] | Mapping[str, Plain] | None
 
 _PLAIN = re.compile(r"[A-Za-z/.][A-Za-z0-9/._-]*(?:/\*{1,2})*\Z")
 _DOTTED = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?:/[0-9]{1,2})?\Z")
@@ -26,8 +26,10 @@ _WIDTH: Final = 100
 _LAST_OF_FOUR_DIGITS: Final = 0xFFFF
 
 
-def scalar(value: str | bool | int) -> str:  # noqa: FBT001 -- a value, not a switch
+def scalar(value: str | bool | int | None) -> str:  # noqa: FBT001 -- a value, not a switch
     """One value, quoted if it must be."""
+    if value is None:
+        return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -53,7 +55,7 @@ def lines(value: Mapping[str, Plain], indent: int = 0) -> list[str]:
         one = _one(item)
         if one and len(pad) + len(key) + len(one) <= _WIDTH:
             written.append(f"{pad}{scalar(key)}: {one}")
-        elif isinstance(item, str | int):
+        elif isinstance(item, str | int | None):
             written.append(f"{pad}{scalar(key)}: {scalar(item)}")
         elif isinstance(item, Mapping):
             written += [f"{pad}{scalar(key)}:", *lines(item, indent + 2)]
@@ -71,7 +73,7 @@ def _items(values: Sequence[Plain], indent: int) -> list[str]:
     written: list[str] = []
     pad = " " * indent
     for item in values:
-        if isinstance(item, str | int):
+        if isinstance(item, str | int | None):
             written.append(f"{pad}- {scalar(item)}")
         elif isinstance(item, Mapping):
             first, *others = lines(item, indent + 2) or [f"{pad}  {{}}"]
@@ -83,11 +85,11 @@ def _items(values: Sequence[Plain], indent: int) -> list[str]:
 
 def _one(value: Plain) -> str:
     """The value in one line; empty text for what needs more."""
-    if isinstance(value, str | int):
+    if isinstance(value, str | int | None):
         return scalar(value)
     if not value:
         return "{}" if isinstance(value, Mapping) else "[]"
-    if isinstance(value, Mapping) or not all(isinstance(item, str | int) for item in value):
+    if isinstance(value, Mapping) or not all(isinstance(item, str | int | None) for item in value):
         return ""
     return flow(value)
 

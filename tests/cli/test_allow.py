@@ -149,6 +149,16 @@ def test_a_deny_of_the_same_target_is_a_conflict(policy: Path) -> None:
     assert policy.read_text() == before.replace("rules:\n", "rules:\n  - allow: a.example.com\n")
 
 
+def test_a_rule_that_would_make_a_reload_refuse_the_file_is_not_written(policy: Path) -> None:
+    """An allow above a deny that then never holds: nobody who reads the file would believe the deny; not by force."""
+    policy.write_text("version: 1\nrules:\n  - deny: a.example.com\n    methods: [DELETE]\n")
+    before = policy.read_text()
+    result = run("allow", "a.example.com", "--methods", "DELETE", "--policy", policy, "--yes", "--force")
+    assert f"{policy}:5: this deny never holds" in error_of(result)
+    assert "[E101]" in error_of(result)
+    assert policy.read_text() == before
+
+
 def test_a_guard_that_leaves_the_allow_nothing_is_a_conflict(policy: Path) -> None:
     """To allow exactly what a guard forbids is to take the guard away."""
     assert f"{policy}:7: this rule says `deny`" in error_of(

@@ -33,38 +33,38 @@ def test_good_files_are_ok_with_their_count(tmp_path: Path) -> None:
     """One line a file on standard output, exit 0."""
     path = tmp_path / "one.yaml"
     path.write_text("version: 1\nrules:\n  - allow: a.example.com\n")
-    result = run("check", str(path), "deny-all", "coding-agent")
+    result = run("check", str(path), "deny-all", "starter")
     assert result.exit_code == 0
-    assert result.stdout.splitlines() == [
-        f"{path}: ok (1 rule)",
-        "deny-all: ok (0 rules)",
-        "coding-agent: ok (19 rules)",
-    ]
+    assert result.stdout.splitlines() == [f"{path}: ok (1 rule)", "deny-all: ok (0 rules)", "starter: ok (3 rules)"]
     assert result.stderr == ""
 
 
-def test_problems_of_every_file_go_to_standard_error(tmp_path: Path) -> None:
+def test_findings_stand_below_their_file_with_line_code_and_hint(tmp_path: Path) -> None:
     """Exit 1; a good file between bad ones is still ok."""
-    bad, good = tmp_path / "bad.yaml", tmp_path / "good.yaml"
-    bad.write_text("version: 1\nrules:\n  - allow: a.example.com\n    port: 1\n  - deny: '*'\n")
+    bad, good, none = tmp_path / "bad.yaml", tmp_path / "good.yaml", tmp_path / "none.yaml"
+    bad.write_text("version: 1\nrules:\n  - allow: a.example.com\n    port: 1\n  - deny: '*.com'\n")
     good.write_text("version: 1\n")
-    result = run("check", str(bad), str(good), "nothing-of-this-name", str(tmp_path / "none.yaml"))
+    result = run("check", str(bad), str(good), "nothing-of-this-name", str(none))
     assert result.exit_code == 1
-    assert result.stdout == f"{good}: ok (0 rules)\n"
-    lines = result.stderr.splitlines()
-    assert lines[0] == f"{bad}:4: rules[0].port: unknown key, did you mean `ports`?"
-    assert lines[1].startswith(f"{bad}:5: rules[1].deny: `*` is not a target")
-    assert lines[2].startswith("nothing-of-this-name: no shipped policy has this name")
-    assert lines[3].startswith(f"{tmp_path}/none.yaml: no such file")
+    lines = result.stdout.splitlines()
+    assert [line.split(maxsplit=3) for line in lines[1:2]] == [["4", "error", "E003", "rules[0].port: unknown key"]]
+    assert (lines[0], lines[2].strip()) == (str(bad), "did you mean `ports`?")
+    assert lines[3].startswith("    5  error    E003  rules[1].deny: `*.com`")
+    assert f"{bad}: refused (2 errors)" in lines
+    assert f"{good}: ok (0 rules)" in lines
+    assert "nothing-of-this-name: refused (1 error)" in lines
+    assert f"{none}: refused (1 error)" in lines
 
 
-def test_warnings_are_told_and_the_file_is_ok(tmp_path: Path) -> None:
-    """A doubtful file can be used, so the exit code is 0."""
+@pytest.mark.parametrize(("flags", "code"), [((), 0), (("--strict",), 1)])
+def test_warnings_are_told_and_count_with_strict(tmp_path: Path, flags: tuple[str, ...], code: int) -> None:
+    """A doubtful file can be used; who wants none of them says so."""
     path = tmp_path / "wide.yaml"
     path.write_text("version: 1\nrules:\n  - allow: '**'\n")
-    result = run("check", str(path))
-    assert result.exit_code == 0
-    assert result.stderr.startswith(f"warning: {path}:3: rules[0].allow: `**` allows every host there is")
+    result = run("check", *flags, str(path))
+    assert result.exit_code == code
+    assert "    3  warning  W201  rules[0].allow: `**` allows every host there is" in result.stdout
+    assert result.stdout.splitlines()[-1] == f"{path}: ok (1 rule, 1 warning)"
 
 
 def test_check_needs_a_file() -> None:

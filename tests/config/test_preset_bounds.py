@@ -12,7 +12,7 @@ from machines import bare_machine, put
 from preset_folder import load, preset, problems
 
 from egress.config import PolicySource, load_policy
-from egress.config.parameters import LISTS, MAX_VALUES, Kind, Wrong, read_value
+from egress.config.preset_parameters import LISTS, MAX_VALUES, Kind, Wrong, read_value
 from egress.config.presets import MAX_DEPTH, MAX_INCLUDES, MAX_RULES
 from egress.config.substitution import MAX_ENTRIES
 from egress.errors import ConfigError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import MISSING, Field, fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,30 @@ def test_a_condition_that_nothing_meets_is_shown() -> None:
     """An empty condition matches nothing; it is not the same as none."""
     assert rule_values(replace(PLAIN_RULE, methods=frozenset()))["methods"] == []
     assert "methods" not in rule_values(PLAIN_RULE)
+
+
+def test_conditions_are_spelt_as_files_write_them() -> None:
+    """What is shown can be copied into a policy."""
+    until = datetime(2030, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    shown = rule_values(
+        replace(PLAIN_RULE, query=(("state", "open"), ("page", None)), headers=(("x-a", ""),), until=until)
+    )
+    assert (shown["query"], shown["headers"], shown["until"]) == (
+        ["state=open", "page"],
+        ["x-a="],
+        "2030-01-01T10:00:00Z",
+    )
+
+
+def test_presets_are_shown_with_what_their_parameters_came_to(tmp_path: Path) -> None:
+    """Who includes them, on which line, also for what a preset includes; and each rule has the preset's line."""
+    path = tmp_path / "policy.yaml"
+    path.write_text("version: 1\ninclude:\n  - {preset: conda, channels: [ours]}\n  - model-providers\n")
+    values = effective(load_policy([PolicySource(Scope.SANDBOX, path)]))
+    includes = values["includes"]
+    assert isinstance(includes, list)
+    assert includes[0] == {"preset": "conda", "by": f"{path}:3", "parameters": {"channels": ["ours"]}}
+    assert {"conda", "model-providers", "anthropic", "openai", "google-ai"} == {each["preset"] for each in includes}
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from egress.review.lint.documents import findings_json, findings_sarif
 from egress.review.lint.findings import TITLES, Code, Finding, Severity
-from egress.review.lint.lint import lint, lint_errors, problems_of
-from egress.review.lint.sources import Checked, check_sources, unusable
+from egress.review.lint.lint import lint, problems_of
+from egress.review.lint.sources import Checked, check_loaded, check_sources, unusable
 
 __all__ = [
     "TITLES",
@@ -16,11 +16,11 @@ __all__ = [
     "Code",
     "Finding",
     "Severity",
+    "check_loaded",
     "check_sources",
     "findings_json",
     "findings_sarif",
     "lint",
-    "lint_errors",
     "problems_of",
     "unusable",
 ]

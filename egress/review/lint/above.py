@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from egress.policy import Scope, Verdict
+from egress.policy import Mode, Scope, Verdict
 from egress.review.lint.covering import Shape, make_shape
 from egress.review.lint.findings import Code, Finding, of_rule
 from egress.review.lint.places import Cover, Covering, Place, Reach, make_cover, places_of
@@ -59,7 +59,8 @@ def find_refused_above(scopes: Sequence[ScopeRules]) -> Iterator[Finding]:
         for rule in own.rules if above else ():
             if rule.verdict is Verdict.ALLOW:
                 yield from _finding(rule, make_shape(rule, own.tls), above)
-        if own is not scopes[-1]:
+        # A scope in report mode refuses nothing.
+        if own is not scopes[-1] and own.mode is not Mode.REPORT:
             above.append(_summary(own))
 
 

@@ -48,6 +48,8 @@ class Code(StrEnum):
     TARGET_DECIDED_ALREADY = "N106"
     NOTHING_TO_REFUSE = "N107"
     REFUSED_ABOVE = "N108"
+    PRESET_DECIDED_ALREADY = "N109"
+    NOT_ALL_COMPARED = "N110"
     # permissions wider than meant
     ANY_HOST = "W201"
     DEFAULT_ALLOW = "W202"
@@ -55,6 +57,7 @@ class Code(StrEnum):
     WIDE_RANGE = "W204"
     APEX_NOT_COVERED = "W205"
     TCP_ON_HTTP_PORT = "W206"
+    REPORT_MODE = "W207"
     # secrets
     SECRET_TO_WILDCARD = "W301"  # noqa: S105 -- a code
     SECRET_NOT_BOUND = "W302"  # noqa: S105 -- a code
@@ -65,6 +68,7 @@ class Code(StrEnum):
     CASE_IGNORED_BY_HOST = "W403"
     CASE_STRICTER_THAN_HOST = "N404"
     EXPIRED = "W405"
+    EXPIRES_SOON = "N406"
 
     @property
     def severity(self) -> Severity:
@@ -95,12 +99,15 @@ TITLES: dict[Code, str] = {
     Code.TARGET_DECIDED_ALREADY: "a target is decided already",
     Code.NOTHING_TO_REFUSE: "a deny has nothing to refuse",
     Code.REFUSED_ABOVE: "a higher scope refuses what a rule allows",
+    Code.PRESET_DECIDED_ALREADY: "a preset's rule is decided already",
+    Code.NOT_ALL_COMPARED: "too many rules to compare them all",
     Code.ANY_HOST: "a rule allows every host",
     Code.DEFAULT_ALLOW: "everything is allowed by default",
     Code.SHARED_HOSTING: "a wildcard over shared hosting",
     Code.WIDE_RANGE: "a very wide range of addresses",
     Code.APEX_NOT_COVERED: "a wildcard without its apex",
     Code.TCP_ON_HTTP_PORT: "raw TCP on a port of HTTP",
+    Code.REPORT_MODE: "nothing is refused, only recorded",
     Code.SECRET_TO_WILDCARD: "a secret goes to a wildcard",
     Code.SECRET_NOT_BOUND: "a secret is not bound to all hosts of a rule",
     Code.SECRET_OVER_PLAIN_HTTP: "a rule with a secret names plain HTTP",
@@ -109,6 +116,7 @@ TITLES: dict[Code, str] = {
     Code.CASE_IGNORED_BY_HOST: "a refusal of paths that another spelling passes",
     Code.CASE_STRICTER_THAN_HOST: "paths are stricter than the host",
     Code.EXPIRED: "a rule has expired",
+    Code.EXPIRES_SOON: "a rule expires soon",
 }
 
 

@@ -1,13 +1,10 @@
-"""The lint of a loaded policy: every check, in the order of the files.
-
-`lint_errors` is what a reload refuses and `egress policy check` calls an error: one list, so that the two never
-disagree.
-"""
+"""The lint of a loaded policy: every check, in the order of the files."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from egress.config import printable
 from egress.review.lint.above import find_refused_above
 from egress.review.lint.bound_secrets import find_secrets
 from egress.review.lint.breadth import find_breadth
@@ -30,7 +27,7 @@ def lint(loaded: LoadedPolicy, *, now: datetime) -> list[Finding]:
     scopes = loaded.policy.scopes
     found = [of_warning(warning) for warning in loaded.warnings]
     told_by_loader = {finding.file for finding in found if finding.code is Code.REFUSAL_IN_TUNNEL}
-    found += find_unspoken(scopes)
+    found += find_unspoken(scopes, {printable(str(include.file)) for include in loaded.includes})
     found += find_refused_above(scopes)
     found += find_secrets(scopes, loaded.secrets, [str(path) for path in loaded.files])
     for scope in scopes:
@@ -39,13 +36,6 @@ def lint(loaded: LoadedPolicy, *, now: datetime) -> list[Finding]:
         found += find_case(scope)
         found += find_expired(scope, now)
     return in_order(found, [str(path) for path in loaded.files])
-
-
-def lint_errors(loaded: LoadedPolicy) -> list[Problem]:
-    """What keeps a policy that loads from being used: the errors of `lint`. Asks neither a clock nor any file."""
-    scopes = loaded.policy.scopes
-    found = [*find_unspoken(scopes), *(finding for scope in scopes for finding in find_in_tunnels(scope))]
-    return problems_of(in_order(found, [str(path) for path in loaded.files]), Severity.ERROR)
 
 
 def problems_of(findings: Iterable[Finding], severity: Severity) -> list[Problem]:

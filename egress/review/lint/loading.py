@@ -24,6 +24,7 @@ WARNINGS: Final = (
     ("is not bound to all of this rule's hosts", Code.SECRET_NOT_BOUND),
     ("`addresses` adds nothing", Code.NEEDLESS_ADDRESSES),
     ("carries TLS unread", Code.REFUSAL_IN_TUNNEL),
+    ("would refuse passes", Code.REPORT_MODE),
 )
 
 

@@ -8,9 +8,10 @@ for: there a deny or ask changes nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from egress.policy import HostTarget, Target, Verdict
+from egress.policy import Mode, Target, Verdict
 from egress.review.lint.covering import STRICTNESS, Shape, carries_alike, make_shape
 from egress.review.lint.places import Cover, Covering, Kind, Place, Reach, make_cover, parents, places_of
 from egress.review.lint.region import EVERYWHERE, NOWHERE, Regions, View, demands, intersect, subtract
@@ -26,7 +27,7 @@ class Fate:
     """What becomes of one rule: which of its targets never speak, and which rules speak in their place.
 
     `nowhere` are the targets of a deny that no rule could let pass; `repeated` those that the rule itself names
-    in another of its targets.
+    in another of its targets. `crowded`: it was not compared with every earlier rule of its places.
     """
 
     rule: Rule
@@ -35,6 +36,7 @@ class Fate:
     unheeded: list[Target] = field(default_factory=list)
     nowhere: list[Target] = field(default_factory=list)
     repeated: list[Target] = field(default_factory=list)
+    crowded: bool = False
 
     @property
     def by(self) -> tuple[Rule, ...]:
@@ -57,16 +59,20 @@ def fates(scopes: Sequence[ScopeRules]) -> Iterator[Fate]:
 
 
 class Passing:
-    """Where any scope could say something less strict than a rule: that which the rule keeps from passing."""
+    """Where any scope could say something less strict than a rule: that which the rule keeps from passing.
+
+    A scope in report mode lets pass whatever it would refuse, so where there is one everything counts.
+    """
 
     def __init__(self, scopes: Sequence[ScopeRules]) -> None:
         rules = [rule for scope in scopes for rule in scope.rules]
         defaults = [scope.default for scope in scopes if scope.default is not None]
         self._reach: dict[Verdict, Reach] = {}
         self._by_default: dict[Verdict, bool] = {}
+        reports = any(scope.mode is Mode.REPORT for scope in scopes)
         for verdict in {rule.verdict for rule in rules} - {Verdict.ALLOW}:
             strictness = STRICTNESS[verdict]
-            self._by_default[verdict] = any(STRICTNESS[default] < strictness for default in defaults)
+            self._by_default[verdict] = reports or any(STRICTNESS[default] < strictness for default in defaults)
             reach = self._reach[verdict] = Reach()
             for rule in rules:
                 if STRICTNESS[rule.verdict] < strictness:
@@ -102,6 +108,7 @@ def _fate(order: int, shape: Shape, covering: Covering, passing: Passing) -> Fat
             live += [(place, cover) for place in places]
     for place, cover in live:
         covering.add(place, cover)
+    fate.crowded = order in covering.crowded
     return fate
 
 
@@ -122,8 +129,16 @@ def _spoken_for(
     limited = [(place, left) for place, left in limited if left != NOWHERE]
     if not limited and verdict is Verdict.DENY:
         return None
-    # An ask is a way to pass itself: where nothing else could, all of it counts.
-    return _speaking(limited or [(place, wanted) for place in places], own, covering)
+    whole = [(place, wanted) for place in places]
+    spoken = _speaking(limited or whole, own, covering)
+    # An ask is a way to pass itself: where nothing that lets pass comes before it, all of it counts.
+    if verdict is Verdict.ASK and not any(_is_weaker(cover.shape, own.shape) for cover in spoken):
+        return _speaking(whole, own, covering)
+    return spoken
+
+
+def _is_weaker(one: Shape, other: Shape) -> bool:
+    return STRICTNESS[one.verdict] < STRICTNESS[other.verdict]
 
 
 def _speaking(wanted: Sequence[tuple[Place, Regions]], own: Cover, covering: Covering) -> list[Cover]:
@@ -143,8 +158,11 @@ def _speaking(wanted: Sequence[tuple[Place, Regions]], own: Cover, covering: Cov
 
 
 def _both(one: Regions, other: Regions) -> Regions:
-    if other is EVERYWHERE:
-        return one
+    return one if other is EVERYWHERE else _intersected(one, other)
+
+
+@lru_cache(maxsize=4_096)
+def _intersected(one: Regions, other: Regions) -> Regions:
     known, opaque, odd_path, odd_method, odd_both = (intersect(one[view], other[view]) for view in View)
     return (known, opaque, odd_path, odd_method, odd_both)
 
@@ -153,6 +171,11 @@ def _without(left: Regions, cover: Cover, shape: Shape) -> Regions:
     speaks = cover.regions
     if cover.shape.verdict is shape.verdict and not cover.stops and not carries_alike(cover.shape, shape):
         return left
+    return _subtracted(left, speaks)
+
+
+@lru_cache(maxsize=4_096)
+def _subtracted(left: Regions, speaks: Regions) -> Regions:
     known, opaque, odd_path, odd_method, odd_both = (subtract(left[view], speaks[view]) for view in View)
     return (known, opaque, odd_path, odd_method, odd_both)
 
@@ -162,13 +185,15 @@ class _Own:
 
     def __init__(self) -> None:
         self._seen: set[tuple[Place, int | None]] = set()
-        self._below = False
+        self._below: set[tuple[str, int | None]] = set()
 
     def repeats(self, target: Target, places: Sequence[Place]) -> bool:
         """Whether the rule named all of this already; remembers it."""
         repeated = all(self._holds(place, target.port) for place in places)
-        self._seen.update((place, target.port) for place in places)
-        self._below = self._below or (isinstance(target.what, HostTarget) and target.what.below)
+        for place in places:
+            self._seen.add((place, target.port))
+            if place.kind is Kind.BELOW:
+                self._below.add((place.name, target.port))
         return repeated
 
     def _holds(self, place: Place, port: int | None) -> bool:
@@ -176,4 +201,4 @@ class _Own:
             return True
         if not self._below or place.kind not in {Kind.NAME, Kind.BELOW}:
             return False
-        return any((Place(Kind.BELOW, parent), port) in self._seen for parent in parents(place.name))
+        return any((parent, port) in self._below for parent in parents(place.name))

@@ -95,13 +95,17 @@ def parents(name: str) -> Iterator[str]:
 
 @dataclass(slots=True)
 class Covering:
-    """The rules seen so far, by the place that they name."""
+    """The rules seen so far, by the place that they name.
+
+    `crowded` are the numbers of those that were not compared with all the others at a place.
+    """
 
     _names: dict[str, list[Cover]] = field(default_factory=dict)
     _below: dict[str, list[Cover]] = field(default_factory=dict)
     _any_name: list[Cover] = field(default_factory=list)
     _any_address: list[Cover] = field(default_factory=list)
     _ranges: dict[tuple[int, int], dict[int, list[Cover]]] = field(default_factory=dict)
+    crowded: set[int] = field(default_factory=set)
 
     def add(self, place: Place, cover: Cover) -> None:
         """Add a rule at a place. Those without conditions stand first, since they cover most."""
@@ -114,6 +118,8 @@ class Covering:
     def holding(self, place: Place, own: Cover) -> Iterator[Cover]:
         """The rules that name all of the place, and whose conditions hold wherever those of `own` do."""
         for covers in self._lists_around(place, own.shape.verdict):
+            if len(covers) > MOST_COMPARED:
+                self.crowded.add(own.order)
             for cover in covers[:MOST_COMPARED]:
                 if cover.first <= own.last and own.first <= cover.last and _speaks_for(cover.shape, own.shape, place):
                     yield cover
@@ -134,24 +140,29 @@ class Covering:
             case _:
                 assert_never(place.kind)
 
-    def _lists_around(self, place: Place, verdict: Verdict) -> Iterator[list[Cover]]:
+    def _lists_around(self, place: Place, verdict: Verdict) -> list[list[Cover]]:
         match place.kind:
             case Kind.NAME | Kind.BELOW:
-                own = self._names if place.kind is Kind.NAME else self._below
-                yield own.get(place.name, [])
-                for parent in parents(place.name):
-                    yield self._below.get(parent, [])
-                yield self._any_name
+                return self._around_name(place)
             case Kind.ANY_NAME:
-                yield self._any_name
+                return [self._any_name]
             case Kind.ANY_ADDRESS:
-                yield self._any_address
+                return [self._any_address]
             case Kind.RANGE:
-                yield from self._ranges_around(place)
-                if verdict is Verdict.ALLOW:
-                    yield self._any_address
+                found = list(self._ranges_around(place))
+                return [*found, self._any_address] if verdict is Verdict.ALLOW else found
             case _:
                 assert_never(place.kind)
+
+    def _around_name(self, place: Place) -> list[list[Cover]]:
+        # Lists of a hundred thousand names come here one by one: nothing is looked up that cannot be there.
+        own = (self._names if place.kind is Kind.NAME else self._below).get(place.name)
+        found = [] if own is None else [own]
+        if self._below:
+            found += [covers for parent in parents(place.name) if (covers := self._below.get(parent)) is not None]
+        if self._any_name:
+            found.append(self._any_name)
+        return found
 
     def _ranges_around(self, place: Place) -> Iterator[list[Cover]]:
         version, length, value = _key(place)
@@ -218,8 +229,9 @@ class Reach:
                 return self._every_address
             case Kind.NAME | Kind.BELOW:
                 met = set(self._any_name)
-                for parent in parents(place.name):
-                    met |= self._below.get(parent, _NONE)
+                if self._below:
+                    for parent in parents(place.name):
+                        met |= self._below.get(parent, _NONE)
                 if place.kind is Kind.NAME:
                     return met | self._names.get(place.name, _NONE)
                 return met | self._below.get(place.name, _NONE) | self._under.get(place.name, _NONE)

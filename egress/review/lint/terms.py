@@ -50,25 +50,22 @@ type Pairs = tuple[tuple[str, str | None], ...]
 
 def until(rule: Rule) -> datetime | None:
     """The moment from which the rule matches nothing."""
-    found: datetime | None = getattr(rule, "until", None)
-    return found
+    return rule.until
 
 
 def ignores_case(rule: Rule) -> bool:
     """Whether the rule's `paths` hold for every spelling in upper and lower case."""
-    return bool(getattr(rule, "ignore_case", False))
+    return rule.ignore_case
 
 
 def query(rule: Rule) -> Pairs | None:
     """Conditions on the query; None: none."""
-    found: Pairs | None = getattr(rule, "query", None)
-    return found
+    return rule.query
 
 
 def headers(rule: Rule) -> Pairs | None:
-    """Conditions on the headers; None: none."""
-    found: Pairs | None = getattr(rule, "headers", None)
-    return found
+    """Conditions on the headers, whose names are the same in any case; None: none."""
+    return None if rule.headers is None else tuple((name.lower(), pattern) for name, pattern in rule.headers)
 
 
 def unknown_terms(rule: Rule) -> bool:

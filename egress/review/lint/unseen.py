@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 from egress.policy import AnyTarget, HostTarget, Protocol, TlsMode, Verdict
 from egress.review.lint import terms
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from egress.policy import Rule, ScopeRules, Target
+
+# How long before its end a rule is told.
+SOON: Final = timedelta(days=7)
 
 _OVER_TLS = BIT[Protocol.HTTPS] | BIT[Protocol.WSS]
 
@@ -57,12 +61,15 @@ def find_case(scope: ScopeRules) -> Iterator[Finding]:
 
 
 def find_expired(scope: ScopeRules, now: datetime) -> Iterator[Finding]:
-    """Rules that match nothing any more."""
+    """Rules that match nothing any more, or will not for long."""
     for rule in scope.rules:
         until = terms.until(rule)
         if until is not None and until <= now:
             message = f"this rule has matched nothing since {until.isoformat()}"
             yield of_rule(Code.EXPIRED, rule, message, "remove it, or write a later `until`")
+        elif until is not None and until - now <= SOON:
+            message = f"this rule matches nothing from {until.isoformat()} on"
+            yield of_rule(Code.EXPIRES_SOON, rule, message, "write a later `until` if it is needed for longer")
 
 
 def _inside(rule: Rule) -> list[str]:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from egress.review.lint.findings import Code, Finding, of_rule
 from egress.review.lint.order import fates
+from egress.review.lint.places import MOST_COMPARED
 from egress.review.lint.wording import first_lines, some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from egress.policy import Rule, ScopeRules
     from egress.review.lint.order import Fate
@@ -19,10 +20,27 @@ if TYPE_CHECKING:
 LIST: Final = 100
 
 
-def find_unspoken(scopes: Sequence[ScopeRules]) -> Iterator[Finding]:
-    """What there is to say of rules, or targets of them, that never speak."""
+# What a preset's rule may well be: a file that includes the preset says more, or says it first.
+_OF_PRESETS: Final = {Code.ALLOW_NEVER_HOLDS, Code.DUPLICATE_RULE, Code.REDUNDANT_RULE}
+
+
+def find_unspoken(scopes: Sequence[ScopeRules], presets: Collection[str] = ()) -> Iterator[Finding]:
+    """What there is to say of rules, or targets of them, that never speak. `presets` are the files of presets."""
+    crowded: list[Rule] = []
     for fate in fates(scopes):
-        yield from _findings(fate)
+        if fate.crowded:
+            crowded.append(fate.rule)
+        for finding in _findings(fate):
+            yield _of_preset(finding) if finding.file in presets and finding.code in _OF_PRESETS else finding
+    if crowded:
+        which = f"{len(crowded)}, from this one on," if len(crowded) > 1 else "this one"
+        message = f"more than {MOST_COMPARED} rules name one place: {which} had no look at all the others"
+        yield of_rule(Code.NOT_ALL_COMPARED, crowded[0], message, "join rules that differ in one list, as `paths`")
+
+
+def _of_preset(finding: Finding) -> Finding:
+    """Whoever includes a preset cannot remove one of its rules, and need not."""
+    return replace(finding, code=Code.PRESET_DECIDED_ALREADY, hint="nothing, if that is what you mean")
 
 
 def _findings(fate: Fate) -> Iterator[Finding]:

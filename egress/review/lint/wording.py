@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final
 
-from egress.policy import AnyTarget, HostTarget, NetworkTarget
+from egress.review.spelling import target_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,22 +12,6 @@ if TYPE_CHECKING:
     from egress.policy import Rule, Target
 
 _SHOWN: Final = 3
-
-
-def target_text(target: Target) -> str:
-    """A target as a policy file spells it."""
-    match target.what:
-        case HostTarget(name, exact, below):
-            text = ("." if exact else "*.") + name if below else name
-        case AnyTarget():
-            text = "**"
-        case NetworkTarget(network):
-            single = network.prefixlen == network.max_prefixlen
-            text = str(network.network_address) if single else str(network)
-            text = f"[{text}]" if target.port is not None and ":" in text else text
-        case _:
-            assert_never(target.what)
-    return text if target.port is None else f"{text}:{target.port}"
 
 
 def some(targets: Sequence[Target]) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from egress.config import PolicySource
-from egress.policy import Rule, Scope
+from egress.policy import Scope
 from egress.review.lint import check_sources
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from egress.policy import Rule
     from egress.review.lint import Checked
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -36,20 +37,6 @@ def codes(found: Checked) -> list[str]:
     return [finding.code.value for finding in found.findings]
 
 
-@dataclass(frozen=True, slots=True)
-class Later(Rule):
-    """A rule with the terms of a later version of the language."""
-
-    ignore_case: bool = False
-    query: tuple[tuple[str, str | None], ...] | None = None
-    headers: tuple[tuple[str, str | None], ...] | None = None
-    until: datetime | None = None
-
-
 def with_terms(rule: Rule, **terms: object) -> Rule:
-    """The rule with terms that this version of the policy core may not know yet."""
-    names = {field.name for field in fields(Rule)}
-    if terms.keys() <= names:
-        return replace(rule, **terms)  # type: ignore[arg-type]
-    own = {name: getattr(rule, name) for name in names}
-    return Later(**own, **terms)  # type: ignore[arg-type]
+    """The rule with further terms."""
+    return replace(rule, **terms)  # type: ignore[arg-type]

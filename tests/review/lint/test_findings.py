@@ -10,17 +10,23 @@ from typing import TYPE_CHECKING
 import policy_builders as make
 import pytest
 
-from egress.policy import PortRange, Rule
+from egress.config import PolicySource
+from egress.errors import Problem
+from egress.policy import PortRange, Rule, Scope
 from egress.policy.targets import _PUBLIC_SUFFIXES
-from egress.review.lint import Code, Severity
+from egress.review.lint import Code, Severity, check_sources
 from egress.review.lint import terms as lint_terms
+from egress.review.lint.loading import of_warning
+from egress.review.lint.places import MOST_COMPARED
 from egress.review.lint.services import _SHARED
+from egress.review.lint.unseen import SOON as WARNED
 from egress.review.lint.unseen import find_case, find_expired, find_in_tunnels
 from egress.review.lint.unspoken import LIST, find_unspoken
 
 from .build import NOW, checked, codes, with_terms
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
 API = "secrets:\n  api: {env: API_KEY, hosts: [%s]}\n"
@@ -104,6 +110,9 @@ ROWS: dict[str, tuple[str, str]] = {
     "raw TCP on a port of a target": ("rules: [{allow: 'a.example.com:8080', protocol: tcp}]", "W206"),
     "raw TCP on another port": ("rules: [{allow: a.example.com, protocol: tcp, ports: [5432]}]", ""),
     "HTTPS on 443": ("rules: [{allow: a.example.com, protocol: https, ports: [443]}]", ""),
+    "report mode": ("mode: report\nrules: [{allow: a.example.com}]", "W207"),
+    "enforcing": ("mode: enforce\nrules: [{allow: a.example.com}]", ""),
+    "deny of what nothing allows, in report mode": ("mode: report\nrules: [{deny: a.example.net}]", "W207"),
     # secrets
     "a secret to a wildcard": (API % "'*.example.com'" + "rules: [{allow: .example.com, inject: {x-a: '${api}'}}]", "W301 W302"),
     "a secret bound to a wildcard": (API % ".example.com" + "rules: [{allow: a.example.com, inject: {x-a: '${api}'}}]", "W301"),
@@ -145,6 +154,10 @@ SCOPES: dict[str, tuple[tuple[tuple[str, str], ...], str]] = {
     "denied above, after an allow of another": (
         (("org", "rules: [{allow: b.example.com}, {deny: '**'}]\n"), ("team", "rules: [{allow: c.example.com}]\n")),
         "N108",
+    ),
+    "denied above, in report mode": (
+        (("org", "mode: report\nrules: [{deny: a.example.com}]\n"), ("team", "rules: [{allow: a.example.com}]\n")),
+        "W207",
     ),
     "nothing said above": ((("org", "rules: []\n"), ("team", "rules: [{allow: a.example.com}]\n")), ""),
     "a deny of one method above": (
@@ -239,11 +252,55 @@ def test_a_list_may_have_exceptions() -> None:
     assert found_in(exception, make.rule("deny", *hosts[:LIST]), rest) == ["W105"]
 
 
-def test_expired_rules_are_told_by_the_given_clock() -> None:
-    """At the moment itself the rule has ended."""
-    for until, expected in ((NOW, [Code.EXPIRED]), (NOW + timedelta(seconds=1), []), (None, [])):
-        own = make.scope(with_terms(make.rule("allow", "a.test"), until=until))
-        assert [finding.code for finding in find_expired(own, NOW)] == expected
+ENDS = [
+    (NOW, [Code.EXPIRED]),
+    (NOW + timedelta(seconds=1), [Code.EXPIRES_SOON]),
+    (NOW + WARNED, [Code.EXPIRES_SOON]),
+    (NOW + WARNED + timedelta(seconds=1), []),
+    (None, []),
+]
+
+
+@pytest.mark.parametrize(("until", "expected"), ENDS)
+def test_rules_that_end_are_told_by_the_given_clock(until: datetime | None, expected: list[Code]) -> None:
+    """At the moment itself the rule has ended; for a week before it will soon."""
+    own = make.scope(with_terms(make.rule("allow", "a.test"), until=until))
+    assert [finding.code for finding in find_expired(own, NOW)] == expected
+
+
+def test_a_rule_that_ends_hides_none_that_stays(tmp_path: Path) -> None:
+    """Whatever is shadowed today speaks tomorrow: neither the deny nor the allow below may be called needless."""
+    text = "rules:\n  - {allow: a.example.com, until: 2999-01-01T00:00:00Z}\n  - {%s: a.example.com}\n"
+    assert codes(checked(tmp_path, text % "deny")) == []
+    assert codes(checked(tmp_path, text % "allow")) == []
+
+
+def test_rules_of_presets_are_noted_where_the_file_decides_first(tmp_path: Path) -> None:
+    """Nobody can remove a rule of a preset that came with egress; a rule of the file can be."""
+    text = "rules: [{deny: [index.crates.io, static.crates.io]}%s]\n"
+    assert codes(checked(tmp_path, "include: [crates]\n" + text % "")) == ["N109"]
+    assert codes(checked(tmp_path, text % ", {allow: index.crates.io}")) == ["W102"]
+
+
+def test_what_is_not_compared_is_told_once(tmp_path: Path) -> None:
+    """More rules at one host than are looked at: one note, and none where all were."""
+    rules = "".join(f"  - {{allow: a.example.com, paths: [/{number}]}}\n" for number in range(MOST_COMPARED + 3))
+    (finding,) = checked(tmp_path, f"rules:\n{rules}").findings
+    assert (finding.code, finding.line) == (Code.NOT_ALL_COMPARED, MOST_COMPARED + 4)
+    assert "2, from this one on, had no look at all the others" in finding.message
+    fewer = "".join(rules.splitlines(keepends=True)[: MOST_COMPARED + 1])
+    assert codes(checked(tmp_path, f"rules:\n{fewer}")) == []
+
+
+def test_a_file_that_everybody_can_change_is_refused(tmp_path: Path) -> None:
+    """The sandbox may be one of them; whom a group holds is not known, so its right to write is a warning."""
+    path = tmp_path / "policy.yaml"
+    path.write_text("version: 1\n")
+    for mode, expected in ((0o644, []), (0o666, ["E001"])):
+        path.chmod(mode)
+        assert codes(check_sources([PolicySource(Scope.SANDBOX, path)], now=NOW)) == expected
+    warning = Problem(str(path), None, "", "group 7 can change this file", "")
+    assert of_warning(warning).code is Code.WRITABLE_BY_OTHERS
 
 
 def test_paths_that_ignore_case_are_as_the_host_reads_them() -> None:

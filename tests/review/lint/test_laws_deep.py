@@ -15,6 +15,8 @@ from egress.review.lint.above import find_refused_above
 from egress.review.lint.findings import Code
 from egress.review.lint.unspoken import find_unspoken
 
+from .build import NOW
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -86,7 +88,7 @@ def numbered(scopes: Sequence[ScopeRules]) -> list[ScopeRules]:
 def without(scopes: Sequence[ScopeRules], line: int) -> Policy:
     """The policy without one rule."""
     left = [replace(own, rules=tuple(rule for rule in own.rules if rule.line != line)) for own in scopes]
-    return compile_policy(left, digest="without")
+    return compile_policy(left, digest="without", clock=NOW.timestamp)
 
 
 def _told(decision: Decision) -> tuple[object, ...]:
@@ -98,7 +100,7 @@ def _told(decision: Decision) -> tuple[object, ...]:
 def test_a_rule_that_never_speaks_can_be_deleted(scopes: list[ScopeRules], asked: list[Request]) -> None:
     """Without it every request is decided as with it: allowed under the same rule, to the same addresses, or not."""
     scopes = numbered(scopes)
-    before = compile_policy(scopes, digest="with")
+    before = compile_policy(scopes, digest="with", clock=NOW.timestamp)
     for finding in find_unspoken(before.scopes):
         if finding.code in NEEDLESS and finding.line is not None:
             after = without(scopes, finding.line)
@@ -123,7 +125,7 @@ def test_a_rule_that_repeats_an_earlier_one_changes_no_connection(
 ) -> None:
     """Duplicates and redundant rules change nothing of how TLS is opened either."""
     scopes = numbered(scopes)
-    before = compile_policy(scopes, digest="with")
+    before = compile_policy(scopes, digest="with", clock=NOW.timestamp)
     for finding in find_unspoken(before.scopes):
         if finding.code in {Code.DUPLICATE_RULE, Code.REDUNDANT_RULE} and finding.line is not None:
             after = without(scopes, finding.line)
@@ -139,7 +141,7 @@ def test_a_rule_that_repeats_an_earlier_one_changes_no_connection(
 def test_an_allow_that_a_higher_scope_refuses_lets_nothing_pass(scopes: list[ScopeRules], asked: list[Request]) -> None:
     """Without it the same requests are allowed."""
     scopes = numbered(scopes)
-    before = compile_policy(scopes, digest="with")
+    before = compile_policy(scopes, digest="with", clock=NOW.timestamp)
     for finding in find_refused_above(before.scopes):
         assert finding.line is not None
         after = without(scopes, finding.line)
@@ -152,7 +154,7 @@ def test_an_allow_that_a_higher_scope_refuses_lets_nothing_pass(scopes: list[Sco
 def test_a_refusal_with_nothing_to_refuse_can_be_deleted(scopes: list[ScopeRules], asked: list[Request]) -> None:
     """Without it the same requests are allowed."""
     scopes = numbered(scopes)
-    before = compile_policy(scopes, digest="with")
+    before = compile_policy(scopes, digest="with", clock=NOW.timestamp)
     for finding in find_unspoken(before.scopes):
         if finding.code is Code.NOTHING_TO_REFUSE and finding.line is not None:
             after = without(scopes, finding.line)

@@ -7,8 +7,9 @@ import pytest
 from egress.errors import EgressError
 from egress.gate.ids import new_decision_id
 from egress.policy import Verdict
-from egress.review.asked import ID, rule_for
+from egress.review import DECISION_ID
 from egress.review.edit import NewRule
+from egress.review.row_rule import rule_for
 
 ROW = {"host": "api.example.com", "port": 443, "protocol": "https", "method": "GET", "path": "/v1/items"}
 
@@ -70,6 +71,6 @@ def test_a_row_that_is_not_one_request_gives_no_rule(changed: dict[str, str | in
 
 def test_ids_of_decisions_are_known_and_hosts_are_not_taken_for_one() -> None:
     """An id has no dot and 26 characters."""
-    assert ID.match(new_decision_id())
+    assert DECISION_ID.match(new_decision_id())
     for host in ("api.example.com", "localhost", "10.0.0.0/8", "2001:db8::1", "**", "a" * 27):
-        assert ID.match(host) is None
+        assert DECISION_ID.match(host) is None

@@ -16,7 +16,6 @@ from egress.review.edit import NewRule
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ID: Final = re.compile(r"[0-9a-hjkmnp-tv-z]{26}\Z")
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]{1,100}\Z")
 _WEBSOCKET: Final = frozenset({Protocol.WS, Protocol.WSS})
 

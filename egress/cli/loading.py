@@ -1,0 +1,84 @@
+"""What every command that loads a policy loads it with: one reading of `--policy`, `--presets` and `--config`.
+
+1. as `egress run`  policies that are named replace those of the configuration for the same scope; folders add up
+2. the secrets      of the configuration are known to every policy that is loaded with it
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from egress.config import LoadedPolicy, PolicySource, SecretDefinition
+    from egress.policy import Address
+
+_NONE_NAMED = "no policy is named: add `--policy NAME` or `--policy FILE`, or the server's `--config`"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What stands around the policies that a command names: what the server's configuration and flags say.
+
+    `audit` is the configuration's database; None without a configuration.
+    """
+
+    policies: tuple[PolicySource, ...] = ()
+    presets: tuple[Path, ...] = ()
+    secrets: Mapping[str, SecretDefinition] = field(default_factory=dict)
+    pins: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
+    audit: Path | None = None
+
+    def sources(self, named: Sequence[PolicySource]) -> list[PolicySource]:
+        """The configuration's policies but for the scopes of those that are named, then those that are named."""
+        from egress.config import with_policies  # noqa: PLC0415
+
+        return with_policies(self.policies, named)
+
+    def load(self, sources: Sequence[PolicySource], *, at: datetime | None = None) -> LoadedPolicy:
+        """Load these policies, and no others, as they are now or at a moment. Raises ConfigError with every problem."""
+        from egress.config import load_policy  # noqa: PLC0415
+
+        clock = time.time if at is None else at.timestamp
+        return load_policy(sources, secrets=self.secrets, presets=self.presets, clock=clock)
+
+    def load_named(self, texts: Sequence[str], *, at: datetime | None = None) -> LoadedPolicy:
+        """Load what these texts name, beside what the configuration does; the warnings go to standard error."""
+        sources = self.sources(find(texts))
+        if not sources:
+            raise typer.BadParameter(_NONE_NAMED, param_hint="--policy")
+        loaded = self.load(sources, at=at)
+        for warning in loaded.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        return loaded
+
+
+def surroundings(
+    config: Path | None = None, presets: Sequence[Path] | None = None, resolve: Sequence[str] | None = None
+) -> Surroundings:
+    """What these options say. Raises ConfigError."""
+    from egress.config import PinError, ServerOverrides, load_server_config, parse_pin  # noqa: PLC0415
+
+    for text in resolve or ():
+        pin = parse_pin(text)
+        if isinstance(pin, PinError):
+            raise typer.BadParameter(f"{pin.message}; {pin.hint}", param_hint="--resolve")
+    overrides = ServerOverrides(presets=tuple(presets or ()), resolve=tuple(resolve or ()))
+    server = load_server_config(config, overrides, os.environ)
+    audit = None if config is None else server.audit.path
+    return Surroundings(server.policies, server.presets, server.secrets, server.resolve, audit)
+
+
+def find(texts: Sequence[str] | None) -> list[PolicySource]:
+    """The files that `[SCOPE=]NAME` or `[SCOPE=]FILE` name. Raises ConfigError."""
+    from egress.config import find_policy  # noqa: PLC0415
+
+    return [find_policy(text) for text in texts or ()]
