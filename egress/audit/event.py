@@ -19,7 +19,8 @@ class DecisionEvent:
     `rule`, `file`, `line` and `scope` say which rule spoke. `policy_hash` is the digest of the policy that was asked.
     `query` must already be masked (`mask_query`). `address` is the checked address that will be dialled.
     `secrets` are the names of the secrets that are injected, never values. `labels` are what the rules
-    annotate, as the text of a JSON object. `detail` is one sentence for people.
+    annotate, as the text of a JSON object. `rewritten` is where a rule sent the request instead (scheme, host, port and
+    path). `detail` is one sentence for people.
     """
 
     id: str
@@ -46,6 +47,7 @@ class DecisionEvent:
     secrets: tuple[str, ...] = ()
     labels: str | None = None
     detail: str | None = None
+    rewritten: str | None = None
 
 
 @dataclass(slots=True, unsafe_hash=True, kw_only=True)

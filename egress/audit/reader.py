@@ -68,6 +68,7 @@ class AuditRow:
     labels: str | None
     detail: str | None
     error: str | None
+    rewritten: str | None
 
 
 _COLUMNS = ", ".join(field.name for field in fields(AuditRow))

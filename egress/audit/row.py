@@ -39,6 +39,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
             "secrets",
             "detail",
             "labels",
+            "rewritten",
         ),
     ),
     OUTCOMES: (
@@ -59,7 +60,9 @@ _LAST = 2**63 - 1
 _FIRST = -(2**63)
 # What many decisions have in common, in the order of the columns.
 _COMMON = tuple(
-    column for column in COLUMNS[DECISIONS] if column not in {"id", "time_us", "client", "path", "query", "address"}
+    column
+    for column in COLUMNS[DECISIONS]
+    if column not in {"id", "time_us", "client", "path", "query", "address", "rewritten"}
 )
 _LONGER = {
     "sandbox": _NAME,
@@ -92,6 +95,7 @@ def decision_row(event: DecisionEvent) -> Row:
         secrets,
         detail,
         labels,
+        _text(event.rewritten, _LONG),
     )
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 type Migration = Callable[[Database], None]
 
 # Columns that came after version 1.
-_LATER = frozenset({"labels"})
+_LATER = frozenset({"labels", "rewritten"})
 
 APPLICATION_ID = 0x45475241  # "EGRA"
 
@@ -34,7 +34,8 @@ _REQUESTS_VIEW = """
            d.sandbox, d.client, d.verdict, d.reason, d.scope, d.rule, d.file, d.line, d.policy_hash,
            d.method, d.scheme, d.host, d.port, d.path, d.query, d.sni, d.protocol, d.lane,
            coalesce(o.address, d.address) AS address,
-           o.status, o.bytes_up, o.bytes_down, o.duration_us, o.first_byte_us, d.secrets, {labels}d.detail, o.error
+           o.status, o.bytes_up, o.bytes_down, o.duration_us, o.first_byte_us, d.secrets, {labels}d.detail,
+           o.error{rewritten}
     FROM decisions AS d LEFT JOIN outcomes AS o ON o.id = d.id
 """
 
@@ -53,16 +54,23 @@ def first_schema(database: Database) -> None:
         database.table(name).create_index(["id"], f"{name}_id", unique=True)
         for trigger in _append_only(name):
             database.execute(trigger)
-    database.create_view("requests", _REQUESTS_VIEW.format(labels=""))
+    database.create_view("requests", _REQUESTS_VIEW.format(labels="", rewritten=""))
 
 
 def add_labels(database: Database) -> None:
     """Version 2: the labels that rules annotate, a JSON object; NULL where there are none."""
     database.execute(f"ALTER TABLE {DECISIONS} ADD COLUMN labels TEXT")
-    database.create_view("requests", _REQUESTS_VIEW.format(labels="d.labels, "), replace=True)
+    database.create_view("requests", _REQUESTS_VIEW.format(labels="d.labels, ", rewritten=""), replace=True)
 
 
-MIGRATIONS: tuple[Migration, ...] = (first_schema, add_labels)
+def add_rewritten(database: Database) -> None:
+    """Version 3: where a rule sent a request instead of where it was asked for; NULL where it went there."""
+    database.execute(f"ALTER TABLE {DECISIONS} ADD COLUMN rewritten TEXT")
+    view = _REQUESTS_VIEW.format(labels="d.labels, ", rewritten=", d.rewritten")
+    database.create_view("requests", view, replace=True)
+
+
+MIGRATIONS: tuple[Migration, ...] = (first_schema, add_labels, add_rewritten)
 
 
 def insert_statement(table: str) -> str:

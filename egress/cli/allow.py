@@ -29,7 +29,9 @@ What = Annotated[
 Methods = Annotated[str | None, typer.Option("--methods", metavar="M,..", help="Methods, or `read-only`.")]
 Paths = Annotated[str | None, typer.Option("--paths", metavar="P,..", help="Path patterns.")]
 Ports = Annotated[str | None, typer.Option("--ports", metavar="N,..", help="Ports and ranges.")]
-Protocols = Annotated[str | None, typer.Option("--protocol", metavar="WORD,..", help="http, https, ws, wss or tcp.")]
+Protocols = Annotated[
+    str | None, typer.Option("--protocol", metavar="WORD,..", help="http, https, ws, wss, grpc or tcp.")
+]
 Ttl = Annotated[str | None, typer.Option("--ttl", metavar="1h", help="How long the rule holds: 90s, 30m, 1h, 7d, 2w.")]
 Why = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="A comment above the rule.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Write without asking.")]

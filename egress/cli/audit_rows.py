@@ -78,5 +78,6 @@ def plain_line(row: AuditRow) -> str:
         ",".join(row.secrets),
         row.error,
         row.labels,
+        row.rewritten,
     )
     return "\t".join("-" if value is None or value == "" else printable(str(value)) for value in values)

@@ -100,7 +100,12 @@ def _reason(row: AuditRow) -> str:
 def _destination(row: AuditRow) -> str:
     """Without the port that the scheme implies, so that more of the path is seen; a bare destination keeps it."""
     implied = row.path is not None and row.port == _IMPLIED_PORTS.get(row.scheme or "")
-    return destination(replace(row, port=None) if implied else row)
+    shown = replace(row, port=None) if implied else row
+    if row.rewritten is None:
+        return destination(shown)
+    # The host that was asked for, then where the request went.
+    asked = destination(replace(shown, path=None, query=None))
+    return f"{asked} -> {row.rewritten.partition('://')[2]}"
 
 
 def _rule(row: AuditRow) -> str:

@@ -60,7 +60,11 @@ def _rows(answer: Explanation) -> Iterator[tuple[str, str]]:
         request = answer.request
         yield "destination", f"{request.host.text} port {request.port}, {request.protocol.value}"
     if answer.decision is not None:
-        yield from _scopes(answer.decision, answer.tried)
+        yield from _scopes(answer.asked or answer.decision, answer.tried)
+        if answer.sent is not None:
+            sent = answer.sent
+            yield "rewritten to", f"{sent.host.text} port {sent.port}, {sent.protocol.value}, {sent.path}"
+            yield from _scopes(answer.decision, ())
         if answer.allowed:
             yield from _changes(answer.decision)
     if answer.lane is not None and answer.request is not None:

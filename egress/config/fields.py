@@ -22,6 +22,7 @@ from egress.policy import (
     PathPattern,
     PortRange,
     Protocol,
+    Scheme,
     SecretRef,
     Target,
     TargetError,
@@ -155,7 +156,7 @@ def path_pattern(value: object) -> str:
     return pattern
 
 
-def word(kind: type[Protocol | TlsMode | Verdict | Mode]) -> Callable[[object], Enum]:
+def word(kind: type[Protocol | TlsMode | Verdict | Mode | Scheme]) -> Callable[[object], Enum]:
     """A reader for one of a fixed set of words."""
     words = {member.word if isinstance(member, TlsMode) else member.value: member for member in kind}
 

@@ -9,7 +9,6 @@ LATER_KEYS: Final[dict[str, frozenset[str]]] = {
     "": frozenset({"sandboxes", "limits", "deny_page"}),
     "rules": frozenset(
         {
-            "rewrite",
             "sign",
             "limits",
             "mcp",

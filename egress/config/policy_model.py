@@ -32,6 +32,7 @@ from egress.config.fields import (
     wrong,
 )
 from egress.config.include_model import Includes  # noqa: TC001  pydantic reads it at run time
+from egress.config.rewrite_model import RewriteModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.wording import kind_of
 from egress.policy import Mode, Protocol, TlsMode, Verdict
 
@@ -92,7 +93,7 @@ type Headers = Annotated[list[HeaderField], BeforeValidator(listed, json_schema_
 type Networks = Annotated[list[NetworkField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
 type BoundHosts = Annotated[list[BoundHostField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
 
-type _ProtocolWord = Literal["http", "https", "ws", "wss", "tcp"]
+type _ProtocolWord = Literal["http", "https", "ws", "wss", "grpc", "tcp"]
 type _TlsWord = Literal["inspect", "auto", "tunnel"]
 type _ModeWord = Literal["enforce", "report"]
 type _VerdictWord = Literal["allow", "deny", "ask"]
@@ -141,6 +142,9 @@ class RuleModel(Strict):
         None, description='Headers to set, as in `Authorization: "Bearer ${name}"`.'
     )
     remove: Headers | None = Field(None, description="Headers of the client's to remove.")
+    rewrite: RewriteModel | None = Field(
+        None, description="Where the request goes instead, as in `{scheme: https, host: gateway.corp.example}`."
+    )
     addresses: Networks | None = Field(
         None, description="Ranges outside the public Internet that the rule's names may resolve to."
     )

@@ -5,7 +5,8 @@ That is: conditions that cannot hold together, headers that could never be sent,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from egress.config.bindings import Bound, bound
@@ -13,7 +14,20 @@ from egress.config.host_lists import read_host_list
 from egress.config.policy_model import HostFile
 from egress.config.wording import did_you_mean, printable, quoted
 from egress.errors import Problem
-from egress.policy import AnyTarget, Injection, NetworkTarget, Protocol, Rule, Target, TlsMode, Verdict
+from egress.policy import (
+    OVER_TLS,
+    AnyTarget,
+    HostTarget,
+    Injection,
+    NetworkTarget,
+    Protocol,
+    Rewrite,
+    Rule,
+    Scheme,
+    Target,
+    TlsMode,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,8 +40,7 @@ if TYPE_CHECKING:
 
 VERBS = ("allow", "deny", "ask")
 # What only a look inside can apply.
-_INSIDE = ("methods", "paths", "query", "headers", "inject", "remove", "http2")
-_TLS_PROTOCOLS = frozenset({Protocol.HTTPS, Protocol.WSS})
+_INSIDE = ("methods", "paths", "query", "headers", "inject", "remove", "rewrite", "http2")
 
 
 @dataclass(slots=True)
@@ -59,6 +72,7 @@ class RuleReader:
         self._check_tls(model, verdict, place)
         self._check_http2(model, verdict, place)
         self._check_case(model, place)
+        self._check_rewrite(model, place)
         self._check_headers(model, verdict, targets, place)
         self._check_addresses(model, verdict, targets, place)
         return Rule(
@@ -81,6 +95,7 @@ class RuleReader:
             headers=None if model.headers is None else tuple(model.headers),
             until=model.until,
             annotate=tuple((model.annotate or {}).items()),
+            rewrite=None if model.rewrite is None else model.rewrite.value(),
         )
 
     def _verdict(self, model: RuleModel, place: Place) -> Verdict | None:
@@ -191,8 +206,10 @@ class RuleReader:
         if verdict is not Verdict.ALLOW:
             message = f"`http2` says how an allowed connection is carried, and this rule says `{verdict}`"
             self._problem(at, message, "remove it, or move it to the rule that allows")
-        elif model.protocol not in (None, [Protocol.TCP]) and Protocol.HTTPS not in (model.protocol or ()):
-            message = "HTTP/2 is agreed on in TLS, and `protocol` does not name `https`"
+        elif model.protocol not in (None, [Protocol.TCP]) and not {Protocol.HTTPS, Protocol.GRPC} & set(
+            model.protocol or ()
+        ):
+            message = "HTTP/2 is agreed on in TLS, and `protocol` names neither `https` nor `grpc`"
             self._problem(at, message, "name `https` in `protocol`, or remove it")
 
     def _check_case(self, model: RuleModel, place: Place) -> None:
@@ -200,8 +217,21 @@ class RuleReader:
             message = "`ignore_case` says how `paths` are compared, and this rule has none"
             self._problem((*place, "ignore_case"), message, "add `paths`, or remove it")
 
+    def _check_rewrite(self, model: RuleModel, place: Place) -> None:
+        if model.rewrite is None:
+            return
+        at = (*place, "rewrite")
+        rewrite = model.rewrite.value()
+        if rewrite == Rewrite():
+            self._problem(at, "this states nothing, so nothing is rewritten", "name `host`, or remove it")
+        if rewrite.path is not None and rewrite.path.old == rewrite.path.new:
+            self._problem((*at, "path_prefix"), "this leaves every path as it is", "write another prefix, or remove it")
+        if rewrite.scheme is Scheme.HTTP and model.protocol == [Protocol.GRPC]:
+            message = "gRPC needs HTTP/2, which is spoken inside TLS only"
+            self._problem((*at, "scheme"), message, "write `scheme: https`")
+
     def _check_headers(self, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place) -> None:
-        for key in ("inject", "remove"):
+        for key in ("inject", "remove", "rewrite"):
             if getattr(model, key) is not None and verdict is not Verdict.ALLOW:
                 message = f"`{key}` changes a request that goes on, and this rule says `{verdict}`"
                 self._problem((*place, key), message, "remove it, or move it to the rule that allows")
@@ -230,10 +260,15 @@ class RuleReader:
         definition = self.secrets[secret]
         if definition is None or verdict is not Verdict.ALLOW:
             return
-        if model.protocol is not None and not _TLS_PROTOCOLS & set(model.protocol):
+        rewrite = Rewrite() if model.rewrite is None else model.rewrite.value()
+        if rewrite.scheme is Scheme.HTTP:
+            message = f"the secret {quoted(secret)} goes over verified TLS only, and `rewrite` leads to `http`"
+            self._problem(place, message, "write `scheme: https`")
+        elif rewrite.scheme is None and model.protocol is not None and not OVER_TLS & set(model.protocol):
             message = f"the secret {quoted(secret)} goes over verified TLS only, and `protocol` names none"
             self._problem(place, message, "name `https` in `protocol`")
-        answers = [bound(target, model.ports, definition.hosts) for target in targets]
+        # A secret is bound to where it goes, not to what the client calls that.
+        answers = [bound(target, model.ports, definition.hosts) for target in _reached(targets, rewrite)]
         if answers and all(answer is Bound.NEVER for answer in answers):
             message = f"the secret {quoted(secret)} is bound to none of this rule's hosts"
             self._problem(place, message, "add the hosts to the secret's `hosts`, or name another secret")
@@ -260,3 +295,16 @@ class RuleReader:
 
     def _warning(self, place: Place, message: str, hint: str) -> None:
         self.warnings.append(self.document.problem(place, message, hint))
+
+
+def _reached(targets: list[Target], rewrite: Rewrite) -> list[Target]:
+    """What a rule's targets become under its rewrite."""
+    port = rewrite.port
+    if port is None and rewrite.scheme is not None:
+        port = 443 if rewrite.scheme is Scheme.HTTPS else 80
+    if rewrite.host is None:
+        return targets if port is None else [replace(target, port=port) for target in targets]
+    what: HostTarget | NetworkTarget = HostTarget(rewrite.host.text, exact=True, below=False)
+    if rewrite.host.address is not None:
+        what = NetworkTarget(ip_network(rewrite.host.address))
+    return [Target(what, target.port if port is None else port) for target in targets]

@@ -22,7 +22,7 @@ from egress.credentials.rendered import Rendered
 from egress.credentials.secret import Secret
 from egress.credentials.sources import FileReading, checked, read_file, signature
 from egress.errors import CredentialError, Problem
-from egress.policy import Protocol, Reason, Refusal, SecretRef
+from egress.policy import OVER_TLS, Reason, Refusal, SecretRef
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from egress.config import SecretDefinition
     from egress.policy import Host, Injection, Request
 
-_OVER_TLS = frozenset({Protocol.HTTPS, Protocol.WSS})
 _NOTHING = Rendered()
 _SETTLED_AT_MOST = 1_024
 
@@ -50,7 +49,7 @@ class _Settled:
         return (
             self.injections is injections
             and self.host == request.host
-            and (not self.secret or (verified_tls and request.protocol in _OVER_TLS))
+            and (not self.secret or (verified_tls and request.protocol in OVER_TLS))
         )
 
 
@@ -219,7 +218,7 @@ class CredentialStore:
 
     def _refuse(self, names: tuple[str, ...], request: Request, *, verified_tls: bool) -> Refusal | None:
         for name in names:
-            if not verified_tls or request.protocol not in _OVER_TLS:
+            if not verified_tls or request.protocol not in OVER_TLS:
                 return Refusal(Reason.CREDENTIAL_INSECURE, f"the secret `{name}` goes over verified TLS only")
             if name not in self._definitions:
                 return Refusal(Reason.CREDENTIAL_UNAVAILABLE, f"the secret `{name}` is not defined")

@@ -89,5 +89,5 @@ class Denial:
 
 def failure(exchange: Exchange, reason: Reason, detail: str) -> Denial:
     """What is told of an admitted request whose upstream failed before it answered."""
-    request, decision = exchange.request, exchange.decision
+    request, decision = exchange.asked or exchange.request, exchange.decision
     return Denial(exchange.id, reason, detail, decision.verdict, decision.rule, request.host.text, request.port)

@@ -33,7 +33,10 @@ class Client:
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """What is known of an admitted request. Byte counts are of bodies (HTTP) or of everything carried (tunnel)."""
+    """What is known of an admitted request. Byte counts are of bodies (HTTP) or of everything carried (tunnel).
+
+    `request` is what goes up. `asked`, where a rule rewrote it, is what the client asked for: pages tell of that.
+    """
 
     id: str
     client: Client
@@ -53,6 +56,7 @@ class Exchange:
     finished: bool = False
     upward: BodyPath = STRAIGHT
     downward: BodyPath = STRAIGHT
+    asked: Request | None = None
 
     def response_started(self, status: int | None) -> None:
         """The first byte of the answer is here."""

@@ -1,7 +1,7 @@
 """The gate: every request and tunnel of every lane passes these steps, in this order, and each can only narrow.
 
 1. name      no: refused before any DNS. yes or maybe: only the client's own handshake goes on
-2. request   policy, then the secrets that the rule injects
+2. request   policy, once more if a rule rewrites it, then the secrets that the rule injects
 3. address   resolve, drop what is ours or not permitted; none left: refused
 4. record    the decision is queued for the audit, or the request is refused
 5. grant     one connection to one of the addresses judged
@@ -258,8 +258,9 @@ class Gate:
         if asked.book.full:
             return await self.refuse(client, request, Reason.LIMIT_CONNECTIONS, sni=sni)
         exchange = self._exchange(asked, outcome, generation)
+        told = outcome.told or outcome.decision
         event = self.recorder.event(
-            exchange.id, (client, request, sni), outcome.decision, generation.policy.digest, outcome
+            exchange.id, (client, request, sni), told, generation.policy.digest, outcome, sent=outcome.request
         )
         if not await self.recorder.record(event):
             return Denial(exchange.id, Reason.AUDIT_UNAVAILABLE, host=request.host.text, port=request.port)
@@ -271,16 +272,19 @@ class Gate:
             exchange.finish(f"{RELOADED}: {_NOW_DENIED}")
             return Denial(exchange.id, Reason.HOST_NOT_ALLOWED, host=request.host.text, port=request.port)
         expires = time.monotonic() + GRANT_SECONDS
+        sent = outcome.request
         asked.book.add(
-            Grant(exchange.id, request.host.text, request.port, is_secure(request), outcome.addresses, expires=expires)
+            Grant(exchange.id, sent.host.text, sent.port, is_secure(sent), outcome.addresses, expires=expires)
         )
         return exchange
 
     def _exchange(self, asked: Asked, permitted: Permit, generation: Generation) -> Exchange:
+        request = permitted.request
         return Exchange(
             id=new_decision_id(),
             client=asked.client,
-            request=asked.request,
+            request=request,
+            asked=None if request is asked.request else asked.request,
             decision=permitted.decision,
             rendered=permitted.rendered,
             generation=generation,
@@ -301,7 +305,7 @@ class Gate:
         )
         denial = Denial(decision_id, refused.reason, refused.detail, verdict, rule, request.host.text, request.port)
         digest = refused.digest or self.generation.policy.digest
-        event = self.recorder.event(decision_id, (client, request, sni), denied, digest)
+        event = self.recorder.event(decision_id, (client, request, sni), denied, digest, sent=refused.sent)
         if await self.recorder.record(event):
             now = time.time_ns() // 1000
             self.recorder.audit.offer(OutcomeEvent(id=decision_id, time_us=now, status=denial.status, duration_us=0))
@@ -338,9 +342,12 @@ class Gate:
 
     def _still_allowed(self, exchange: Exchange) -> bool:
         policy = self.generation.policy
+        asked = exchange.asked or exchange.request
         try:
-            decision = policy.decide_request(exchange.request)
-            return bool(policy.decide_address(exchange.request, decision, exchange.addresses).addresses)
+            now = policy.follow(asked, policy.decide_request(asked))
+            # What would go elsewhere now is as good as denied where it goes.
+            same = now.request == exchange.request
+            return same and bool(policy.decide_address(now.request, now.decision, exchange.addresses).addresses)
         except Exception:
             logger.exception("a connection could not be judged again, and is cut")
             return False

@@ -8,6 +8,8 @@ INVARIANT one-name: target, Host (or `:authority`) and, inside a tunnel, the CON
 4. Upgrade           nothing, or exactly a WebSocket handshake
 5. TRACE             never: its answer would repeat injected headers
 6. Trailer           none announced: they would come after the decision
+7. gRPC              a POST over HTTP/2 of the media type `application/grpc`, perhaps with `+` and a format; two media
+                     types of which one is that are refused, since a server may take either
 """
 
 from __future__ import annotations
@@ -33,10 +35,16 @@ class Route:
 
 
 NOWHERE = (Host(""), 0)
+_GRPC = b"application/grpc"
 
 
-def name_request(head: RequestHead, sandbox: str, route: Route | None) -> Request | Refusal:
-    """The request in `head` as the policy core judges it. `route` None: the client speaks to the proxy itself."""
+def name_request(  # noqa: PLR0911 -- one return a fault
+    head: RequestHead, sandbox: str, route: Route | None, *, http2: bool = False
+) -> Request | Refusal:
+    """The request in `head` as the policy core judges it. `route` None: the client speaks to the proxy itself.
+
+    `http2`: it came over HTTP/2, so it may be gRPC.
+    """
     if head.method == "TRACE":
         return Refusal(Reason.METHOD_NOT_ALLOWED, "TRACE is never passed on: it would echo what the proxy adds")
     if head.values(b"trailer"):
@@ -52,6 +60,11 @@ def name_request(head: RequestHead, sandbox: str, route: Route | None) -> Reques
     if isinstance(upgrade, Refusal):
         return upgrade
     plain, secure = (Protocol.WS, Protocol.WSS) if upgrade else (Protocol.HTTP, Protocol.HTTPS)
+    if http2 and tls:
+        grpc = _is_grpc(head)
+        if isinstance(grpc, Refusal):
+            return grpc
+        secure = Protocol.GRPC if grpc else secure
     return Request(
         sandbox,
         secure if tls else plain,
@@ -135,6 +148,14 @@ def _check_host(head: RequestHead, host: Host, port: int, *, tls: bool) -> Refus
     if named != (host, port):
         return Refusal(Reason.NAME_MISMATCH, "Host is not the destination of the connection")
     return None
+
+
+def _is_grpc(head: RequestHead) -> bool | Refusal:
+    types = [value.partition(b";")[0].strip(b" \t").lower() for value in head.values(b"content-type")]
+    grpc = [each == _GRPC or each.startswith(_GRPC + b"+") for each in types]
+    if len(grpc) > 1 and any(grpc):
+        return Refusal(Reason.REQUEST_MALFORMED, "the request has more than one Content-Type, and one is gRPC")
+    return any(grpc) and head.method == "POST"
 
 
 def _upgrade(head: RequestHead) -> bool | Refusal:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from egress.audit import DecisionEvent, mask_query
+from egress.gate.permit import url_of
 from egress.policy import Protocol as Carried
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from egress.policy import Decision, Request
 
 _PAUSE_SECONDS = 0.02
-_SCHEMES = {Carried.HTTP: "http", Carried.WS: "http", Carried.HTTPS: "https", Carried.WSS: "https"}
+_SCHEMES = {
+    **dict.fromkeys((Carried.HTTP, Carried.WS), "http"),
+    **dict.fromkeys((Carried.HTTPS, Carried.WSS, Carried.GRPC), "https"),
+}
 
 
 class AuditSink(Protocol):
@@ -63,8 +67,10 @@ class Recorder:
         decision: Decision,
         digest: str,
         permit: Permit | None = None,
+        *,
+        sent: Request | None = None,
     ) -> DecisionEvent:
-        """The row of a decision on what was asked: by whom, for what, with which SNI."""
+        """The row of a decision on what was asked: by whom, for what, with which SNI. `sent` goes up in its place."""
         client, request, sni = asked
         rule = decision.rule
         query = request.query
@@ -95,4 +101,5 @@ class Recorder:
             secrets=() if permit is None else permit.rendered.names,
             labels=_labels(decision.labels) if decision.labels else None,
             detail=decision.detail or None,
+            rewritten=None if sent is None or sent is request else url_of(sent),
         )

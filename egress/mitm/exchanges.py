@@ -20,13 +20,13 @@ from egress.gate.denial import Denial, failure
 from egress.gate.exchange import Exchange
 from egress.gate.gate import Asked
 from egress.gate.naming import Route, name_request, unnamed
-from egress.gate.outbound import VIA, WEBSOCKET, client_fields, origin_of, upstream_fields
+from egress.gate.outbound import VIA, WEBSOCKET, authority_of, client_fields, origin_of, upstream_fields
 from egress.gate.permit import is_secure
 from egress.mitm.handler import refusal
 from egress.mitm.http1 import HEAD
 from egress.mitm.http2 import head_of
 from egress.mitm.stream import BODY, FAILURE, INVALID, Failure
-from egress.policy import Protocol, Reason, Refusal, Request
+from egress.policy import Reason, Refusal, Request
 from egress.wire.head import NoBody, Reject, RejectKind, RequestHead
 
 if TYPE_CHECKING:
@@ -82,10 +82,7 @@ class ExchangeHooks:
             return None
         connection.exchanges[outcome.id] = outcome
         flow.metadata[EXCHANGE] = outcome
-        flow.metadata[NAMED] = _named(flow)
-        flow.request.data.host, flow.request.data.port = named.host.text, named.port
-        flow.request.path = origin_of(named)
-        flow.request.scheme = "https" if named.protocol in (Protocol.HTTPS, Protocol.WSS) else "http"
+        _address_to(flow, outcome)
         flow.request.stream = _counting_up(outcome)
         if isinstance(head, RequestHead) and not head.expects_continue:
             # Of HTTP/1.0, which has no interim answers (RFC 9110, section 10.1.1); mitmproxy would send one.
@@ -102,10 +99,13 @@ class ExchangeHooks:
         destination = connection.destination
         if destination is None:
             return name_request(head, connection.client.sandbox, None)
+        http2 = flow.request.is_http2
         tls = connection.hello_checked
         if bool(flow.client_conn.tls_established) != tls:
             return Refusal(Reason.NAME_MISMATCH, "the TLS handshake was not checked")
-        return name_request(head, connection.client.sandbox, Route(destination.host, destination.port, tls))
+        return name_request(
+            head, connection.client.sandbox, Route(destination.host, destination.port, tls), http2=http2
+        )
 
     def _refuse(
         self, connection: ClientConnection, flow: http.HTTPFlow, head: RequestHead | Reject, denial: Denial
@@ -262,6 +262,20 @@ def _options(response: http.Response) -> list[str]:
     return [option.strip().lower() for option in response.headers.get("connection", "").split(",")]
 
 
+def _address_to(flow: http.HTTPFlow, exchange: Exchange) -> None:
+    """Have the flow go where the request was judged to go."""
+    request = exchange.request
+    if exchange.asked is not None and flow.request.is_http2:
+        # HTTP/1.1 gets its Host from `upstream_fields`.
+        flow.request.headers.pop("host", None)
+        flow.request.data.authority = authority_of(request)
+    flow.metadata[NAMED] = _named(flow)
+    # `data`, because the properties would also rewrite Host.
+    flow.request.data.host, flow.request.data.port = request.host.text, request.port
+    flow.request.path = origin_of(request)
+    flow.request.scheme = "https" if is_secure(request) else "http"
+
+
 def _named(flow: http.HTTPFlow) -> tuple[str, tuple[str, ...]]:
     """What on a flow names its destination besides the address that it will be sent to."""
     return flow.request.authority, tuple(flow.request.headers.get_all("host"))
@@ -300,7 +314,7 @@ _address = lru_cache(maxsize=1024)(ip_address)
 
 def _open_peer(connection: ClientConnection, request: Request) -> Address | None:
     """The address of an open connection that mitmproxy would use again for this request."""
-    secure = request.protocol in (Protocol.HTTPS, Protocol.WSS)
+    secure = is_secure(request)
     for server in connection.handler.transports:
         if (
             isinstance(server, Server)

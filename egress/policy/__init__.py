@@ -11,6 +11,7 @@ from egress.policy.decide import Policy, compile_policy
 from egress.policy.names import parse_authority, parse_host, parse_port
 from egress.policy.paths import PathPattern, PatternError, canonical_path, compile_path
 from egress.policy.reasons import TEXTS, Reason, ReasonText
+from egress.policy.rewrites import PathPrefix, Rewrite, Rewritten, rewritten
 from egress.policy.targets import TargetError, parse_network, parse_target, target_covers
 from egress.policy.values import (
     Address,
@@ -33,10 +34,22 @@ from egress.policy.values import (
     SecretRef,
     Target,
 )
-from egress.policy.vocabulary import HTTP_PROTOCOLS, Certainty, Lane, Mode, Protocol, Scope, TlsMode, Verdict
+from egress.policy.vocabulary import (
+    HTTP_PROTOCOLS,
+    OVER_TLS,
+    Certainty,
+    Lane,
+    Mode,
+    Protocol,
+    Scheme,
+    Scope,
+    TlsMode,
+    Verdict,
+)
 
 __all__ = [
     "HTTP_PROTOCOLS",
+    "OVER_TLS",
     "TEXTS",
     "Address",
     "AddressClass",
@@ -53,6 +66,7 @@ __all__ = [
     "Network",
     "NetworkTarget",
     "PathPattern",
+    "PathPrefix",
     "PatternError",
     "Policy",
     "PortRange",
@@ -61,9 +75,12 @@ __all__ = [
     "ReasonText",
     "Refusal",
     "Request",
+    "Rewrite",
+    "Rewritten",
     "Rule",
     "RuleRef",
     "Say",
+    "Scheme",
     "Scope",
     "ScopeRules",
     "SecretRef",
@@ -81,6 +98,7 @@ __all__ = [
     "parse_port",
     "parse_target",
     "readings",
+    "rewritten",
     "target_covers",
     "unmap",
 ]

@@ -37,11 +37,13 @@ _LOWER: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
 _BIT: Final = {protocol: 1 << place for place, protocol in enumerate(Protocol)}
 _EVERY: Final = sum(_BIT.values())
 _TCP: Final = _BIT[Protocol.TCP]
-_HTTP: Final = _BIT[Protocol.HTTP] | _BIT[Protocol.HTTPS]
+_HTTP: Final = _BIT[Protocol.HTTP] | _BIT[Protocol.HTTPS] | _BIT[Protocol.GRPC]
 _WEBSOCKET: Final = _BIT[Protocol.WS] | _BIT[Protocol.WSS]
 _CLEAR: Final = _BIT[Protocol.HTTP] | _BIT[Protocol.WS]
-_OVER_TLS: Final = _BIT[Protocol.HTTPS] | _BIT[Protocol.WSS]
-# The protocol itself, and what a destination of it may turn out to carry: an upgrade is known at the request only.
+_GRPC: Final = _BIT[Protocol.GRPC]
+_OVER_TLS: Final = _BIT[Protocol.HTTPS] | _BIT[Protocol.WSS] | _GRPC
+# The protocol itself, and what a destination of it may turn out to carry: an upgrade, and whether it is gRPC, is known
+# at the request only.
 _BITS: Final = {
     protocol: (bit, next((group for group in (_CLEAR, _OVER_TLS) if bit & group), bit))
     for protocol, bit in _BIT.items()
@@ -98,6 +100,7 @@ class CompiledRule:
         "doubt_say",
         "expires",
         "headers",
+        "http2",
         "inside",
         "looks_further",
         "methods",
@@ -145,7 +148,9 @@ class CompiledRule:
         # Whether the name alone cannot tell that it matches.
         self.inside = rule.methods is not None or rule.paths is not None or self.looks_further
         self.conditional = self.inside or self.expires is not None
-        self.needs_inside = self.inside or bool(rule.inject or rule.remove)
+        self.needs_inside = self.inside or bool(rule.inject or rule.remove) or rule.rewrite is not None
+        # Whether clients that offer HTTP/2 get it: gRPC is spoken over nothing else.
+        self.http2 = rule.http2 or (rule.protocols is not None and Protocol.GRPC in rule.protocols)
         self.names_ports = rule.ports is not None
         self.ports = _ports(rule)
         self.protocols = _protocols(rule)
@@ -238,7 +243,7 @@ def _inside_fit(rule: CompiledRule, question: Question) -> Fit:
 def fit_opaque(entry: Entry, question: Question) -> Fit:  # noqa: PLR0911 -- one return a condition
     """How the rule meets a request that never becomes known: might-match is a match for deny and ask, none for allow.
 
-    A tunnel of TLS may carry WebSocket as well as HTTPS, so an allow must cover both.
+    A tunnel of TLS may carry WebSocket and gRPC as well as HTTPS, so an allow must cover them all.
     """
     rule = entry.rule
     if not _serves_port(entry, question.port):
@@ -330,7 +335,9 @@ def _ports(rule: Rule) -> Ports | None:
 
 def _protocols(rule: Rule) -> int:
     if rule.protocols is not None:
-        return sum(_BIT[protocol] for protocol in rule.protocols)
+        stated = sum(_BIT[protocol] for protocol in rule.protocols)
+        # gRPC is HTTPS: who allows or denies the one says so of the other.
+        return stated | _GRPC if Protocol.HTTPS in rule.protocols else stated
     if rule.verdict is not Verdict.ALLOW:
         return _EVERY
     # A rule for reading must not become a channel that writes: WebSocket carries messages both ways after its GET.

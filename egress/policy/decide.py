@@ -4,6 +4,8 @@
 2. by request, once the lane has read one; a request that never becomes known is judged as opaque;
 3. by address, before anything is dialled (`address_step`).
 
+A request that a rule rewrites takes step two once more, as what it has become (`follow`), and step three as that alone.
+
 Within a scope the first rule that matches speaks, else the scope's default, if it states one. Across scopes: `law`.
 Time counts only where a rule says until when it holds; an expired rule is as one that is not there.
 Every step is total: for any request there is a decision, and what cannot be read is denied.
@@ -30,9 +32,10 @@ from egress.policy.index import Index
 from egress.policy.names import MAX_PORT, is_canonical_name
 from egress.policy.overrides import asks_for_another
 from egress.policy.reasons import Reason
+from egress.policy.rewrites import Rewritten, rewritten, united
 from egress.policy.survey import Silence, Survey, take_survey
-from egress.policy.values import Decision, NameDecision, Say, ScopeRules
-from egress.policy.vocabulary import Certainty, Mode, Protocol, Scope, TlsMode, Verdict
+from egress.policy.values import Decision, NameDecision, Refusal, Say, ScopeRules
+from egress.policy.vocabulary import OVER_TLS, Certainty, Mode, Protocol, Scope, TlsMode, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,8 +45,8 @@ if TYPE_CHECKING:
 _RANK: Final = {scope: rank for rank, scope in enumerate(Scope)}
 _STRICTNESS: Final = {Verdict.ALLOW: 0, Verdict.ASK: 1, Verdict.DENY: 2}
 _REASON_OF_DEFAULT: Final = {Verdict.ALLOW: Reason.DEFAULT_ALLOW, Verdict.ASK: Reason.APPROVAL_REQUIRED}
-_TLS: Final = frozenset({Protocol.HTTPS, Protocol.WSS})
 _PASSED_AT_MOST: Final = 4_096
+_UNITED_AT_MOST: Final = 256
 # Tokens that need no look at their characters.
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
@@ -72,6 +75,7 @@ class Policy:
         "_silences",
         "_silent",
         "_silent_address",
+        "_united",
         "digest",
         "expiries",
         "scopes",
@@ -98,6 +102,8 @@ class Policy:
         self._clock = clock if untils else _no_time
         # An address that passed, by its identity, and how: kept connections bring the same ones again and again.
         self._passed: dict[int, tuple[Address, AddressDecision]] = {}
+        # What two decisions on one rewritten request made together, by their identities.
+        self._united: dict[tuple[int, int], tuple[Decision, Decision, Decision]] = {}
 
     def decide_name(self, request: Request) -> NameDecision:
         """Step one: what protocol, host and port alone tell. Nothing has been resolved yet."""
@@ -109,7 +115,7 @@ class Policy:
         if not entries and not self._passes_unnamed:
             return NameDecision(Certainty.NO, self._conclude(request, self._silence_for(request), []), TlsMode.INSPECT)
         survey = take_survey(entries, question, self._silences)
-        unseen = request.protocol is Protocol.TCP or (request.protocol in _TLS and survey.tunnels)
+        unseen = request.protocol is Protocol.TCP or (request.protocol in OVER_TLS and survey.tunnels)
         certainty = survey.certainty()
         if certainty is Certainty.MAYBE and not unseen:
             return _MAYBE_HTTP2 if survey.http2 else _MAYBE
@@ -138,6 +144,17 @@ class Policy:
             return law.refuse(request, Verdict.DENY, Reason.OVERRIDE_HEADER, decision.says, decision.rule)
         return decision
 
+    def follow(self, request: Request, decision: Decision) -> Rewritten:
+        """Step two again, once, for a request that the decision rewrites: what goes up, and under which decision."""
+        if not decision.allowed or decision.rewrite is None:
+            return Rewritten(request, decision)
+        sent = rewritten(request, decision.rewrite)
+        if isinstance(sent, Refusal):
+            refused = Decision(Verdict.DENY, sent.reason, sent.detail, decision.says, decision.rule)
+            return Rewritten(request, refused)
+        again = self.decide_request(sent)
+        return Rewritten(sent, self._unite(decision, again) if again.allowed else again)
+
     def decide_address(self, request: Request, decision: Decision, addresses: Sequence[Address]) -> AddressDecision:
         """Step three: which of the addresses may be dialled under the decision that allowed the request."""
         now = self._clock()
@@ -162,6 +179,18 @@ class Policy:
         question = Question(request, self._clock())
         fit = fit_opaque if request.method is None else fit_known
         return [(entry.rule, fit(entry, question)) for entry in self._index.candidates(request.host)]
+
+    def _unite(self, asked: Decision, sent: Decision) -> Decision:
+        """The decision that the two make together, the same object for the same two."""
+        key = (id(asked), id(sent))
+        known = self._united.get(key)
+        if known is not None and known[0] is asked and known[1] is sent:
+            return known[2]
+        together = united(asked, sent)
+        if len(self._united) >= _UNITED_AT_MOST:
+            self._united.clear()
+        self._united[key] = (asked, sent, together)
+        return together
 
     def _judge(
         self, request: Request, entries: Sequence[Entry], question: Question, fit: Callable[[Entry, Question], Fit]

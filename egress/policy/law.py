@@ -2,12 +2,13 @@
 
 1. deny, if any scope says deny: the highest that does is named;
 2. else ask, if any says ask;
-3. else allow, if any says allow: TLS mode the strictest, headers merged, the higher scope winning a conflict, and
-   HTTP/2 if any asks for it;
+3. else allow, if any says allow: TLS mode the strictest, headers and rewrites merged, the higher scope winning a
+   conflict, and HTTP/2 if any asks for it;
 4. nothing said at all: deny.
 
 A scope in report mode refuses nothing by itself: where only such scopes refuse, the request passes, without a header
-changed, to public addresses, and is recorded as one that would be denied.
+changed, to public addresses, and is recorded as one that would be denied. It is rewritten all the same: else it would
+go where no scope that allows it sends it.
 
 INVARIANT scopes-only-narrow: no scope's allow is looked at before every scope's deny and ask.
 """
@@ -18,6 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from egress.policy.reasons import TEXTS, Reason
+from egress.policy.rewrites import merged
 from egress.policy.values import Decision, Injection, RuleRef, Say
 from egress.policy.vocabulary import TlsMode, Verdict
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from egress.policy.conditions import CompiledRule
+    from egress.policy.rewrites import Rewrite
     from egress.policy.values import Request
 
 _RULE_ALLOWS = TEXTS[Reason.RULE_ALLOW].sentence
@@ -65,8 +68,9 @@ def allow(
         tls=mode,
         inject=_merge_inject(rules),
         remove=_merge_remove(rules),
-        http2=any(rule.rule.http2 for rule in rules),
+        http2=any(rule.http2 for rule in rules),
         labels=_merge_labels(rules),
+        rewrite=_merge_rewrite(rules),
     )
 
 
@@ -135,6 +139,12 @@ def _merge_inject(rules: Sequence[CompiledRule]) -> tuple[Injection, ...]:
         for injection in rule.rule.inject:
             merged.setdefault(injection.header.lower(), injection)
     return tuple(merged.values())
+
+
+def _merge_rewrite(rules: Sequence[CompiledRule]) -> Rewrite | None:
+    if len(rules) == 1:
+        return rules[0].rule.rewrite
+    return merged([rule.rule.rewrite for rule in rules if rule.rule.rewrite is not None])
 
 
 def _merge_remove(rules: Sequence[CompiledRule]) -> tuple[str, ...]:

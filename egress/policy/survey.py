@@ -86,7 +86,7 @@ def take_survey(entries: Sequence[Entry], question: Question, silences: Sequence
         sayings[rule.scope] |= rule.saying
         inside = inside or needs_inside
         if rule.allows:
-            http2 = http2 or rule.rule.http2
+            http2 = http2 or rule.http2
             if mode is None or rule.tls > mode:
                 mode = rule.tls
         if must:

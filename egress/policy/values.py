@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from egress.policy.reasons import Reason
+    from egress.policy.rewrites import Rewrite
 
 type Address = IPv4Address | IPv6Address
 type Network = IPv4Network | IPv6Network
@@ -130,7 +131,7 @@ class Rule:
     `addresses` are the ranges outside the public Internet that names of this rule may resolve to. `http2`: clients that
     offer HTTP/2 get it. `ignore_case`: paths are the same in upper and lower case. `query` and `headers` are names that
     must be there, each with a pattern for its value or None. `until` (aware) is when the rule stops to match.
-    `annotate` are labels for the audit, by name.
+    `annotate` are labels for the audit, by name. `rewrite`: where what the rule allows goes instead.
     """
 
     verdict: Verdict
@@ -152,6 +153,7 @@ class Rule:
     headers: tuple[tuple[str, str | None], ...] | None = None
     until: datetime | None = None
     annotate: tuple[tuple[str, str], ...] = ()
+    rewrite: Rewrite | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,8 @@ class Decision:
     `rule` is the rule that spoke, or where nothing did, the allow rule that came closest. `rules` are the allowing
     rules of each scope that allowed by a rule, highest scope first; the address step is held to all of them. `inject`
     and `remove` are merged over those scopes, and `http2` is True if any of their rules says so. `labels` are those
-    that the rules annotate. `detail` is one sentence for people, safe to print.
+    that the rules annotate. `rewrite`, if there is one, has the request judged again before anything goes up: see
+    `Policy.follow`. `detail` is one sentence for people, safe to print.
     """
 
     verdict: Verdict
@@ -215,6 +218,7 @@ class Decision:
     remove: tuple[str, ...] = ()
     http2: bool = False
     labels: tuple[tuple[str, str], ...] = ()
+    rewrite: Rewrite | None = None
 
     @property
     def allowed(self) -> bool:

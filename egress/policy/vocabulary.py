@@ -23,16 +23,26 @@ class Scope(StrEnum):
 
 
 class Protocol(StrEnum):
-    """What a connection carries, as rules name it."""
+    """What a connection carries, as rules name it. GRPC is HTTPS: a request of HTTP/2 that says that it is gRPC."""
 
     HTTP = "http"
     HTTPS = "https"
     WS = "ws"
     WSS = "wss"
+    GRPC = "grpc"
     TCP = "tcp"
 
 
-HTTP_PROTOCOLS = frozenset({Protocol.HTTP, Protocol.HTTPS, Protocol.WS, Protocol.WSS})
+HTTP_PROTOCOLS = frozenset({Protocol.HTTP, Protocol.HTTPS, Protocol.WS, Protocol.WSS, Protocol.GRPC})
+# What travels over TLS that ends at the destination, or is opened and made anew.
+OVER_TLS = frozenset({Protocol.HTTPS, Protocol.WSS, Protocol.GRPC})
+
+
+class Scheme(StrEnum):
+    """How a rewritten request travels: in the clear, or over TLS."""
+
+    HTTP = "http"
+    HTTPS = "https"
 
 
 class TlsMode(IntEnum):

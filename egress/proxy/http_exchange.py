@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from egress.gate.body import count_down
 from egress.gate.denial import Denial, failure
+from egress.gate.exchange import Exchange
 from egress.gate.outbound import WEBSOCKET
 from egress.policy import Reason, Refusal
 from egress.proxy import heads
@@ -37,7 +38,6 @@ from egress.wire.head import (
 )
 
 if TYPE_CHECKING:
-    from egress.gate.exchange import Exchange
     from egress.policy import Request
     from egress.proxy.connection import Connection
     from egress.proxy.http_lane import HttpLane, HttpParts
@@ -71,7 +71,11 @@ class HttpExchange:
         """Ask the gate, with the address of a kept connection if one would carry the request."""
         self._kept = self._parts.pool.peek(key_of(request))
         peer = None if self._kept is None else self._kept.address
-        return await self._connection.admit(request, peer)
+        outcome = await self._connection.admit(request, peer)
+        if isinstance(outcome, Exchange) and outcome.asked is not None:
+            # A rule rewrote it: what carries it leads elsewhere, and is judged before it does.
+            self._kept = self._parts.pool.peek(key_of(outcome.request))
+        return outcome
 
     async def carry(self, exchange: Exchange) -> bool:
         """Carry it to its end; whether another request may follow on the client's connection."""

@@ -32,7 +32,7 @@ class Repeats:
         self._block = b""
         self._named: tuple[Fields, str | None, Request] | None = None
         self._tail = b""
-        self._tail_of: tuple[Fields, Decision, Rendered] | None = None
+        self._tail_of: tuple[Fields, Decision, Rendered, Request] | None = None
 
     def read(self, data: bytes | bytearray) -> RequestHead | None:
         """The head in `data`, if it repeats the last one's method and fields."""
@@ -69,12 +69,18 @@ class Repeats:
         self._named = (head.fields, head.target.authority, request)
 
     def tail(self, fields: Fields, exchange: Exchange) -> bytes | None:
-        """The upstream's head after its first line, if fields, decision and injected headers are the last ones."""
+        """The upstream's head after its first line, if fields, decision, injected headers and Host are the last ones.
+
+        An absolute URL, and a rule that rewrites, may name another host with the same fields under the same rule.
+        """
         of = self._tail_of
-        same = of is not None and of[0] is fields and of[1] is exchange.decision and of[2] is exchange.rendered
+        if of is None or of[0] is not fields or of[1] is not exchange.decision or of[2] is not exchange.rendered:
+            return None
+        last, request = of[3], exchange.request
+        same = last.host is request.host and last.port == request.port and last.protocol is request.protocol
         return self._tail if same else None
 
     def sent(self, fields: Fields, exchange: Exchange, tail: bytes) -> None:
         """This went after the first line. INVARIANT secret-confinement: it is kept no longer than the connection."""
-        self._tail_of = (fields, exchange.decision, exchange.rendered)
+        self._tail_of = (fields, exchange.decision, exchange.rendered, exchange.request)
         self._tail = tail

@@ -1,7 +1,7 @@
 """What differs between two answers to one request, and the differences gathered by the rules that made them.
 
-Only what reaches a client or a server counts: the verdict, the headers and their secrets, how TLS is carried. That
-another rule, or another reason, leads to the same is no change.
+Only what reaches a client or a server counts: the verdict, the headers and their secrets, how TLS is carried, where the
+request goes. That another rule, or another reason, leads to the same is no change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from egress.policy import Address, Injection, Request
     from egress.review.explanation import Explanation, JsonObject
 
-_DEFAULT_PORTS = {Protocol.HTTPS: 443, Protocol.WSS: 443, Protocol.HTTP: 80, Protocol.WS: 80}
+_DEFAULT_PORTS = {
+    **dict.fromkeys((Protocol.HTTPS, Protocol.WSS, Protocol.GRPC), 443),
+    **dict.fromkeys((Protocol.HTTP, Protocol.WS), 80),
+}
 
 
 class Kind(StrEnum):
@@ -33,6 +36,7 @@ class Kind(StrEnum):
     CREDENTIALS = "other credentials"
     HEADERS = "other headers"
     TLS = "TLS carried otherwise"
+    DESTINATION = "goes elsewhere"
 
 
 _OF_VERDICT = {Verdict.ALLOW: Kind.ALLOWED, Verdict.ASK: Kind.ASKED, Verdict.DENY: Kind.DENIED}
@@ -125,6 +129,11 @@ class Answer:
         decision = self.explanation.decision
         return None if decision is None else (decision.tls, self.explanation.lane)
 
+    def destination(self) -> Hashable:
+        """Where it goes up to, if a rule rewrites it."""
+        sent = self.explanation.sent
+        return None if sent is None else (sent.protocol, sent.host.text, sent.port, sent.path)
+
     def _injections(self) -> tuple[Injection, ...]:
         decision = self.explanation.decision
         return () if decision is None else decision.inject
@@ -150,6 +159,8 @@ def differences(old: Answer, new: Answer) -> list[Kind]:
         found.append(Kind.HEADERS)
     if old.tls() != new.tls():
         found.append(Kind.TLS)
+    if old.destination() != new.destination():
+        found.append(Kind.DESTINATION)
     return found
 
 

@@ -25,6 +25,7 @@ _DEFAULT_PORTS: Final[dict[Protocol, int | None]] = {
     Protocol.WS: 80,
     Protocol.HTTPS: 443,
     Protocol.WSS: 443,
+    Protocol.GRPC: 443,
     Protocol.TCP: None,
 }
 _PLAIN_PORT: Final = 80
@@ -66,7 +67,7 @@ def parse_url(text: str) -> Destination | Refusal:
         return _bare(text)
     scheme = found[1].lower()
     if scheme not in Protocol:
-        return Refusal(Reason.PROTOCOL_UNKNOWN, "the URL's scheme is none of http, https, ws, wss and tcp")
+        return Refusal(Reason.PROTOCOL_UNKNOWN, "the URL's scheme is none of http, https, ws, wss, grpc and tcp")
     return _after_scheme(Protocol(scheme), text[found.end() :])
 
 

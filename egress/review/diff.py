@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from egress.review.explanation import JsonObject
 
 _DEFAULT_PORT: Final = 443
-# A WebSocket begins as a request of HTTP, and its name is judged as one.
-_BEFORE_UPGRADE: Final = {Protocol.WS: Protocol.HTTP, Protocol.WSS: Protocol.HTTPS}
+# A WebSocket begins as a request of HTTP, gRPC is one, and their names are judged as its.
+_BEFORE_UPGRADE: Final = {Protocol.WS: Protocol.HTTP, Protocol.WSS: Protocol.HTTPS, Protocol.GRPC: Protocol.HTTPS}
 _NOWHERE: Final = "no-rule-names-this.test"
 
 

@@ -1,7 +1,7 @@
 """Explains a decision: what the policy says to a request, each scope's say, and what would be done to it.
 
-The order is the proxy's own: the URL, the name, the request, the secrets' bindings, the addresses; each step can only
-narrow. Nothing is resolved, nothing is read, no secret's value is known here.
+The order is the proxy's own: the URL, the name, the request, once more what a rule rewrites it to, the secrets'
+bindings, the addresses; each step can only narrow. Nothing is resolved, nothing is read, no secret's value is known.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from egress.config import is_bound
 from egress.policy import (
+    OVER_TLS,
     TEXTS,
     Certainty,
     Decision,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from egress.policy import Address, Lane, Policy, ReasonText
     from egress.review.question import Question
 
-_SECURE = frozenset({Protocol.HTTPS, Protocol.WSS})
-
 
 def explain(
     question: Question | Refusal, loaded: LoadedPolicy, *, pins: Mapping[str, tuple[Address, ...]] | None = None
@@ -53,10 +52,11 @@ def explain(
 def judge(request: Request, loaded: LoadedPolicy, addresses: tuple[Address, ...] = ()) -> Explanation:
     """The policy's answer to a request that is read already: name, request, bindings, addresses. Never raises."""
     try:
-        answer = _judge(request, loaded.policy)
+        answer = _follow(_judge(request, loaded.policy), loaded.policy)
         if answer.allowed:
             answer = _check_secrets(answer, loaded)
-        if answer.allowed and (addresses or request.host.address is not None):
+        sent = answer.sent or request
+        if answer.allowed and (addresses or sent.host.address is not None):
             answer = _check_addresses(answer, loaded.policy, addresses)
         return _settled(answer)
     except Exception:  # noqa: BLE001  INVARIANT fail-closed: what cannot be judged is denied
@@ -84,22 +84,29 @@ def _explain(question: Question, loaded: LoadedPolicy, pins: Mapping[str, tuple[
     if question.ignored:
         keys = ", ".join(f"`{key[:40]}`" for key in question.ignored[:10])
         answer = replace(answer, notes=(*answer.notes, f"ignored: {keys}"))
+    answer = _follow(answer, loaded.policy)
     if answer.allowed:
         answer = _check_secrets(answer, loaded)
     if answer.allowed:
-        addresses = question.addresses or pins.get(destination.host.text, ())
+        reached = destination.host if answer.sent is None else answer.sent.host
+        addresses = question.addresses or pins.get(reached.text, ())
         answer = _check_addresses(answer, loaded.policy, addresses)
     return _settled(answer)
 
 
 def _request(question: Question, destination: Destination) -> Request:
-    has_method = destination.protocol is not Protocol.TCP
+    protocol = destination.protocol
+    usual = "POST" if protocol is Protocol.GRPC else "GET"
+    method = usual if question.method is None else question.method
+    if protocol is Protocol.GRPC and method != usual:
+        # A request that says that it is gRPC, and is none.
+        protocol = Protocol.HTTPS
     return Request(
         sandbox=question.sandbox,
-        protocol=destination.protocol,
+        protocol=protocol,
         host=destination.host,
         port=destination.port,
-        method=("GET" if question.method is None else question.method) if has_method else None,
+        method=None if protocol is Protocol.TCP else method,
         path=destination.path,
         query=destination.query,
         headers=question.headers,
@@ -113,7 +120,7 @@ def _check_host(request: Request) -> Refusal | None:
         return None
     if len(hosts) > 1:
         return Refusal(Reason.REQUEST_MALFORMED, "the request has more than one Host")
-    named = parse_authority(hosts[0], 443 if request.protocol in _SECURE else 80)
+    named = parse_authority(hosts[0], 443 if request.protocol in OVER_TLS else 80)
     if isinstance(named, Refusal):
         return named
     if named != (request.host, request.port):
@@ -127,7 +134,7 @@ def _judge(request: Request, policy: Policy, *, bare: bool = False) -> Explanati
     if request.protocol is Protocol.TCP:
         decision = policy.decide_request(unread)
         return _told(unread, decision, lane_of_tcp(decision))
-    secure = request.protocol in _SECURE
+    secure = request.protocol in OVER_TLS
     name = policy.decide_name(replace(unread, protocol=Protocol.HTTPS if secure else Protocol.HTTP))
     lane = lane_of(request.protocol, name, connect=secure or bare)
     if name.certainty is Certainty.NO:
@@ -137,6 +144,17 @@ def _judge(request: Request, policy: Policy, *, bare: bool = False) -> Explanati
         note = "TLS passes unopened: method, path and headers are not seen"
         return replace(_told(unread, decision, lane), notes=(note,))
     return _told(request, policy.decide_request(request), lane)
+
+
+def _follow(answer: Explanation, policy: Policy) -> Explanation:
+    """What a rule rewrites is judged again as what it has become."""
+    request, asked = answer.request, answer.decision
+    if not answer.allowed or request is None or asked is None or asked.rewrite is None:
+        return answer
+    followed = policy.follow(request, asked)
+    told = _told(request, followed.decision, answer.lane)
+    sent = None if followed.request is request else followed.request
+    return replace(told, notes=answer.notes, asked=asked, sent=sent)
 
 
 def _settled(answer: Explanation) -> Explanation:
@@ -151,13 +169,13 @@ def _told(request: Request, decision: Decision, lane: Lane | None) -> Explanatio
 
 def _check_secrets(answer: Explanation, loaded: LoadedPolicy) -> Explanation:
     """INVARIANT secret-confinement: only to hosts that the secret is bound to, only over verified TLS."""
-    request, decision = answer.request, answer.decision
+    request, decision = answer.sent or answer.request, answer.decision
     if request is None or decision is None:
         return answer
     names = list(dict.fromkeys(name for injection in decision.inject for name in injection.secrets))
     if not names:
         return answer
-    if request.protocol not in _SECURE:
+    if request.protocol not in OVER_TLS:
         return _narrowed(answer, Reason.CREDENTIAL_INSECURE)
     unbound: list[str] = []
     for name in names:
@@ -179,7 +197,7 @@ def _check_secrets(answer: Explanation, loaded: LoadedPolicy) -> Explanation:
 
 
 def _check_addresses(answer: Explanation, policy: Policy, addresses: tuple[Address, ...]) -> Explanation:
-    request, decision = answer.request, answer.decision
+    request, decision = answer.sent or answer.request, answer.decision
     if request is None or decision is None:
         return answer
     if request.host.address is not None:

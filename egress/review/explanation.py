@@ -28,8 +28,9 @@ class AddressJudgement:
 class Explanation:
     """One answer. `request` is what was judged, None for what could not be read; `notes` are sentences for people.
 
-    `lane` is what carries the request, or refuses it; None where it is refused before a lane is picked. `tried` are the
-    rules that were held against the request, where they were asked for.
+    `asked` is the decision on the request as it was asked, and `sent` the request that would go up, where a rule
+    rewrites it: `decision` is then the one on that. `lane` is what carries the request, or refuses it; None where it is
+    refused before a lane is picked. `tried` are the rules that were held against the request, where asked for.
     """
 
     verdict: Verdict
@@ -41,11 +42,14 @@ class Explanation:
     notes: tuple[str, ...] = field(default=())
     lane: Lane | None = None
     tried: tuple[ScopeTried, ...] = field(default=())
+    asked: Decision | None = None
+    sent: Request | None = None
 
     @property
     def rule(self) -> RuleRef | None:
-        """The rule that decided."""
-        return None if self.decision is None else self.decision.rule
+        """The rule that decided: of a rewritten request that is allowed the one that rewrote it, as in the audit."""
+        decision = self.asked if self.allowed and self.asked is not None else self.decision
+        return None if decision is None else decision.rule
 
     @property
     def text(self) -> ReasonText:
@@ -76,8 +80,11 @@ class Explanation:
                 "path": request.path,
                 "sandbox": request.sandbox,
             }
-        if self.decision is not None:
-            answer["scopes"] = [_say_json(say) for say in self.decision.says]
+        asked = self.asked or self.decision
+        if asked is not None:
+            answer["scopes"] = [_say_json(say) for say in asked.says]
+        if self.asked is not None:
+            answer["rewritten"] = self._rewritten_json(self.asked)
         if self.tried:
             answer["tried"] = tried_json(self.tried)
         if self.decision is not None and self.allowed:
@@ -97,6 +104,18 @@ class Explanation:
             answer["addresses"] = {"public": True, "ranges": dialable(self.decision)}
         answer["notes"] = list(self.notes)
         return answer
+
+    def _rewritten_json(self, asked: Decision) -> JsonObject:
+        """Which rule rewrote it, to what, and what the scopes say to that; no scopes where it cannot be rewritten."""
+        sent, decision = self.sent, self.decision
+        return {
+            "by": _rule_json(asked.rule),
+            "protocol": sent.protocol.value if sent else None,
+            "host": sent.host.text if sent else None,
+            "port": sent.port if sent else None,
+            "path": sent.path if sent else None,
+            "scopes": [_say_json(say) for say in decision.says] if sent and decision else [],
+        }
 
 
 def dialable(decision: Decision) -> list[str]:

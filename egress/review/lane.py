@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from egress.policy import Decision, NameDecision
 
 # A WebSocket begins with a request of HTTP/1.1 (RFC 6455), so its client names no other.
-_OFFERED: Final = {Protocol.HTTPS: (HTTP_2, HTTP_1_1), Protocol.WSS: (HTTP_1_1,)}
+_OFFERED: Final = {
+    Protocol.HTTPS: (HTTP_2, HTTP_1_1),
+    Protocol.WSS: (HTTP_1_1,),
+    # gRPC's clients speak nothing else.
+    Protocol.GRPC: (HTTP_2,),
+}
 
 
 def lane_of(protocol: Protocol, name: NameDecision, *, connect: bool) -> Lane | None:
@@ -47,6 +52,8 @@ def lane_text(lane: Lane, protocol: Protocol) -> str:
             return "read as HTTP/1.1; a client that offers HTTP/2 alone is carried by `mitm`"
         case Lane.HTTP:
             return "read as HTTP/1.1"
+        case Lane.MITM if protocol is Protocol.GRPC:
+            return "carried as HTTP/2"
         case Lane.MITM:
             return "carried as HTTP/2, which a rule asks for; a client that does not offer it is carried by `http`"
         case _:

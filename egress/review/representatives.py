@@ -29,7 +29,10 @@ type Segments = tuple[str | EllipsisType | None, ...]
 _METHODS: Final = ("GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "QUERY", "X-NOT-NAMED")
 _PORTS: Final = (443, 80, 8443, 1, 81, 444)
 _LAST_PORT: Final = 65_535
-_PROTOCOLS: Final = (Protocol.HTTPS, Protocol.WSS, Protocol.HTTP, Protocol.WS, Protocol.TCP)
+_PROTOCOLS: Final = (
+    *(Protocol.HTTPS, Protocol.WSS, Protocol.GRPC),
+    *(Protocol.HTTP, Protocol.WS, Protocol.TCP),
+)
 _WITH_METHODS: Final = frozenset({Protocol.HTTP, Protocol.HTTPS})
 # What no pattern of a sane policy holds as a segment, and a path that can be read in two ways.
 _SEGMENT: Final = "anything"
@@ -57,13 +60,20 @@ def requests_to(
                 yield Request(DEFAULT_SANDBOX, protocol, host, port)
                 continue
             if not is_read(Request(DEFAULT_SANDBOX, protocol, host, port)):
-                yield Request(DEFAULT_SANDBOX, protocol, host, port, methods[0], paths[0])
+                yield Request(DEFAULT_SANDBOX, protocol, host, port, _only(protocol) or methods[0], paths[0])
                 continue
-            # A WebSocket begins with a GET (RFC 6455, section 4.1).
-            for method in methods if protocol in _WITH_METHODS else methods[:1]:
+            only = _only(protocol)
+            for method in methods if only is None else (only,):
                 for path in paths:
                     for query, headers in fields:
                         yield Request(DEFAULT_SANDBOX, protocol, host, port, method, path, query, headers)
+
+
+def _only(protocol: Protocol) -> str | None:
+    """The one method of the protocol: a WebSocket's GET (RFC 6455, section 4.1), gRPC's POST."""
+    if protocol is Protocol.GRPC:
+        return "POST"
+    return None if protocol in _WITH_METHODS else "GET"
 
 
 def one_of_each[Value](values: Iterable[Value], alike: Callable[[Value], Hashable]) -> list[Value]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]{1,100}\Z")
-_WEBSOCKET: Final = frozenset({Protocol.WS, Protocol.WSS})
+# What a rule that states methods allows only if it names it, or what is better named than not.
+_TO_NAME: Final = frozenset({Protocol.WS, Protocol.WSS, Protocol.GRPC})
 
 
 def rule_for(row: Mapping[str, str | int | None], verdict: Verdict) -> NewRule:
@@ -40,7 +41,7 @@ def rule_for(row: Mapping[str, str | int | None], verdict: Verdict) -> NewRule:
         rule.targets,
         ports=rule.ports,
         # A rule that states methods allows no WebSocket, unless it says so.
-        protocol=(protocol.value,) if protocol in _WEBSOCKET and protocol is not None else (),
+        protocol=(protocol.value,) if protocol in _TO_NAME and protocol is not None else (),
         methods=_methods(row.get("method")),
         paths=_paths(row.get("path")),
     )

@@ -53,6 +53,8 @@ def _questions(rule: NewRule) -> Iterator[Question]:
             origin = f"{protocol}://{host}:{port}"
             if protocol is Protocol.TCP:
                 yield Question(origin)
+            elif protocol is Protocol.GRPC:
+                yield from (Question(f"{origin}{path}", "POST") for path in paths)
             elif protocol in {Protocol.WS, Protocol.WSS}:
                 yield from (Question(f"{origin}{path}", "GET") for path in paths)
             else:

@@ -20,6 +20,7 @@ from egress.policy import (
     NetworkTarget,
     PortRange,
     Protocol,
+    Rewrite,
     Rule,
     Target,
     TlsMode,
@@ -154,10 +155,25 @@ def _moment(value: datetime) -> object:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+def _rewrite(value: Rewrite) -> object:
+    found: dict[str, object] = {}
+    if value.scheme is not None:
+        found["scheme"] = value.scheme.value
+    if value.host is not None:
+        found["host"] = value.host.text
+    if value.port is not None:
+        found["port"] = value.port
+    if value.path is not None:
+        old, new = value.path.old or "/", value.path.new or "/"
+        found["path_prefix"] = new if old == "/" else {"from": old, "to": new}
+    return found
+
+
 _SPELT: Final[dict[str, Callable[[Any], object]]] = {
     "protocols": _protocols,
     "inject": _inject,
     "query": _named_values,
     "headers": _named_values,
     "until": _moment,
+    "rewrite": _rewrite,
 }

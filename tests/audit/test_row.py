@@ -20,6 +20,7 @@ LONGER = {
     "query": 2048,
     "sni": 512,
     "labels": 2048,
+    "rewritten": 2048,
 } | {
     "detail": 512,
     "error": 512,

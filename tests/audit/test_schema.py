@@ -26,6 +26,7 @@ ISSUE_COLUMNS = {
     *("id", "time_us", "sandbox", "client", "verdict", "reason", "scope", "rule", "file", "line", "policy_hash"),
     *("method", "scheme", "host", "port", "path", "query", "sni", "protocol", "lane", "address", "status"),
     *("bytes_up", "bytes_down", "duration_us", "first_byte_us", "secrets", "labels", "detail", "error", "state"),
+    "rewritten",
 }
 
 TAMPERING = [

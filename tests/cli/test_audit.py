@@ -117,17 +117,45 @@ def screen(writer: AuditWriter) -> Callable[[int], str]:
     return show
 
 
+def test_a_rewritten_request_shows_both_hosts(
+    writer: AuditWriter, screen: Callable[[int], str], run: Callable[..., list[str]]
+) -> None:
+    """What was asked for, and where it went; in the lines and in JSON as a field of its own."""
+    went = "https://gateway.corp.example:8443/api/v1/chat"
+    event = DecisionEvent(
+        id="id-9",
+        time_us=NOW_US + 9,
+        sandbox="agent",
+        client="127.0.0.1:1",
+        verdict="allow",
+        reason="rule-allow",
+        method="GET",
+        scheme="https",
+        host="llm.internal",
+        port=443,
+        path="/v1/chat",
+        query="a=***",
+        rewritten=went,
+    )
+    assert writer.offer(event)
+    assert writer.flush(5)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", screen(200))
+    assert "llm.internal -> gateway.corp.example:8443/api/v1/chat" in text
+    assert run()[-1].split("\t")[-1] == went
+    assert json.loads(run("--json")[-1])["rewritten"] == went
+
+
 def _harmless(line: str) -> bool:
     return not any(unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for char in line.replace("\t", ""))
 
 
 def test_lines_are_stable(run: Callable[..., list[str]]) -> None:
-    """Sixteen fields with tabs between, a line a row, the newest last."""
+    """Seventeen fields with tabs between, a line a row, the newest last."""
     lines = [line.split("\t") for line in run()]
-    assert [len(fields) for fields in lines] == [16] * 5
+    assert [len(fields) for fields in lines] == [17] * 5
     assert lines[0][1:] == [
         *("id-0", "done", "allow", "agent", "POST", "api.example.com:443/v1?k=***", "200", "rule-allow"),
-        *("/etc/egress/agent.yaml:17", "1834", "20481", "81000", "github", "-", "-"),
+        *("/etc/egress/agent.yaml:17", "1834", "20481", "81000", "github", "-", "-", "-"),
     ]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", lines[0][0])
     assert lines[2][2] == "open"

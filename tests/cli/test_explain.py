@@ -36,6 +36,12 @@ rules:
     http2: true
   - allow: closed.example.com
     tls: tunnel
+  - name: gateway
+    allow: llm.internal
+    rewrite: {scheme: https, host: db.corp.example, path_prefix: {from: /v1, to: /api}}
+  - name: calls
+    allow: calls.example.com
+    protocol: grpc
 """
 
 app = typer.Typer()
@@ -77,6 +83,15 @@ def run(*arguments: str, stdin: bytes | None = None) -> tuple[int, str]:
         (["https://api.example.com/", "--header", "no colon"], 1, "request-malformed"),
         (["https://api.example.com/", "--method", "G ET"], 1, "method-invalid"),
         (["https://api.example.com/", "--address", "nowhere"], 1, "request-malformed"),
+        (["https://llm.internal/v1/x"], 0, "rule-allow"),
+        (["http://llm.internal/v1/x", "--address", "10.1.2.3"], 0, "rule-allow"),
+        (["https://llm.internal/v1/x", "--resolve", "db.corp.example:10.1.2.3"], 0, "rule-allow"),
+        (["https://llm.internal/v1/x", "--resolve", "db.corp.example:127.0.0.1"], 1, "address-not-public"),
+        (["https://llm.internal/v2"], 1, "path-not-allowed"),
+        (["https://llm.internal/v1/..%2f"], 1, "path-ambiguous"),
+        (["grpc://calls.example.com/pkg.Service/Call"], 0, "rule-allow"),
+        (["grpc://calls.example.com/pkg.Service/Call", "--method", "GET"], 1, "protocol-not-allowed"),
+        (["https://calls.example.com/pkg.Service/Call", "--method", "POST"], 1, "protocol-not-allowed"),
     ],
 )
 def test_exit_code_and_json_follow_the_verdict(policy: str, arguments: list[str], code: int, reason: str) -> None:
@@ -112,12 +127,36 @@ def test_text_names_verdict_rule_line_scope_and_secret(policy: str) -> None:
         assert part in output
 
 
+def test_a_rewritten_request_shows_both_judgements(policy: str) -> None:
+    """What was asked, where it would go, and what the scopes say to each."""
+    _, output = run("https://llm.internal/v1/x", "--policy", policy)
+    rows = [" ".join(line.split()) for line in output.splitlines()]
+    assert "destination llm.internal port 443, https" in rows
+    first = next(place for place, row in enumerate(rows) if row.startswith("scope"))
+    assert rows[first].endswith("policy.yaml:16)")
+    sent = rows.index("rewritten to db.corp.example port 443, https, /api/x")
+    assert sent > first
+    assert rows[sent + 1].endswith("policy.yaml:10)")
+    answer = json.loads(run("https://llm.internal/v1/x", "--policy", policy, "--json")[1])
+    assert (answer["host"], answer["rule"]["name"]) == ("llm.internal", "gateway")
+    told = answer["rewritten"]
+    assert (told["by"]["name"], told["host"], told["port"], told["path"]) == (
+        "gateway",
+        "db.corp.example",
+        443,
+        "/api/x",
+    )
+    assert [(say["verdict"], say["rule"]["line"]) for say in told["scopes"]] == [("allow", 10)]
+    assert "rewritten" not in json.loads(run("https://db.corp.example/", "--policy", policy, "--json")[1])
+
+
 @pytest.mark.parametrize(
     ("url", "lane", "sentence"),
     [
         ("https://api.example.com/", "http", "read as HTTP/1.1"),
         ("https://streams.example.com/", "mitm", "carried as HTTP/2, which a rule asks for"),
         ("https://closed.example.com/", "tunnel", "passes unopened"),
+        ("grpc://calls.example.com/pkg.Service/Call", "mitm", "carried as HTTP/2"),
         ("https://evil.test/", None, None),
     ],
 )

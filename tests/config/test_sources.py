@@ -162,7 +162,7 @@ def accepts(schema: dict[str, object], node: object, value: object) -> bool:  # 
         return False
     if "enum" in node and value not in node["enum"]:
         return False
-    kinds = {"object": dict, "array": list, "string": str, "integer": int}
+    kinds = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
     if not isinstance(value, kinds[node["type"]]):
         return False
     if isinstance(value, list):

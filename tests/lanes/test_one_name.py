@@ -6,8 +6,9 @@ import ssl
 from typing import TYPE_CHECKING
 
 import pytest
+from harness.origins import answer_ok
 from rig.modes import HOST, RAW, TUNNELLED, Site, make_site
-from rig.proxy import Carrier
+from rig.proxy import LOOPBACK, Carrier, port_of
 from rig.wire import Http2, Wire, trusting
 
 if TYPE_CHECKING:
@@ -208,3 +209,17 @@ def test_http2_without_tls_is_refused(site: Site) -> None:
         Http2(wire).pump()
     assert site.received == b""
     assert {row.verdict for row in site.proxy.ledger.wait(2)} == {"deny"}
+
+
+def test_host_is_that_of_each_request_to_the_proxy(start: Callable[..., Proxy], origin: Origins) -> None:
+    """A URL may stand in place of Host: what is taken over from the last request is not its name."""
+    port = port_of(origin)
+    names = ("one.test", "two.test")
+    listed = ", ".join(f'"{name}:{port}"' for name in names)
+    proxy = start(f"version: 1\nrules:\n  - {{allow: [{listed}], {LOOPBACK}}}\n", *names)
+    with origin.behaving(answer_ok), proxy.connect() as wire:
+        for name in names:
+            wire.send(f"GET http://{name}:{port}/ HTTP/1.1\r\nAccept: */*\r\n\r\n".encode())
+            assert wire.reply().status == 200
+    hosts = [value for each in origin.connections for request in each.requests for value in request.values(b"host")]
+    assert hosts == [f"{name}:{port}".encode() for name in names]

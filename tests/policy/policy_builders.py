@@ -22,12 +22,15 @@ from egress.policy import (
     Injection,
     Mode,
     NetworkTarget,
+    PathPrefix,
     Policy,
     PortRange,
     Protocol,
     Refusal,
     Request,
+    Rewrite,
     Rule,
+    Scheme,
     Scope,
     ScopeRules,
     SecretRef,
@@ -135,7 +138,7 @@ _WHATS: list[HostTarget | AnyTarget | NetworkTarget] = [
     *(NetworkTarget(ip_network(text)) for text in _NETWORKS),
 ]
 _TARGETS = [Target(what, port) for port in (None, None, 443, 8443) for what in _WHATS]
-_PROTOCOLS = (None, None, "https", "http ws", "https wss", "wss", "tcp", "http https ws wss tcp")
+_PROTOCOLS = (None, None, "https", "http ws", "https wss", "wss", "grpc", "tcp", "http https ws wss tcp")
 
 PAST, FUTURE = datetime(2001, 1, 1, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)
 
@@ -156,6 +159,10 @@ _CHOICES: tuple[tuple[str, list[object]], ...] = (
     ("query", [None, None, None, (("a", None),), (("a", "1*"), ("b", None))]),
     ("headers", [None, None, None, (("X-Key", None),), (("Accept", "*/*"),)]),
     ("until", [None, None, None, PAST, FUTURE]),
+    (
+        "rewrite",
+        [None, None, None, Rewrite(host=Host("other.test")), Rewrite(Scheme.HTTPS, path=PathPrefix("/a", "/b"))],
+    ),
 )
 _RULES = math.prod(len(options) for _, options in _CHOICES)
 _PLAIN = Rule(Verdict.ALLOW, (), "policy.yaml", None)

@@ -29,8 +29,9 @@ from egress.policy import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_PAIRS = ((Protocol.HTTP, Protocol.WS), (Protocol.HTTPS, Protocol.WSS))
-SIBLING = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
+# What a destination may turn out to carry.
+_TOGETHER = ({Protocol.HTTP, Protocol.WS}, {Protocol.HTTPS, Protocol.WSS, Protocol.GRPC}, {Protocol.TCP})
+SIBLINGS = {protocol: together for together in _TOGETHER for protocol in together}
 
 
 def decide(scopes: Sequence[ScopeRules], request: Request) -> tuple[Verdict, int | None]:
@@ -84,14 +85,12 @@ def _conditions(rule: Rule, target: Target, request: Request) -> bool:
         named = [range(target.port, target.port + 1)]
     if not any(request.port in ports for ports in named or ([(80, 443)] if allows else [range(65536)])):
         return False
-    protocols = {request.protocol}
-    if request.method is None and request.protocol is not Protocol.TCP:
-        protocols.add(SIBLING[request.protocol])
+    protocols = SIBLINGS[request.protocol] if request.method is None else {request.protocol}
     covered = [_covers(rule, protocol, request.port, named=bool(named)) for protocol in protocols]
     if not (all(covered) if allows else any(covered)):
         return False
     if request.method is None:
-        stated = (rule.methods, rule.paths, rule.inject, rule.remove, rule.query, rule.headers)
+        stated = (rule.methods, rule.paths, rule.inject, rule.remove, rule.query, rule.headers, rule.rewrite)
         return not allows or not any(stated)
     return _inside(rule, request.method, request)
 
@@ -137,10 +136,13 @@ def _headers(rule: Rule, headers: tuple[tuple[str, str], ...]) -> bool:
 
 
 def _covers(rule: Rule, protocol: Protocol, port: int, *, named: bool) -> bool:
+    stated = rule.protocols
+    # gRPC is HTTPS.
+    holds = stated is None or protocol in stated or (protocol is Protocol.GRPC and Protocol.HTTPS in stated)
     if rule.verdict is not Verdict.ALLOW:
-        return rule.protocols is None or protocol in rule.protocols
-    if rule.protocols is not None:
-        return protocol in rule.protocols and (named or protocol is not Protocol.TCP)
+        return holds
+    if stated is not None:
+        return holds and (named or protocol is not Protocol.TCP)
     clear = protocol in {Protocol.HTTP, Protocol.WS}
     websocket = protocol in {Protocol.WS, Protocol.WSS}
     return protocol is not Protocol.TCP and not (websocket and rule.methods) and not (clear and port == 443)

@@ -32,7 +32,7 @@ from egress.policy import (
     readings,
 )
 
-SIBLINGS = reference_matcher.SIBLING
+SIBLINGS = reference_matcher.SIBLINGS
 _RANK = {Verdict.ALLOW: 0, Verdict.ASK: 1, Verdict.DENY: 2}
 
 
@@ -43,7 +43,7 @@ def compiled(scopes: list[ScopeRules]) -> Policy:
 
 def every_request(request: Request) -> list[Request]:
     """What the destination of `request` may turn out to be asked."""
-    protocols = {request.protocol, SIBLINGS.get(request.protocol, request.protocol)}
+    protocols = SIBLINGS[request.protocol]
     return [
         replace(request, protocol=protocol, method=method, path=path, headers=())
         for protocol in protocols
@@ -171,14 +171,17 @@ def test_http2_is_asked_for_by_name_wherever_a_request_could(scopes: list[ScopeR
 @settings(max_examples=400)
 @given(scope_lists, named_requests)
 def test_http2_says_how_and_never_whether(scopes: list[ScopeRules], request: Request) -> None:
-    """Without the key every answer is the same, but for the key."""
+    """Without the key every answer is the same, but for the key. A rule that names gRPC has it unsaid."""
     policy = compiled(aimed(scopes))
     without_key = [replace(own, rules=tuple(replace(rule, http2=False) for rule in own.rules)) for own in aimed(scopes)]
     plain = compiled(without_key)
     decision, without = policy.decide_request(request), plain.decide_request(request)
-    assert decision.http2 == any(rule.http2 for rule in decision.rules)
-    assert (without.http2, plain.decide_name(request).http2) == (False, False)
-    assert replace(decision, rules=(), http2=False) == replace(without, rules=())
+    grpc = any(Protocol.GRPC in (rule.protocols or ()) for rule in decision.rules)
+    assert decision.http2 == (grpc or any(rule.http2 for rule in decision.rules))
+    assert without.http2 == grpc
+    if not any(Protocol.GRPC in (rule.protocols or ()) for own in scopes for rule in own.rules):
+        assert not plain.decide_name(request).http2
+    assert replace(decision, rules=(), http2=False) == replace(without, rules=(), http2=False)
     named, unnamed = policy.decide_name(request), plain.decide_name(request)
     assert (named.certainty, named.tls) == (unnamed.certainty, unnamed.tls)
 

@@ -139,6 +139,12 @@ LISTS = (
         (3, "narrower"),
     ),
     ('rules:\n  - allow: a.example.com\n  - deny: "**"\n', ["a.example.com"], [], (None, "open")),
+    (
+        "rules:\n  - allow: a.example.com\n    rewrite: {host: b.example.com}\n  - allow: b.example.com\n",
+        ["b.example.com"],
+        [],
+        (3, "left out"),
+    ),
     ("default: allow\nrules:\n  - deny: a.example.com\n", [], ["a.example.com"], (None, "narrower")),
 )
 

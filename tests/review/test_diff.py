@@ -166,6 +166,18 @@ CHANGES = [
         API % "protocol: https, remove: [Cookie]",
         [("other headers", "GET https://api.example.com/")],
     ),
+    (
+        API % "rewrite: {path_prefix: /a}",
+        API % "rewrite: {path_prefix: /b}",
+        [("goes elsewhere", "GET https://api.example.com/")],
+    ),
+    (
+        API % "methods: [GET], rewrite: {host: b.example.com}" + "  - allow: b.example.com\n",
+        API % "methods: [GET], rewrite: {host: b.example.com}" + "  - {allow: b.example.com, methods: [GET]}\n",
+        [("newly denied", "GET wss://b.example.com/")],
+    ),
+    (API % "protocol: [https, wss]", API % "protocol: wss", [("newly denied", "GET https://api.example.com/")]),
+    (API % "protocol: wss", API % "protocol: [wss, grpc]", [("newly allowed", "POST grpc://api.example.com/")]),
     (API % "inject: {X-Team: a}", API % "inject: {X-Team: b}", [("other headers", "GET https://api.example.com/")]),
     (
         API % "methods: [GET]",
@@ -331,7 +343,7 @@ def test_what_requests_do_not_show_is_compared_as_written(monkeypatch: pytest.Mo
 
 def test_every_field_of_a_rule_is_judged_or_compared_as_written() -> None:
     """What is judged are fields that rules have; all others are compared by `unjudged`."""
-    assert {field.name for field in fields(Rule)} - JUDGED == {"until", "annotate"}
+    assert {field.name for field in fields(Rule)} - JUDGED == {"until", "annotate", "rewrite"}
     assert {field.name for field in fields(Rule)} >= JUDGED
 
 

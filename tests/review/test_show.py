@@ -14,10 +14,14 @@ from policy_builders import rule, scope_lists, target
 
 from egress.config import LoadedPolicy, PolicySource, load_policy
 from egress.policy import (
+    Host,
     Injection,
+    PathPrefix,
     PortRange,
     Protocol,
+    Rewrite,
     Rule,
+    Scheme,
     Scope,
     ScopeRules,
     SecretRef,
@@ -52,6 +56,7 @@ STATED: dict[str, object] = {
     "headers": (("Accept", "text/*"),),
     "until": datetime(2030, 1, 2, tzinfo=UTC),
     "annotate": (("team", "a"),),
+    "rewrite": Rewrite(Scheme.HTTPS, Host("b.test"), 8443, PathPrefix("/v1", "")),
     "default": Verdict.ALLOW,
     "mode": "report",
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 
 if TYPE_CHECKING:
     from harness.origins import Stream
@@ -30,3 +32,41 @@ def answer_http2(stream: Stream) -> None:
                 case _:
                     pass
         stream.send(connection.data_to_send())
+
+
+def answer_grpc(stream: Stream) -> None:
+    """A gRPC service: each message is sent back as it comes, the status follows in trailers.
+
+    A call of `/pkg.Service/Fail` is answered by trailers alone. As gRPC's own servers do, a call without `te: trailers`
+    is refused.
+    """
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+    connection.initiate_connection()
+    stream.send(connection.data_to_send())
+    while data := stream.receive():
+        for event in connection.receive_data(data):
+            match event:
+                case h2.events.RequestReceived():
+                    stream.record.requests.append(event.headers)  # type: ignore[arg-type]
+                    _begin(connection, event.stream_id, dict(event.headers))
+                case h2.events.DataReceived():
+                    connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                    if event.data:
+                        connection.send_data(event.stream_id, event.data)
+                case h2.events.StreamEnded():
+                    with contextlib.suppress(h2.exceptions.ProtocolError):
+                        status = [("grpc-status", "0"), ("grpc-message", "fine"), ("x-own", "1")]
+                        connection.send_headers(event.stream_id, status, end_stream=True)
+                case _:
+                    pass
+        stream.send(connection.data_to_send())
+
+
+def _begin(connection: h2.connection.H2Connection, stream_id: int, fields: dict[str, str]) -> None:
+    head = [(":status", "200"), ("content-type", "application/grpc")]
+    if fields.get("te") != "trailers":
+        connection.send_headers(stream_id, [(":status", "400")], end_stream=True)
+    elif fields[":path"].endswith("/Fail"):
+        connection.send_headers(stream_id, [*head, ("grpc-status", "5")], end_stream=True)
+    else:
+        connection.send_headers(stream_id, head)

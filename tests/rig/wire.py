@@ -162,6 +162,7 @@ class _Stream:
     body: bytearray = field(default_factory=bytearray)
     ended: bool = False
     reset: bool = False
+    trailers: tuple[tuple[str, str], ...] = ()
 
 
 class Http2:
@@ -233,6 +234,8 @@ class Http2:
         match event:
             case h2.events.ResponseReceived():
                 state.fields = tuple((str(name), str(value)) for name, value in event.headers)
+            case h2.events.TrailersReceived():
+                state.trailers = tuple((str(name), str(value)) for name, value in event.headers)
             case h2.events.DataReceived():
                 state.body += event.data
                 if self.flow_control:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from egress.policy import NetworkTarget, PortRange, Protocol, Verdict
+from egress.policy import OVER_TLS, NetworkTarget, PortRange, Protocol, Verdict
 from egress.review.convert.loss import Converted, Effect
 from egress.review.convert.outgoing import has_any, outgoing, unsaid
 from egress.review.convert.overlap import networks_meet, ports_of
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from egress.review.yaml_text import Plain
 
 _CLEAR: Final = frozenset({Protocol.HTTP, Protocol.WS})
-_OVER_TLS: Final = frozenset({Protocol.HTTPS, Protocol.WSS})
 
 
 def to_network_policy(loaded: LoadedPolicy, *, keep_wider: bool = False) -> Converted:
@@ -108,7 +107,7 @@ def unsaid_of_ranges(rule: Rule) -> list[str]:
 def spans_of(rule: Rule, target: Target) -> tuple[PortRange, ...]:
     """The ports of an `allow`; those of its protocols alone where it names protocols and no ports."""
     stated = target.port is not None or rule.ports is not None
-    if stated or rule.protocols is None or (rule.protocols & _CLEAR and rule.protocols & _OVER_TLS):
+    if stated or rule.protocols is None or (rule.protocols & _CLEAR and rule.protocols & OVER_TLS):
         return ports_of(rule, target)
     port = 80 if rule.protocols & _CLEAR else 443
     return (PortRange(port, port),)

@@ -38,7 +38,8 @@ def ports_of(rule: Rule, target: Target) -> tuple[PortRange, ...]:
 def protocols_of(rule: Rule) -> frozenset[Protocol]:
     """The protocols that a rule speaks about, at most."""
     if rule.protocols is not None:
-        return rule.protocols
+        # gRPC is HTTPS.
+        return rule.protocols | {Protocol.GRPC} if Protocol.HTTPS in rule.protocols else rule.protocols
     return HTTP_PROTOCOLS if rule.verdict is Verdict.ALLOW else frozenset(Protocol)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from egress.policy import AnyTarget, HostTarget, Protocol, Verdict
+from egress.policy import AnyTarget, HostTarget, Protocol, Scheme, Verdict
 from egress.review.lint.findings import Code, Finding, of_rule
 from egress.review.lint.wording import some
 
@@ -28,7 +28,7 @@ def find_secrets(
         for rule in scope.rules:
             names = _injected(rule)
             for name in names:
-                if name in wild and _wild(rule.targets):
+                if name in wild and _wild(rule.targets) and not _goes_elsewhere(rule):
                     told.add(name)
                     yield _to_wildcard(rule, name, wild[name])
             if names and _names_plain_http(rule):
@@ -43,6 +43,10 @@ def _injected(rule: Rule) -> list[str]:
     if rule.verdict is not Verdict.ALLOW:
         return []
     return list(dict.fromkeys(secret for injection in rule.inject for secret in injection.secrets))
+
+
+def _goes_elsewhere(rule: Rule) -> bool:
+    return rule.rewrite is not None and rule.rewrite.host is not None
 
 
 def _to_wildcard(rule: Rule, name: str, hosts: Sequence[Target]) -> Finding:
@@ -67,6 +71,8 @@ def _wild(targets: Sequence[Target]) -> list[Target]:
 
 def _names_plain_http(rule: Rule) -> bool:
     """Whether the rule says so itself: by default an allow serves port 80 too, and there goes without the secret."""
+    if rule.rewrite is not None and rule.rewrite.scheme is Scheme.HTTPS:
+        return False
     if rule.protocols is not None:
         return bool(rule.protocols & _PLAIN)
     if any(span.first <= _PLAIN_PORT <= span.last for span in rule.ports or ()):

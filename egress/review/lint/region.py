@@ -37,7 +37,8 @@ FULL: Final[Region] = ((1, 65535, EVERY),)
 HTTPS_PORT: Final = 443
 
 _CLEAR: Final = BIT[Protocol.HTTP] | BIT[Protocol.WS]
-_OVER_TLS: Final = BIT[Protocol.HTTPS] | BIT[Protocol.WSS]
+_GRPC: Final = BIT[Protocol.GRPC]
+_OVER_TLS: Final = BIT[Protocol.HTTPS] | BIT[Protocol.WSS] | _GRPC
 _WEBSOCKET: Final = BIT[Protocol.WS] | BIT[Protocol.WSS]
 _HTTP: Final = sum(BIT[protocol] for protocol in HTTP_PROTOCOLS)
 # What a connection may turn out to carry is known at the request only: an upgrade makes WebSocket of HTTP.
@@ -82,7 +83,7 @@ def may_speak(rule: Rule, port: int | None) -> Regions:
     known = known_region(rule, port)
     if rule.verdict is not Verdict.ALLOW:
         return (known, _map(known, _touched), known, known, known)
-    inside = bool(rule.methods is not None or rule.paths is not None or rule.inject or rule.remove)
+    inside = bool(rule.methods is not None or rule.paths is not None or rule.inject or rule.remove or rule.rewrite)
     inside = inside or inside_terms(rule)
     odd_path = known if rule.paths is None else EMPTY
     upper = rule.methods is not None and all(method == method.upper() for method in rule.methods)
@@ -164,7 +165,9 @@ def _touched(bits: int) -> int:
 
 def _protocols(rule: Rule) -> int:
     if rule.protocols is not None:
-        return sum(BIT[protocol] for protocol in rule.protocols)
+        stated = sum(BIT[protocol] for protocol in rule.protocols)
+        # gRPC is HTTPS.
+        return stated | _GRPC if Protocol.HTTPS in rule.protocols else stated
     if rule.verdict is not Verdict.ALLOW:
         return EVERY
     # A rule for reading is no channel that writes: with `methods`, no WebSocket.

@@ -35,6 +35,7 @@ KNOWN_TERMS: Final = frozenset(
         "headers",
         "until",
         "annotate",
+        "rewrite",
     }
 )
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # How long before its end a rule is told.
 SOON: Final = timedelta(days=7)
 
-_OVER_TLS = BIT[Protocol.HTTPS] | BIT[Protocol.WSS]
+_OVER_TLS = BIT[Protocol.HTTPS] | BIT[Protocol.WSS] | BIT[Protocol.GRPC]
 
 
 def find_in_tunnels(scope: ScopeRules) -> Iterator[Finding]:
@@ -80,6 +80,7 @@ def _inside(rule: Rule) -> list[str]:
         "headers": terms.headers(rule) is not None,
         "inject": bool(rule.inject),
         "remove": bool(rule.remove),
+        "rewrite": rule.rewrite is not None,
         "http2": rule.http2,
     }
     return [key for key, holds in stated.items() if holds]
