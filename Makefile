@@ -89,6 +89,10 @@ bench: setup ## ours and the peers, up to 25 minutes, writes docs/performance.md
 bench-check: setup ## ours beside squid, against the recorded ratios; RECORD=1 records them
 	@$(BIN)/python -m bench.run --check $(if $(RECORD),--record)
 
+.PHONY: bench-policy
+bench-policy: setup ## policies of 10 rules to lists of 100,000: loading, memory, decisions, and a reload under load
+	@$(BIN)/python bench/policy.py
+
 .PHONY: fmt
 fmt: setup ## format, and mend what ruff can mend by itself
 	@$(BIN)/ruff format .

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from egress.config.document import is_unread
 from egress.config.later import later_message
+from egress.config.policy_model import RuleModel
 from egress.config.wording import did_you_mean, kind_of, quoted
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def check[Model: BaseModel](
     if is_unread(value):
         return None, []
     if not isinstance(value, dict):
-        return None, [document.problem(place, f"should be a mapping of keys, not {kind_of(value)}")]
+        message = f"should be a mapping of keys, not {kind_of(value)}"
+        return None, [document.problem(place, message, _mapping_hint(value))]
     problems = _empty_values(model, value, document, place)
     try:
         found = model.model_validate(value)
@@ -45,6 +47,22 @@ def check[Model: BaseModel](
         problems.extend(told)
         return None, problems
     return (None if problems else found), problems
+
+
+def _mapping_hint(value: object) -> str:
+    """For text like `allow:a.example.com`."""
+    return "write a space after the colon: `key: value`" if isinstance(value, str) and ":" in value else ""
+
+
+def _key_hint(section: str, key: str, known: set[str]) -> str:
+    """What to do about an unknown key: most are misspelt, some stand at the wrong place."""
+    if not key.isascii() and any(character.isspace() for character in key):
+        return "it holds a space that is none to YAML; write plain spaces"
+    if key.startswith("-"):
+        return "write a space after the `-` that begins a rule"
+    if not section and key not in known and key in RuleModel.model_fields:
+        return "it belongs to a rule: indent it under the `- ` of one"
+    return did_you_mean(key, known)
 
 
 def _empty_values(model: type[BaseModel], value: dict[str, object], document: Document, place: Place) -> list[Problem]:
@@ -64,7 +82,8 @@ def _problem(model: type[BaseModel], detail: ErrorDetails, document: Document, p
         case "extra_forbidden":
             key = str(inner[-1])
             later = later_message(section, key) if len(inner) == 1 else None
-            message, hint = later or ("unknown key", did_you_mean(key, _keys_at(model, inner[:-1])))
+            known = _keys_at(model, inner[:-1])
+            message, hint = later or ("unknown key", _key_hint(section if len(inner) == 1 else "-", key, known))
             return document.problem(at, message, hint)
         case "missing":
             key = str(inner[-1])

@@ -31,7 +31,7 @@ from ruamel.yaml.events import (
 )
 
 from egress.config.wording import kind_of, place_text, quoted
-from egress.config.yaml_errors import alias_message, explain_yaml_error
+from egress.config.yaml_errors import alias_message, anchor_message, explain_yaml_error, hidden_characters
 from egress.errors import Problem
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from egress.config.wording import Place
 
 MAX_DEPTH: Final = 16
-MAX_VALUES: Final = 1_000_000
+MAX_RULES: Final = 10_000
+MAX_VALUES: Final = 250_000
 MAX_ALIAS_VALUES: Final = 10_000
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
@@ -82,6 +83,9 @@ class _Stop(Exception):  # noqa: N818  not an error of the program: the tree can
 def read_document(text: str, file: str) -> tuple[Document | None, list[Problem]]:
     """Read one YAML document. None with problems when there is no tree; a tree may come with problems too."""
     builder = _Builder(file)
+    builder.problems.extend(hidden_characters(text, file))
+    if builder.problems:
+        return None, builder.problems
     try:
         data = builder.document(cast("Iterator[Event]", YAML(typ="rt", pure=True).parse(text)))
     except YAMLError as error:
@@ -153,6 +157,11 @@ class _Builder:
             value = self._mapping(events, place)
         else:
             value = _scalar(cast("ScalarEvent", event))
+            if value is None and event.anchor is not None:
+                self._problem(event, place, *anchor_message(event.anchor))
+                value = _Unread()
+            elif tag is not None:
+                value = _Unread()
         if event.anchor is not None:
             self.anchors[event.anchor] = _Anchored(value, self.values - before + 1)
         return value
@@ -160,12 +169,19 @@ class _Builder:
     def _sequence(self, events: Iterator[Event], place: Place) -> list[object]:
         items: list[object] = []
         while not isinstance(event := next(events), SequenceEndEvent):
+            if len(items) == MAX_RULES and place == ("rules",):
+                message = f"more than {MAX_RULES:,} rules"
+                raise self._stop(event, place, message, "move hosts into list files, as in `allow: {file: hosts.txt}`")
             items.append(self._node(cast("NodeEvent", event), events, (*place, len(items))))
         return items
 
     def _mapping(self, events: Iterator[Event], place: Place) -> dict[str, object]:
         found: dict[str, object] = {}
+        merged: dict[str, object] = {}
         while not isinstance(event := next(events), MappingEndEvent):
+            if _is_merge(event) and "<<" not in merged:
+                self._merge(event, events, place, merged)
+                continue
             key = self._key(cast("NodeEvent", event), events, place)
             if key is None:
                 self._node(cast("NodeEvent", next(events)), events, (*place, "(unread)"))
@@ -178,14 +194,31 @@ class _Builder:
                 continue
             self.lines[at] = event.start_mark.line + 1
             found[key] = self._node(cast("NodeEvent", next(events)), events, at)
+        for key, value in merged.items():
+            if key != "<<" and key not in found:
+                found[key] = value
+                self.lines[*place, key] = self.lines[*place, "<<"]
         return found
+
+    def _merge(self, event: Event, events: Iterator[Event], place: Place, merged: dict[str, object]) -> None:
+        """The keys of `<<: *name`: what the mapping says itself goes before them, wherever it stands."""
+        at = (*place, "<<")
+        self.lines[at] = event.start_mark.line + 1
+        value = self._node(cast("NodeEvent", next(events)), events, at)
+        merged["<<"] = value
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict):
+                merged.update((key, item) for key, item in one.items() if key not in merged)
+            elif not isinstance(one, _Unread):
+                message = f"`<<` takes the keys of a mapping, and this is {kind_of(one)}"
+                self._problem(event, place, message, "write `<<: *name`, where `&name` stands before a mapping")
 
     def _key(self, event: NodeEvent, events: Iterator[Event], place: Place) -> str | None:
         """The key as text; None if it is none, and then the problem is told."""
         if isinstance(event, ScalarEvent):
             key = _scalar(event)
-            if key == "<<":
-                self._problem(event, place, "`<<` (merge) is not part of YAML 1.2", "write the keys out")
+            if _is_merge(event):
+                self._problem(event, place, "`<<` stands here twice", "write `<<: [*one, *other]`")
             elif isinstance(key, str):
                 return key
             else:
@@ -229,6 +262,22 @@ def is_unread(value: object) -> bool:
     return isinstance(value, _Unread)
 
 
+class WrittenInt(int):
+    """A whole number that remembers how it was written, so that a message can show what to put in quotes."""
+
+    written = ""
+
+
+class WrittenFloat(float):
+    """Likewise any other number."""
+
+    written = ""
+
+
+def _is_merge(event: Event) -> bool:
+    return isinstance(event, ScalarEvent) and event.value == "<<" and event.style is None
+
+
 def _scalar(event: ScalarEvent) -> object:
     """YAML 1.2's core schema, for plain scalars; anything quoted is text."""
     text = event.value
@@ -242,8 +291,14 @@ def _scalar(event: ScalarEvent) -> object:
 
 
 def _number(text: str) -> int | float | str:
+    number: WrittenInt | WrittenFloat
     if _INTEGER.match(text):
-        return int(text)
-    if _BASED.match(text):
-        return int(text, 0)
-    return float(text) if _FLOAT.match(text) else text
+        number = WrittenInt(text)
+    elif _BASED.match(text):
+        number = WrittenInt(text, 0)
+    elif _FLOAT.match(text):
+        number = WrittenFloat(text)
+    else:
+        return text
+    number.written = text
+    return number

@@ -82,7 +82,9 @@ def text(value: object) -> str:
     """`value`, which must be text."""
     if isinstance(value, str):
         return value
-    hint = f'put it in quotes: `"{str(value).lower()}"`' if isinstance(value, (int, float)) else "write text"
+    # `012` and `3.10` in quotes, not `12` and `3.1`, which are other texts.
+    written = getattr(value, "written", str(value).lower())
+    hint = f'put it in quotes: `"{printable(written)}"`' if isinstance(value, (int, float)) else "write text"
     raise wrong(f"should be text, not {kind_of(value)}", hint)
 
 

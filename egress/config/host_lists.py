@@ -31,11 +31,17 @@ def read_host_list(path: Path, verdict: Verdict) -> HostList:
     found = read_text(path, limit=MAX_LIST_BYTES)
     if found.text is None:
         return HostList((), (), tuple(found.problems), tuple(found.warnings))
-    name = printable(str(path))
+    read = parse_host_list(found.text, printable(str(path)), verdict)
+    return read._replace(warnings=(*found.warnings, *read.warnings))
+
+
+def parse_host_list(text: str, name: str, verdict: Verdict) -> HostList:
+    """The targets in the text of a list."""
+    warnings: list[Problem] = []
     targets: list[tuple[int, Target]] = []
     content: list[str] = []
     problems: list[Problem] = []
-    for number, line in enumerate(found.text.split("\n"), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         entry = line.split("#", 1)[0].strip(" \t\r")
         if not entry:
             continue
@@ -51,5 +57,5 @@ def read_host_list(path: Path, verdict: Verdict) -> HostList:
             targets.append((number, parsed))
             content.append(entry)
     if not targets and not problems:
-        found.warnings.append(Problem(name, None, "", "the list is empty", "the rule that names it matches nothing"))
-    return HostList(tuple(targets), tuple(content), tuple(problems), tuple(found.warnings))
+        warnings.append(Problem(name, None, "", "the list is empty", "the rule that names it matches nothing"))
+    return HostList(tuple(targets), tuple(content), tuple(problems), tuple(warnings))

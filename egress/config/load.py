@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from egress.config.checking import check
@@ -22,7 +24,6 @@ from egress.policy import Mode, Policy, Scope, ScopeRules, Verdict, compile_poli
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from egress.config.document import Document
     from egress.config.machine import Machine
@@ -116,7 +117,7 @@ def _open(source: PolicySource, state: _Loading) -> _File:
     state.warnings.extend(found.warnings)
     file = _File(source, files=[source.path])
     if found.text is not None:
-        file.document, problems = read_document(found.text, printable(str(source.path)))
+        file.document, problems = read_document(found.text, printable(str(_told_as(source.path))))
         state.problems.extend(problems)
     if file.document is not None:
         # Rules and secrets are checked one by one, so that an error in one does not hide what the others say.
@@ -127,6 +128,15 @@ def _open(source: PolicySource, state: _Loading) -> _File:
         file.secrets, problems = read_secrets(file.document.data.get("secrets"), file.document, folder)
         state.problems.extend(problems)
     return file
+
+
+def _told_as(path: Path) -> Path:
+    """The path by which problems, rules and the audit name a file: where a link leads, if it leads out of its folder.
+
+    Within its folder (as a ConfigMap has it) the link is the lasting name.
+    """
+    real = Path(os.path.realpath(path))
+    return path if real.is_relative_to(os.path.realpath(path.parent)) else real
 
 
 def _gather_secrets(

@@ -33,7 +33,7 @@ from egress.config.fields import (
 )
 from egress.config.include_model import Includes  # noqa: TC001  pydantic reads it at run time
 from egress.config.rewrite_model import RewriteModel  # noqa: TC001  pydantic reads it at run time
-from egress.config.wording import kind_of
+from egress.config.wording import kind_of, quoted
 from egress.policy import Mode, Protocol, TlsMode, Verdict
 
 
@@ -64,11 +64,12 @@ def _methods(value: object) -> object:
 
 
 def _version(value: object) -> int:
-    if value == 1 and type(value) is int:
-        return 1
     if isinstance(value, int) and not isinstance(value, bool):
+        if value == 1:
+            return 1
         raise wrong(f"this version of egress reads policies of version 1, not {value}", "write `version: 1`")
-    raise wrong(f"should be the number 1, not {kind_of(value)}", "write `version: 1`")
+    shown = quoted(value) if isinstance(value, float) else kind_of(value)
+    raise wrong(f"should be the number 1, not {shown}", "write `version: 1`")
 
 
 _ONE_FILE_OR_LIST = Discriminator(

@@ -52,7 +52,7 @@ def _choice(value: object) -> str:
 
 
 def _version(value: object) -> int:
-    if value == 1 and type(value) is int:
+    if value == 1 and isinstance(value, int) and not isinstance(value, bool):
         return 1
     raise wrong("this version of egress reads presets of version 1", "write `version: 1`")
 

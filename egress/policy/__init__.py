@@ -12,7 +12,7 @@ from egress.policy.names import parse_authority, parse_host, parse_port
 from egress.policy.paths import PathPattern, PatternError, canonical_path, compile_path
 from egress.policy.reasons import TEXTS, Reason, ReasonText
 from egress.policy.rewrites import PathPrefix, Rewrite, Rewritten, rewritten
-from egress.policy.targets import TargetError, parse_network, parse_target, target_covers
+from egress.policy.targets import TargetError, lean_network, parse_network, parse_target, target_covers
 from egress.policy.values import (
     Address,
     AddressDecision,
@@ -92,6 +92,7 @@ __all__ = [
     "classify",
     "compile_path",
     "compile_policy",
+    "lean_network",
     "parse_authority",
     "parse_host",
     "parse_network",

@@ -20,7 +20,7 @@ from egress.policy.addresses import AddressClass, classify, named_range, own_cla
 from egress.policy.conditions import REASON_OF_VERDICT, SPEAKS, Question, fit_known, fit_opaque
 from egress.policy.reasons import Reason
 from egress.policy.targets import unmap_network
-from egress.policy.values import AddressDecision, Decision, NetworkTarget, RuleRef
+from egress.policy.values import AddressDecision, Decision, RuleRef
 from egress.policy.vocabulary import Verdict
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from egress.policy.conditions import CompiledRule
     from egress.policy.index import Index
-    from egress.policy.values import Address, Network, Request, Rule, Say
+    from egress.policy.values import Address, Request, Rule, Say
 
 
 def judge(
@@ -70,7 +70,7 @@ def _judge_one(index: Index, request: Request, decision: Decision, address: Addr
     if classify(address).public:
         return None
     for rule in _agreeing(decision):
-        if rule is None or not _names(rule, address, literal=literal is not None):
+        if rule is None or not _names(rule, address, None if literal is None else index):
             return _not_public(request, decision, address, rule)
     return None
 
@@ -101,25 +101,26 @@ def _agreeing(decision: Decision) -> Iterator[Rule | None]:
         yield None if say.rule is None else next(rules, None)
 
 
-def _names(rule: Rule, address: Address, *, literal: bool) -> bool:
-    ranges = list(rule.addresses)
-    if literal:
-        ranges += [target.what.network for target in rule.targets if isinstance(target.what, NetworkTarget)]
-    return all(_passes(reading, ranges) for reading in readings(address))
+def _names(rule: Rule, address: Address, targets: Index | None) -> bool:
+    """Whether a range of the rule holds every reading; `targets`: the destination was named as an address."""
+    return all(_passes(rule, reading, targets) for reading in readings(address))
 
 
-def _passes(reading: Address, ranges: Sequence[Network]) -> bool:
+def _passes(rule: Rule, reading: Address, targets: Index | None) -> bool:
     kind = own_class(reading)
     if kind.public:
         return True
     # Connecting to the unspecified address reaches loopback, whatever range names it.
     if kind is AddressClass.UNSPECIFIED:
         return False
-    for network in map(unmap_network, ranges):
-        exact = network.prefixlen == network.max_prefixlen
-        if reading in network and (exact or kind is not AddressClass.METADATA):
-            return True
-    return False
+    # A service of metadata is opened by its own address only, never by a range around it.
+    alone = kind is AddressClass.METADATA
+    if targets is not None and targets.names_address(rule, reading, alone=alone):
+        return True
+    return any(
+        reading in network and (network.prefixlen == network.max_prefixlen or not alone)
+        for network in map(unmap_network, rule.addresses)
+    )
 
 
 def _held_denial(request: Request, decision: Decision, address: Address, rule: CompiledRule) -> Decision:

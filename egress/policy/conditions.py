@@ -162,7 +162,7 @@ class CompiledRule:
 
 
 class Entry:
-    """One target of one rule in the index. `order` is the place among all targets, highest scope first.
+    """The targets of one rule on one port, in the index. `order` is the place among all, highest scope first.
 
     `few_ports` are its ports one by one, None where they are too many; `ports` None: every port.
     """

@@ -47,6 +47,8 @@ _STRICTNESS: Final = {Verdict.ALLOW: 0, Verdict.ASK: 1, Verdict.DENY: 2}
 _REASON_OF_DEFAULT: Final = {Verdict.ALLOW: Reason.DEFAULT_ALLOW, Verdict.ASK: Reason.APPROVAL_REQUIRED}
 _PASSED_AT_MOST: Final = 4_096
 _UNITED_AT_MOST: Final = 256
+# Targets of one rule that are compiled in one go.
+_REST_EVERY: Final = 250
 # Tokens that need no look at their characters.
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
@@ -81,7 +83,9 @@ class Policy:
         "scopes",
     )
 
-    def __init__(self, scopes: tuple[ScopeRules, ...], digest: str, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, scopes: tuple[ScopeRules, ...], digest: str, *, clock: Callable[[], float], rest: Callable[[], None]
+    ) -> None:
         self.digest = digest
         self.scopes = scopes
         self._silent = tuple(_silence(scope, Reason.HOST_NOT_ALLOWED) for scope in scopes)
@@ -95,7 +99,7 @@ class Policy:
         modes = zip(reporting, self._default_tls, strict=True)
         self._reporting = tuple(mode if reports else None for reports, mode in modes) if any(reporting) else ()
         self._passes_unnamed = any(reporting) or any(scope.default is Verdict.ALLOW for scope in scopes)
-        self._index = _build_index(scopes)
+        self._index = _build_index(scopes, rest)
         untils = {rule.until.timestamp() for scope in scopes for rule in scope.rules if rule.until is not None}
         # When rules expire, in seconds since 1970, soonest first.
         self.expiries = tuple(sorted(untils))
@@ -266,13 +270,19 @@ class Policy:
         return self._conclude(request, tuple(says), rules)
 
 
-def compile_policy(scopes: Sequence[ScopeRules], *, digest: str, clock: Callable[[], float]) -> Policy:
-    """The policy of these scopes, in any order. Several of one scope become one list, strictest default and TLS."""
+def compile_policy(
+    scopes: Sequence[ScopeRules], *, digest: str, clock: Callable[[], float], rest: Callable[[], None] | None = None
+) -> Policy:
+    """The policy of these scopes, in any order. Several of one scope become one list, strictest default and TLS.
+
+    `rest` is called now and then, so that a thread which compiles beside other work can give way to it.
+    """
     merged: dict[Scope, ScopeRules] = {}
     for own in scopes:
         seen = merged.get(own.scope)
         merged[own.scope] = own if seen is None else _merge(seen, own)
-    return Policy(tuple(sorted(merged.values(), key=lambda own: _RANK[own.scope])), digest, clock=clock)
+    ordered = tuple(sorted(merged.values(), key=lambda own: _RANK[own.scope]))
+    return Policy(ordered, digest, clock=clock, rest=rest or _no_rest)
 
 
 def _merge(first: ScopeRules, second: ScopeRules) -> ScopeRules:
@@ -292,15 +302,26 @@ def _no_time() -> float:
     return 0.0
 
 
-def _build_index(scopes: tuple[ScopeRules, ...]) -> Index:
+def _no_rest() -> None:
+    """Go on."""
+
+
+def _build_index(scopes: tuple[ScopeRules, ...], rest: Callable[[], None]) -> Index:
     index = Index()
     order = 0
     for place, scope in enumerate(scopes):
         for rule in scope.rules:
             compiled = CompiledRule(rule, scope, place)
-            for target in rule.targets:
-                index.add(target, Entry(order, compiled, target.port))
-                order += 1
+            # One entry for all targets of a rule on one port: a list of any size costs no more than its names.
+            entries: dict[int | None, tuple[Entry]] = {}
+            rest()
+            for number, target in enumerate(rule.targets, start=1):
+                if number % _REST_EVERY == 0:
+                    rest()
+                if target.port not in entries:
+                    entries[target.port] = (Entry(order, compiled, target.port),)
+                    order += 1
+                index.add(target, entries[target.port])
     return index
 
 

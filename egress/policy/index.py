@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from egress.policy.conditions import Entry
-    from egress.policy.values import Address, Host, Network, Target
+    from egress.policy.values import Address, Host, Network, Rule, Target
 
 _by_order = attrgetter("order")
 _NOTHING: tuple[Entry, ...] = ()
@@ -32,13 +32,13 @@ class NetworkIndex:
 
     def __init__(self) -> None:
         # For each IP version: (bits to shift away, entries by what is left).
-        self._tables: dict[int, dict[int, dict[int, list[Entry]]]] = {4: {}, 6: {}}
+        self._tables: dict[int, dict[int, dict[int, Sequence[Entry]]]] = {4: {}, 6: {}}
 
-    def add(self, network: Network, entry: Entry) -> None:
-        """Add one range."""
+    def add(self, network: Network, alone: tuple[Entry]) -> None:
+        """Add one range, with an entry in a tuple of its own."""
         shift = network.max_prefixlen - network.prefixlen
         table = self._tables[network.version].setdefault(shift, {})
-        table.setdefault(int(network.network_address) >> shift, []).append(entry)
+        _add(table, int(network.network_address) >> shift, alone)
 
     def find(self, address: Address) -> list[Entry]:
         """The entries whose range holds the address, in no order."""
@@ -50,6 +50,10 @@ class NetworkIndex:
                 found += entries
         return found
 
+    def find_exactly(self, address: Address) -> Sequence[Entry]:
+        """The entries that name this address alone."""
+        return self._tables[address.version].get(0, {}).get(int(address), _NOTHING)
+
 
 class Index:
     """All targets of all rules. Filled once, then only read."""
@@ -57,8 +61,8 @@ class Index:
     __slots__ = ("_any_address", "_any_name", "_below", "_below_labels", "_exact", "_found", "_holds", "_networks")
 
     def __init__(self) -> None:
-        self._exact: dict[str, list[Entry]] = {}
-        self._below: dict[str, list[Entry]] = {}
+        self._exact: dict[str, Sequence[Entry]] = {}
+        self._below: dict[str, Sequence[Entry]] = {}
         self._below_labels = 0
         self._any_name: list[Entry] = []
         self._any_address: list[Entry] = []
@@ -67,31 +71,26 @@ class Index:
         self._networks = NetworkIndex()
         self._holds = NetworkIndex()
 
-    def add(self, target: Target, entry: Entry) -> None:
-        """Add one target; entries must come in their order."""
+    def add(self, target: Target, alone: tuple[Entry]) -> None:
+        """Add one target, with its entry in a tuple, which its rule's other targets share; entries come in order."""
         self._found.clear()
         match target.what:
             case HostTarget(name, exact, below):
                 if exact:
-                    self._exact.setdefault(name, []).append(entry)
+                    _add(self._exact, name, alone)
                 if below:
-                    self._below.setdefault(name, []).append(entry)
+                    _add(self._below, name, alone)
                     self._below_labels = max(self._below_labels, name.count(".") + 1)
             case AnyTarget():
-                self._any_name.append(entry)
-                if not entry.rule.allows:
-                    self._any_address.append(entry)
+                self._any_name += alone
+                if not alone[0].rule.allows:
+                    self._any_address += alone
             case NetworkTarget(network):
-                self._add_network(unmap_network(network), entry)
+                # An allow names exactly one reading of an address; a deny or ask holds for each of them.
+                ranges = self._networks if alone[0].rule.allows else self._holds
+                ranges.add(unmap_network(network), alone)
             case _:
                 assert_never(target.what)
-
-    def _add_network(self, network: Network, entry: Entry) -> None:
-        # An allow names exactly one reading of an address; a deny or ask holds for each of them.
-        if entry.rule.allows:
-            self._networks.add(network, entry)
-        else:
-            self._holds.add(network, entry)
 
     def candidates(self, host: Host) -> Sequence[Entry]:
         """The entries whose target names the destination, in order."""
@@ -107,7 +106,7 @@ class Index:
 
     def _for_name(self, host: Host) -> Sequence[Entry]:
         found = self._exact.get(host.text)
-        more: list[list[Entry]] = []
+        more: list[Sequence[Entry]] = []
         if self._below_labels:
             more = self._suffixes(host.text)
         if self._any_name:
@@ -125,14 +124,19 @@ class Index:
         found = {entry.order: entry for reading in readings(address) for entry in self._holds.find(reading)}
         return [found[order] for order in sorted(found)]
 
+    def names_address(self, rule: Rule, address: Address, *, alone: bool) -> bool:
+        """Whether a target of this allow rule is a range that holds the address; `alone`: that address and no other."""
+        entries = self._networks.find_exactly(address) if alone else self._networks.find(address)
+        return any(entry.rule.rule is rule for entry in entries)
+
     def _for_address(self, address: Address) -> list[Entry]:
         found = self._networks.find(unmap(address)) + self.holding(address) + self._any_address
         found.sort(key=_by_order)
         return found
 
-    def _suffixes(self, text: str) -> list[list[Entry]]:
+    def _suffixes(self, text: str) -> list[Sequence[Entry]]:
         """What names suffixes of the name, from the right. A name is not below itself."""
-        found: list[list[Entry]] = []
+        found: list[Sequence[Entry]] = []
         below = self._below
         dot = len(text)
         for _ in range(self._below_labels):
@@ -143,3 +147,12 @@ class Index:
             if entries is not None:
                 found.append(entries)
         return found
+
+
+def _add[Key](table: dict[Key, Sequence[Entry]], key: Key, alone: tuple[Entry]) -> None:
+    """Add an entry under a key. The first one brings its tuple, which costs nothing; what has several has a list."""
+    known = table.setdefault(key, alone)
+    if isinstance(known, list):
+        known += alone
+    elif known is not alone:
+        table[key] = [*known, *alone]

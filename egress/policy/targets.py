@@ -13,11 +13,12 @@ than one that does not load.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
-from egress.policy.names import parse_host, parse_port
-from egress.policy.values import AnyTarget, Host, HostTarget, Network, NetworkTarget, Refusal, Target
+from egress.policy.names import parse_address, parse_host, parse_port
+from egress.policy.values import Address, AnyTarget, Host, HostTarget, Network, NetworkTarget, Refusal, Target
 from egress.policy.vocabulary import Verdict
 
 # Two-label suffixes under which strangers register names. A wildcard above them would open all of those.
@@ -55,6 +56,8 @@ _PUBLIC_SUFFIXES = frozenset(
     for second in seconds.split()
 )
 _MAPPED = IPv6Network("::ffff:0:0/96")
+_LENGTH_DIGITS = 3
+_ODD_STARTS = frozenset("-\"'\u201c\u201d\u2018\u2019\u00ab")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +75,15 @@ def parse_target(text: str, *, verdict: Verdict = Verdict.ALLOW) -> Target | Tar
     """
     if not text:
         return TargetError("the target is empty", "write a host, an address or a CIDR range")
-    if any(character.isspace() for character in text):
-        return TargetError(f"`{text}` holds a space", "write one target an entry")
+    if text.split() != [text] or text[0] in _ODD_STARTS or "," in text:
+        return _not_one(text)
     if "://" in text:
         return TargetError(f"`{text}` is a URL", "write the host alone, and the rest as `ports` and `paths`")
     body, port = _split_port(text)
     if isinstance(port, TargetError):
         return port
+    if not body:
+        return TargetError(f"`{text}` names no host", "write it before the port; `ports` says which for a whole rule")
     what = _parse_body(body, verdict)
     return what if isinstance(what, TargetError) else Target(what, port)
 
@@ -86,24 +91,35 @@ def parse_target(text: str, *, verdict: Verdict = Verdict.ALLOW) -> Target | Tar
 def parse_network(text: str, *, verdict: Verdict = Verdict.ALLOW) -> Network | TargetError:
     """The range that an address or a CIDR spells, as in `addresses`. IPv4-mapped IPv6 becomes IPv4."""
     if "/" not in text:
-        host = parse_host(text)
-        if isinstance(host, Refusal) or host.address is None:
+        address = parse_address(text)
+        if address is None:
             return TargetError(f"`{text}` is not an address or a CIDR range", "write it like `10.0.0.0/8`")
-        return ip_network(host.address)
+        return lean_network(address, address.max_prefixlen)
     address_text, _, length = text.partition("/")
-    host = parse_host(address_text)
-    if isinstance(host, Refusal) or host.address is None:
+    address = parse_address(address_text)
+    if address is None:
         return TargetError(f"`{text}` is not a CIDR range", "write it like `10.0.0.0/8`; a path belongs in `paths`")
     if not (length.isascii() and length.isdigit()) or (len(length) > 1 and length[0] == "0"):
         return TargetError(f"`{text}` has no valid prefix length", "write it like `10.0.0.0/8`")
-    return _network(text, host, address_text, int(length), verdict)
+    return _network(text, address, address_text, length, verdict)
 
 
 def unmap_network(network: Network) -> Network:
     """The network itself; a range of IPv4-mapped IPv6 addresses as the IPv4 range that it is."""
     if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
         low = IPv4Address(int(network.network_address) & 0xFFFF_FFFF)
-        return IPv4Network((low, network.prefixlen - _MAPPED.prefixlen))
+        return lean_network(low, network.prefixlen - _MAPPED.prefixlen)
+    return network
+
+
+def lean_network(address: Address, length: int) -> Network:
+    """The network of this prefix length that the address is in, in as little memory as `ipaddress` allows."""
+    kind = IPv4Network if isinstance(address, IPv4Address) else IPv6Network
+    network = kind((int(address), length), strict=False)
+    if length >= network.max_prefixlen - 1:
+        # Of one or two addresses it keeps a function of its own: as much memory again, and a cycle. The class has one.
+        with suppress(AttributeError):
+            delattr(network, "hosts")
     return network
 
 
@@ -120,6 +136,20 @@ def target_covers(target: Target, host: Host, port: int) -> bool:
             if host.address is not None:
                 return False
             return (exact and host.text == name) or (below and host.text.endswith("." + name))
+
+
+def _not_one(text: str) -> TargetError:
+    """What people write where one target should stand: several, or one in the syntax of something else."""
+    first = text.strip().partition(" ")[0]
+    if first[:1] in _ODD_STARTS:
+        if first[0] == "-":
+            return TargetError(f"`{text}` begins with a dash", "in YAML write a space after it, in a list file no dash")
+        return TargetError(f"`{text}` holds its quotes", 'in YAML quote with a plain `"`, in a list file not at all')
+    if "," in text:
+        return TargetError(f"`{text}` holds a comma", "in YAML write `[a, b]`, in a list file one a line")
+    if parse_address(first) is not None:
+        return TargetError(f"`{text}` is a line of a hosts file", "write the name alone")
+    return TargetError(f"`{text}` holds a space", "write one target an entry")
 
 
 def _split_port(text: str) -> tuple[str, int | TargetError | None]:
@@ -159,7 +189,9 @@ def _parse_body(  # noqa: PLR0911 -- one return a form
     if body.startswith("."):
         return _parse_below(body, body[1:], exact=True)
     if "*" in body:
-        name = body.rpartition("*")[2].lstrip(".") or "example.com"
+        name = body.rpartition("*")[2].lstrip(".")
+        if isinstance(_parse_below(body, name, exact=True), TargetError):
+            name = "example.com"
         return TargetError(
             f"`{body}` holds a `*` that is not a whole first label",
             f"write `*.{name}` for all names below, or `.{name}` for the name and all below",
@@ -170,7 +202,7 @@ def _parse_body(  # noqa: PLR0911 -- one return a form
             f"`{body}` is not a host: {host.detail}", "write a plain host name, an address or a CIDR range"
         )
     if host.address is not None:
-        return NetworkTarget(ip_network(host.address))
+        return NetworkTarget(lean_network(host.address, host.address.max_prefixlen))
     return HostTarget(host.text, exact=True, below=False)
 
 
@@ -188,13 +220,14 @@ def _parse_below(text: str, name: str, *, exact: bool) -> HostTarget | TargetErr
     return HostTarget(host.text, exact=exact, below=True)
 
 
-def _network(text: str, host: Host, address_text: str, length: int, verdict: Verdict) -> Network | TargetError:
-    address = host.address
+def _network(text: str, address: Address, address_text: str, length: str, verdict: Verdict) -> Network | TargetError:
     # The prefix length counts the bits of the notation: `::ffff:10.0.0.0/104` is 10.0.0.0/8.
-    bits = length - _MAPPED.prefixlen if isinstance(address, IPv4Address) and ":" in address_text else length
-    if address is None or not 0 <= bits <= address.max_prefixlen:
+    mapped = isinstance(address, IPv4Address) and ":" in address_text
+    # No length of more digits is one; a huge number is not even read.
+    bits = (int(length) if len(length) <= _LENGTH_DIGITS else -1) - (_MAPPED.prefixlen if mapped else 0)
+    if not 0 <= bits <= address.max_prefixlen:
         return TargetError(f"`{text}` has no valid prefix length", "write it like `10.0.0.0/8`")
-    network = ip_network((address, bits), strict=False)
+    network = lean_network(address, bits)
     if network.network_address != address:
         return TargetError(f"`{text}` has bits set outside its range", f"write `{network}` or `{address}`")
     if bits == 0 and verdict is Verdict.ALLOW:

@@ -10,12 +10,21 @@ import fcntl
 import os
 import pickle
 import time
+from typing import TYPE_CHECKING
 
 from egress.credentials import CredentialStore
 from egress.gate.generation import Generation
 from egress.policy import compile_policy
+from egress.server.pieces import pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+def _no_rest() -> None:
+    """Go on."""
 
 
 def new_memory() -> int:
@@ -44,7 +53,7 @@ def encode_generation(generation: Generation) -> bytes:
     """What `read_generation` makes the generation from."""
     policy = generation.policy
     return pickle.dumps(
-        (generation.number, policy.scopes, policy.digest, generation.credentials.hand_on(), generation.files)
+        (generation.number, pack(policy.scopes), policy.digest, generation.credentials.hand_on(), generation.files)
     )
 
 
@@ -59,13 +68,15 @@ def write_generation(generation: Generation) -> int:
     return descriptor
 
 
-def read_generation(descriptor: int) -> Generation:
-    """The generation that `write_generation` wrote, its policy compiled anew; closes the descriptor."""
+def read_generation(descriptor: int, rest: Callable[[], None] = _no_rest) -> Generation:
+    """The generation that `write_generation` wrote, its policy compiled anew; closes the descriptor.
+
+    `rest` is called about every millisecond, so that a thread that has other work beside it can give way.
+    """
     try:
         data = read_memory(descriptor)
     finally:
         os.close(descriptor)
-    number, scopes, digest, credentials, files = pickle.loads(data)  # noqa: S301 - the process that forked this one wrote it
-    return Generation(
-        number, compile_policy(scopes, digest=digest, clock=time.time), CredentialStore.handed_on(credentials), files
-    )
+    number, packed, digest, credentials, files = pickle.loads(data)  # noqa: S301 - the process that forked this one wrote it
+    policy = compile_policy(unpack(packed, rest), digest=digest, clock=time.time, rest=rest)
+    return Generation(number, policy, CredentialStore.handed_on(credentials), files)

@@ -21,10 +21,11 @@ from egress.server.generations import read_generation
 from egress.server.leases import Shares, stock
 from egress.server.link import HubLink
 from egress.server.names import HubNames
+from egress.server.pieces import Rest, release
 from egress.server.rows import RowSink
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from egress.config import ServerConfig
     from egress.gate.generation import Generation
@@ -39,6 +40,8 @@ _ORPHAN_FLUSH_SECONDS: Final = 1.0
 # What a name may take beyond the resolver's own limit.
 _NAME_SLACK_SECONDS: Final = 1.0
 _WINDOW_AT_LEAST: Final = 100
+# How often it is looked whether an old policy still carries anything.
+_RELEASE_SECONDS: Final = 1.0
 
 
 class Judging:
@@ -96,14 +99,14 @@ class Judging:
                 self._link.attach(socket.socket(fileno=descriptor))
             case (Word.PREPARE, number):
                 (descriptor,) = descriptors
-                task = self._loop.create_task(self._prepare(number, descriptor))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._do(self._prepare(number, descriptor))
             case (Word.COMMIT, number):
                 if self._next is None or self._next.number != number:
                     raise ValueError(number)
+                old = self.gate.generation
                 self.gate.adopt(self._next)
                 self._next = None
+                self._do(self._release(old))
                 self._supervisor.say(Word.COMMITTED, number)
             case (Word.CUT, _):
                 self._supervisor.say(Word.CUT, self.gate.cut_denied())
@@ -130,8 +133,8 @@ class Judging:
         # cycles, so what is frozen here is still freed once the next policy takes its place.
         gc.disable()
         try:
-            # A large policy takes seconds to compile; what is open goes on meanwhile.
-            self._next = await asyncio.to_thread(read_generation, descriptor)
+            # A large policy takes seconds to compile; what is open goes on meanwhile, in the rests.
+            self._next = await asyncio.to_thread(read_generation, descriptor, Rest())
             gc.freeze()
         except Exception:
             # Going on with the old one is no choice: this process ends, and begins anew with the new generation.
@@ -141,6 +144,19 @@ class Judging:
         finally:
             gc.enable()
         self._supervisor.say(Word.PREPARED, number)
+
+    async def _release(self, old: Generation) -> None:
+        """Let an old policy go a little at a time: freeing a large one at once would hold up everything else."""
+        while any(exchange.generation is old for exchange in self.gate.open.values()):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(_RELEASE_SECONDS)
+        policies = [old.policy]
+        del old
+        await asyncio.to_thread(release, policies, Rest())
+
+    def _do(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _drain(self, deadline: float) -> None:
         self._deadline = min(self._deadline, deadline)

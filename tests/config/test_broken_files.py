@@ -22,13 +22,37 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "addresses_on_deny.yaml:4: rules[0].addresses: `addresses` says what an allowed name may resolve to, and this rule says `deny`, write the ranges as targets: `deny: [10.0.0.0/8]`",
     ),
     "alias_bomb": ("alias_bomb.yaml:7: rules[4][1]: aliases stand for more than 10000 values, write the values out",),
+    "alias_bomb_merged": (
+        "alias_bomb_merged.yaml:6: e[0]: aliases stand for more than 10000 values, write the values out",
+    ),
+    "alias_bomb_nested": (
+        "alias_bomb_nested.yaml:5: e[0]: aliases stand for more than 10000 values, write the values out",
+    ),
+    "alias_of_itself": (
+        'alias_of_itself.yaml:3: rules[0]: to YAML, `*r` without quotes is an alias, not text, quote it: `"*r"`',
+    ),
+    "ampersand_unquoted": (
+        'ampersand_unquoted.yaml:3: rules[0].allow: to YAML, `&a.example.com` without quotes is an anchor, not text, quote it: `"&a.example.com"`',
+    ),
     "at_sign": ('at_sign.yaml:3: a value cannot begin with `@`, quote the value: `"..."`',),
+    "backtick": ('backtick.yaml:3: a value cannot begin with a backtick, quote the value: `"..."`',),
     "bad_addresses": (
         "bad_addresses.yaml:4: rules[0].addresses[0]: `10.0.0.1/8` has bits set outside its range, write `10.0.0.0/8` or `10.0.0.1`",
         "bad_addresses.yaml:4: rules[0].addresses[1]: `0.0.0.0/0` covers every address, name the ranges that are needed",
         "bad_addresses.yaml:4: rules[0].addresses[2]: `db.example.com` is not an address or a CIDR range, write it like `10.0.0.0/8`",
         'bad_addresses.yaml:4: rules[0].addresses[3]: should be text, not a number, put it in quotes: `"7"`',
         "bad_addresses.yaml:4: rules[0].addresses[4]: `fe80::1%eth0` is not an address or a CIDR range, write it like `10.0.0.0/8`",
+    ),
+    "bad_cidrs": (
+        "bad_cidrs.yaml:3: rules[0].allow[0]: `10.0.0.1/8` has bits set outside its range, write `10.0.0.0/8` or `10.0.0.1`",
+        "bad_cidrs.yaml:3: rules[0].allow[1]: `10.0.0.0/33` has no valid prefix length, write it like `10.0.0.0/8`",
+        "bad_cidrs.yaml:3: rules[0].allow[2]: `10.0.0.0/` has no valid prefix length, write it like `10.0.0.0/8`",
+        "bad_cidrs.yaml:3: rules[0].allow[3]: `10.0/8` is not a CIDR range, write it like `10.0.0.0/8`; a path belongs in `paths`",
+        "bad_cidrs.yaml:3: rules[0].allow[4]: `10.0.0.0/255.0.0.0` has no valid prefix length, write it like `10.0.0.0/8`",
+        "bad_cidrs.yaml:3: rules[0].allow[5]: `10.0.0.0/08` has no valid prefix length, write it like `10.0.0.0/8`",
+        "bad_cidrs.yaml:3: rules[0].allow[6]: `fd00::1/8` has bits set outside its range, write `fd00::/8` or `fd00::1`",
+        "bad_cidrs.yaml:3: rules[0].allow[7]: `fd00::/129` has no valid prefix length, write it like `10.0.0.0/8`",
+        "bad_cidrs.yaml:3: rules[0].allow[8]: `10.0.0.0/-1` has no valid prefix length, write it like `10.0.0.0/8`",
     ),
     "bad_conditions": (
         "bad_conditions.yaml:2: mode: unknown word `audit`, write `enforce` or `report`",
@@ -50,6 +74,14 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "bad_indent": (
         "bad_indent.yaml:4: this line's indentation fits nothing above it, give the keys of one mapping the same indentation, and quote values with special characters",
     ),
+    "bad_ipv6": (
+        "bad_ipv6.yaml:3: rules[0].allow[6]: `fe80::1%eth0` is not a host: a host holds no colon unless it is an IPv6 address, write a plain host name, an address or a CIDR range",
+        "bad_ipv6.yaml:3: rules[0].allow[8]: `[10.0.0.1]` is not an address in brackets, write it like `[2001:db8::1]:443`",
+        "bad_ipv6.yaml:3: rules[0].allow[9]: `[2001:db8::1` is not an address in brackets, write it like `[2001:db8::1]:443`",
+        "bad_ipv6.yaml:3: rules[0].allow[10]: `2001:db8::1]` is not a host: a host holds no colon unless it is an IPv6 address, write a plain host name, an address or a CIDR range",
+        "bad_ipv6.yaml:3: rules[0].allow[11]: `2001:db8::1::2` is not a host: a host holds no colon unless it is an IPv6 address, write a plain host name, an address or a CIDR range",
+        "bad_ipv6.yaml:3: rules[0].allow[12]: `[2001:db8::1]443` has text after the brackets, write it like `[2001:db8::1]:443`",
+    ),
     "bad_methods": (
         "bad_methods.yaml:4: rules[0].methods[0]: methods are upper-case, and `get` is another method than `GET`, write `GET`",
         "bad_methods.yaml:4: rules[0].methods[1]: `CONNECT` opens a tunnel and is judged by host and port, remove it from `methods`",
@@ -64,6 +96,14 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "bad_names.yaml:3: rules[0].name: a name is one line of 1 to 100 printable characters, write `name: model API`",
         "bad_names.yaml:5: rules[1].name: a name is one line of 1 to 100 printable characters, write `name: model API`",
         'bad_names.yaml:7: rules[2].name: should be text, not a number, put it in quotes: `"7"`',
+    ),
+    "bad_names_of_hosts": (
+        "bad_names_of_hosts.yaml:3: rules[0].allow[4]: `xn--a` is not a host: a label that starts with xn-- is not one that IDNA makes, write a plain host name, an address or a CIDR range",
+        "bad_names_of_hosts.yaml:3: rules[0].allow[7]: `ex\\xadample.com` is not a host: the host holds a character that no host can show, write a plain host name, an address or a CIDR range",
+        "bad_names_of_hosts.yaml:3: rules[0].allow[10]: `-a.example.com` begins with a dash, in YAML write a space after it, in a list file no dash",
+        "bad_names_of_hosts.yaml:3: rules[0].allow[11]: `a-.example.com` is not a host: a label holds letters, digits, hyphens and underscores, with no hyphen at its ends, write a plain host name, an address or a CIDR range",
+        "bad_names_of_hosts.yaml:3: rules[0].allow[12]: `exämple..com` is not a host: a label of the host is empty, write a plain host name, an address or a CIDR range",
+        "bad_names_of_hosts.yaml:3: rules[0].allow[13]: `a.example.com..` is not a host: a label of the host is empty, write a plain host name, an address or a CIDR range",
     ),
     "bad_paths": (
         "bad_paths.yaml:4: rules[0].paths[0]: `v1` does not start with a slash, write `/v1`",
@@ -112,6 +152,18 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "bad_rewrite.yaml:31: rules[10].inject.x-api-key: the secret `model` is bound to none of this rule's hosts, add the hosts to the secret's `hosts`, or name another secret",
         "bad_rewrite.yaml:33: rules[11].rewrite: nothing stands after this key, give it a value, or remove it",
     ),
+    "bad_target_ports": (
+        "bad_target_ports.yaml:3: rules[0].allow[0]: `a.example.com:0` has no valid port, a port is a number from 1 to 65535; `ports` takes ranges",
+        "bad_target_ports.yaml:3: rules[0].allow[1]: `a.example.com:65536` has no valid port, a port is a number from 1 to 65535; `ports` takes ranges",
+        "bad_target_ports.yaml:3: rules[0].allow[2]: `a.example.com:` has no valid port, a port is a number from 1 to 65535; `ports` takes ranges",
+        "bad_target_ports.yaml:3: rules[0].allow[3]: `a.example.com:http` has no valid port, a port is a number from 1 to 65535; `ports` takes ranges",
+        "bad_target_ports.yaml:3: rules[0].allow[4]: `a.example.com:080` has no valid port, a port is a number from 1 to 65535; `ports` takes ranges",
+        "bad_target_ports.yaml:3: rules[0].allow[5]: `a.example.com:+1` has no valid port, a port is a number from 1 to 65535; `ports` takes ranges",
+        "bad_target_ports.yaml:3: rules[0].allow[6]: `10.0.0.1:99999` has no valid port, a port is a number from 1 to 65535; `ports` takes ranges",
+        "bad_target_ports.yaml:3: rules[0].allow[7]: `a.example.com:1-2` has no valid port, a port is a number from 1 to 65535; `ports` takes ranges",
+        "bad_target_ports.yaml:3: rules[0].allow[8]: `:443` names no host, write it before the port; `ports` says which for a whole rule",
+        "bad_target_ports.yaml:3: rules[0].allow[9]: `a.example.com:443:443` is not a host: a host holds no colon unless it is an IPv6 address, write a plain host name, an address or a CIDR range",
+    ),
     "bad_targets": (
         "bad_targets.yaml:3: rules[0].allow[0]: `*` is not a target, write `**` for any name, or better the hosts that are needed",
         "bad_targets.yaml:3: rules[0].allow[1]: `*.com` covers names that anyone can register, name more of the host, like `*.example.com`, or write `**` if any name is meant",
@@ -126,8 +178,14 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "bad_targets.yaml:4: rules[1].deny[0]: `*` is not a target, write `**` for any name, or better the hosts that are needed",
         "bad_targets.yaml:4: rules[1].deny[1]: `a b` holds a space, write one target an entry",
     ),
+    "bidirectional": (
+        'bidirectional.yaml:3: the character U+202E hides what the file says, remove it, or write it as an escape in `"..."`',
+    ),
     "byte_order_mark": (
         "byte_order_mark.yaml:1: the file begins with a byte order mark, save it as UTF-8 without a byte order mark",
+    ),
+    "carriage_return": (
+        "carriage_return.yaml:1: a carriage return stands in the middle of this line, end each line with a line feed",
     ),
     "colon_in_value": (
         "colon_in_value.yaml:3: a `: ` stands where no key can be, quote the value if it holds `: `, else check the indentation",
@@ -135,7 +193,11 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "control_character": (
         'control_character.yaml:3: YAML does not allow the character U+0007, remove it, or write it as an escape in `"..."`',
     ),
+    "dash_without_space": (
+        'dash_without_space.yaml:3: ["-allow"]: unknown key, write a space after the `-` that begins a rule',
+    ),
     "default_boolean": ("default_boolean.yaml:2: default: should be `allow`, `deny` or `ask`, not true/false",),
+    "default_no": ("default_no.yaml:2: default: unknown word `no`, write `allow`, `ask` or `deny`",),
     "default_nothing": (
         "default_nothing.yaml:2: default: nothing stands after this key, give it a value, or remove it",
     ),
@@ -148,7 +210,43 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "duplicate_key.yaml:3: default: this key stands here twice, first on line 2, keep one of them",
         "duplicate_key.yaml:6: rules[0].allow: this key stands here twice, first on line 5, keep one of them",
     ),
+    "duplicate_top_keys": (
+        "duplicate_top_keys.yaml:2: version: this key stands here twice, first on line 1, keep one of them",
+        "duplicate_top_keys.yaml:4: rules: this key stands here twice, first on line 3, keep one of them",
+    ),
     "empty": ("empty.yaml:1: the file is empty, write `version: 1`, which alone denies everything",),
+    "empty_rules": (
+        "empty_rules.yaml:3: rules[0]: a rule needs `allow`, `deny` or `ask`, write `allow: api.example.com`",
+        "empty_rules.yaml:4: rules[1]: a rule needs `allow`, `deny` or `ask`, write `allow: api.example.com`",
+        "empty_rules.yaml:5: rules[2]: should be a mapping of keys, not nothing",
+    ),
+    "every_type": (
+        "every_type.yaml:1: version: should be the number 1, not a list, write `version: 1`",
+        "every_type.yaml:2: default: should be `allow`, `deny` or `ask`, not a list",
+        "every_type.yaml:3: mode: should be `enforce` or `report`, not a mapping",
+        "every_type.yaml:4: tls: should be `tunnel`, `auto` or `inspect`, not a number",
+        "every_type.yaml:5: secrets: should be a mapping of names, not a number, write `github: {env: GITHUB_TOKEN, hosts: [...]}`",
+        "every_type.yaml:6: include: should be a list, not a mapping, write `[a, b]`",
+        "every_type.yaml:8: rules[0].allow: `file` is missing, write `{file: lists/hosts.txt}`",
+        "every_type.yaml:8: rules[0].allow.a: unknown key, write `file`",
+        "every_type.yaml:9: rules[1].allow[0]: should be text, not a list, write text",
+        'every_type.yaml:10: rules[2].allow: should be text, not a number, put it in quotes: `"7"`',
+        "every_type.yaml:12: rules[3].methods: should be a list, not a mapping, write `[a, b]`",
+        'every_type.yaml:13: rules[3].paths: should be text, not a number, put it in quotes: `"7"`',
+        "every_type.yaml:14: rules[3].query: should be a list, not a mapping, write `[a, b]`",
+        'every_type.yaml:15: rules[3].headers: should be text, not a number, put it in quotes: `"7"`',
+        "every_type.yaml:16: rules[3].ports: should be a list, not a mapping, write `[a, b]`",
+        "every_type.yaml:17: rules[3].protocol: should be a list, not a mapping, write `[a, b]`",
+        "every_type.yaml:18: rules[3].inject: should be a mapping, not a list, write `{key: value}`",
+        "every_type.yaml:19: rules[3].remove: should be a list, not a mapping, write `[a, b]`",
+        'every_type.yaml:20: rules[3].addresses: should be text, not a number, put it in quotes: `"10"`',
+        "every_type.yaml:21: rules[3].http2: should be true or false, not a list",
+        "every_type.yaml:22: rules[3].ignore_case: should be true or false, not `yes`",
+        'every_type.yaml:23: rules[3].until: should be text, not a number, put it in quotes: `"7"`',
+        "every_type.yaml:24: rules[3].annotate: should be a mapping, not a list, write `{key: value}`",
+        "every_type.yaml:25: rules[3].tls: should be `tunnel`, `auto` or `inspect`, not a list",
+        "every_type.yaml:26: rules[3].name: should be text, not a list, write text",
+    ),
     "http2_on_deny": (
         "http2_on_deny.yaml:4: rules[0].http2: `http2` says how an allowed connection is carried, and this rule says `deny`, remove it, or move it to the rule that allows",
         "http2_on_deny.yaml:6: rules[1].http2: `http2` says how an allowed connection is carried, and this rule says `ask`, remove it, or move it to the rule that allows",
@@ -166,6 +264,25 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "http2_word.yaml:4: rules[0].http2: should be true or false, not `yes`",
         "http2_word.yaml:6: rules[1].http2: should be true or false, not `1`",
         "http2_word.yaml:8: rules[2].http2: nothing stands after this key, give it a value, or remove it",
+    ),
+    "include_types": (
+        "include_types.yaml:2: include[0]: should be a mapping, not a number, write `{key: value}`",
+        "include_types.yaml:2: include[1]: should be a mapping, not a list, write `{key: value}`",
+        'include_types.yaml:2: include[2].preset: should be text, not a number, put it in quotes: `"7"`',
+        "include_types.yaml:2: include[3]: `preset` is missing, write `preset: ...`",
+        "include_types.yaml:2: include[5]: should be a mapping, not nothing, write `{key: value}`",
+    ),
+    "include_unknown": (
+        "include_unknown.yaml:3: include[0].preset: `Pypi` is not a preset's name, write the name alone, as in `github`",
+        "include_unknown.yaml:4: include[1].preset: `./x.yaml` is not a preset's name, write the name alone, as in `github`",
+        "include_unknown.yaml:5: include[2].preset: empty text is not a preset's name, write the name alone, as in `github`",
+        "include_unknown.yaml:6: include[3].preset: no preset is named `pypy`, did you mean `pypi`?",
+    ),
+    "indent_between": (
+        "indent_between.yaml:5: this line's indentation fits nothing above it, give the keys of one mapping the same indentation, and quote values with special characters",
+    ),
+    "indent_too_deep": (
+        "indent_too_deep.yaml:4: a `: ` stands where no key can be, quote the value if it holds `: `, else check the indentation",
     ),
     "inject_bad_headers": (
         "inject_bad_headers.yaml:5: rules[0].inject.Host: `Host` says where a request ends or goes, and rules cannot change it, remove it",
@@ -216,8 +333,20 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "ipv6_port_unquoted": (
         'ipv6_port_unquoted.yaml:3: to YAML, `[2001:db8::1]:443` without quotes begins a list, quote it: `"[2001:db8::1]:443"`',
     ),
+    "key_in_two_cases": (
+        "key_in_two_cases.yaml:2: Default: unknown key, did you mean `default`?",
+        "key_in_two_cases.yaml:6: rules[0].Allow: unknown key, did you mean `allow`?",
+    ),
     "key_without_colon": (
         "key_without_colon.yaml:2: a `: ` stands where no key can be, quote the value if it holds `: `, else check the indentation",
+    ),
+    "key_without_space": (
+        "key_without_space.yaml:4: a key's `:` stands without a space after it, here or on the line above, write `key: value`",
+    ),
+    "keys_upper_case": (
+        "keys_upper_case.yaml:1: `version` is missing, write `version: 1`",
+        "keys_upper_case.yaml:1: Version: unknown key, did you mean `version`?",
+        "keys_upper_case.yaml:2: Rules: unknown key, did you mean `rules`?",
     ),
     "later_rule_keys": (
         "later_rule_keys.yaml:4: rules[0].sign: `sign` is not supported by this version of egress, remove it",
@@ -231,8 +360,14 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "later_top_keys.yaml:4: limits: `limits` is not supported by this version of egress, remove it",
     ),
     "latin1": ("latin1.yaml:2: byte 0xe9 is not UTF-8, save it as UTF-8",),
+    "line_separator": (
+        'line_separator.yaml:2: the character U+2028 hides what the file says, remove it, or write it as an escape in `"..."`',
+    ),
     "list_as_key": (
         'list_as_key.yaml:4: rules[0]: a key should be text, not a list or mapping, quote text that begins with `{` or `[`, as in `"${name}"`',
+    ),
+    "list_dashes_without_space": (
+        "list_dashes_without_space.yaml:3: rules[0].allow: `-a.example.com -b.example.com` begins with a dash, in YAML write a space after it, in a list file no dash",
     ),
     "list_file_bad_key": (
         "list_file_bad_key.yaml:3: rules[0].allow: `file` is missing, write `{file: lists/hosts.txt}`",
@@ -242,6 +377,26 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     ),
     "list_file_missing": (
         "list_file_missing.yaml:3: rules[0].allow.file: lists/none.txt: no such file, check the path; it is taken from the policy's folder",
+    ),
+    "list_file_not_text": (
+        "list_file_not_text.yaml:6: rules[3].deny.file: lists: this is a folder, give a file's path; it is taken from the policy's folder",
+        "list_file_not_text.yaml:7: rules[4].deny.file: should be text, not a list, write text",
+        "list_file_not_text.yaml:8: rules[5].deny.file: should be text, not nothing, write text",
+        "lists/binary.txt:2: byte 0x80 is not UTF-8, save it as UTF-8",
+        "lists/utf16.txt:1: the file is UTF-16, save it as UTF-8 without a byte order mark",
+        "lists/nul.txt:1: `a.example.com\\x00` is not a host: a host holds no control character or space, write a plain host name, an address or a CIDR range",
+    ),
+    "list_file_odd": (
+        "lists/odd.txt:1: `127.0.0.1 ads.example.com` is a line of a hosts file, write the name alone",
+        "lists/odd.txt:2: `- a.example.com` begins with a dash, in YAML write a space after it, in a list file no dash",
+        'lists/odd.txt:3: `"a.example.com"` holds its quotes, in YAML quote with a plain `"`, in a list file not at all',
+        "lists/odd.txt:4: `a.example.com, b.example.com` holds a comma, in YAML write `[a, b]`, in a list file one a line",
+        "lists/odd.txt:5: `a.example.com b.example.com` holds a space, write one target an entry",
+        "lists/odd.txt:6: `http://b.example.com` is a URL, write the host alone, and the rest as `ports` and `paths`",
+        "lists/odd.txt:7: `||ads.example.com^` is not a host: a label holds letters, digits, hyphens and underscores, with no hyphen at its ends, write a plain host name, an address or a CIDR range",
+        "lists/odd.txt:8: `a.example.com:99999` has no valid port, a port is a number from 1 to 65535; `ports` takes ranges",
+        "lists/odd.txt:9: `10.0.0.1/8` has bits set outside its range, write `10.0.0.0/8` or `10.0.0.1`",
+        "lists/odd.txt:10: `*.com` covers names that anyone can register, name more of the host, like `*.example.com`, or write `**` if any name is meant",
     ),
     "list_file_wrong": (
         "lists/wrong.txt:3: the port stands here and in `ports` of the rule on line 3 of list_file_wrong.yaml, keep one",
@@ -263,30 +418,126 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "mapping_not_closed": (
         "mapping_not_closed.yaml:3: a mapping opened with `{` is not closed, or a `,` is missing, write `{key: value, key: value}`",
     ),
-    "merge_key": (
-        "merge_key.yaml:5: rules[1]: `<<` (merge) is not part of YAML 1.2, write the keys out",
-        "merge_key.yaml:5: rules[1]: a rule needs `allow`, `deny` or `ask`, write `allow: api.example.com`",
+    "merge_of_itself": (
+        'merge_of_itself.yaml:4: rules[0]["<<"]: to YAML, `*base` without quotes is an alias, not text, quote it: `"*base"`',
+    ),
+    "merge_of_no_mapping": (
+        "merge_of_no_mapping.yaml:3: rules[0]: `<<` takes the keys of a mapping, and this is text, write `<<: *name`, where `&name` stands before a mapping",
+        "merge_of_no_mapping.yaml:5: rules[1]: `<<` takes the keys of a mapping, and this is text, write `<<: *name`, where `&name` stands before a mapping",
+        "merge_of_no_mapping.yaml:7: rules[2]: `<<` takes the keys of a mapping, and this is nothing, write `<<: *name`, where `&name` stands before a mapping",
+    ),
+    "merge_of_wrong_value": (
+        "merge_of_wrong_value.yaml:3: rules[0].methods[0]: methods are upper-case, and `get` is another method than `GET`, write `GET`",
+        "merge_of_wrong_value.yaml:4: rules[1].methods: methods are upper-case, and `get` is another method than `GET`, write `GET`",
+    ),
+    "merge_twice": ("merge_twice.yaml:5: rules[1]: `<<` stands here twice, write `<<: [*one, *other]`",),
+    "no_break_space": (
+        'no_break_space.yaml:4: ["\\xa0\\xa0methods"]: unknown key, it holds a space that is none to YAML; write plain spaces',
     ),
     "no_verb": ("no_verb.yaml:3: rules[0]: a rule needs `allow`, `deny` or `ask`, write `allow: api.example.com`",),
     "not_a_mapping": (
         "not_a_mapping.yaml:1: the top of the file should be a mapping of keys, not a list, start with `version: 1`",
     ),
+    "nul": ('nul.yaml:2: YAML does not allow the character U+0000, remove it, or write it as an escape in `"..."`',),
     "number_as_key": ('number_as_key.yaml:4: rules[0].inject: a key should be text, not a number, quote it: `"1"`',),
+    "numbers_as_text": (
+        'numbers_as_text.yaml:6: rules[1].deny[2]: should be text, not a number, put it in quotes: `"3.10"`',
+        'numbers_as_text.yaml:6: rules[1].deny[3]: should be text, not a number, put it in quotes: `"012"`',
+        "numbers_as_text.yaml:6: rules[1].deny[4]: `1` is not a host: a host whose last label is a number must be an address of four decimal numbers, write a plain host name, an address or a CIDR range",
+        'numbers_as_text.yaml:6: rules[1].deny[5]: should be text, not a number, put it in quotes: `"0x1f"`',
+        'numbers_as_text.yaml:6: rules[1].deny[6]: should be text, not a number, put it in quotes: `"1e3"`',
+        "numbers_as_text.yaml:6: rules[1].deny[7]: `.inf` covers names that anyone can register, name more of the host, like `*.example.inf`, or write `**` if any name is meant",
+        "numbers_as_text.yaml:6: rules[1].deny[8]: should be text, not nothing, write text",
+        "numbers_as_text.yaml:6: rules[1].deny[9]: should be text, not nothing, write text",
+        'numbers_as_text.yaml:6: rules[1].deny[11]: should be text, not true/false, put it in quotes: `"true"`',
+        'numbers_as_text.yaml:7: rules[2].name: should be text, not a number, put it in quotes: `"012"`',
+        'numbers_as_text.yaml:9: rules[2].annotate.ticket: should be text, not a number, put it in quotes: `"012"`',
+        'numbers_as_text.yaml:9: rules[2].annotate.d: should be text, not true/false, put it in quotes: `"true"`',
+        'numbers_as_text.yaml:9: rules[2].annotate.e: should be text, not a number, put it in quotes: `"3.10"`',
+        'numbers_as_text.yaml:10: rules[3].name: should be text, not a number, put it in quotes: `"3.10"`',
+        'numbers_as_text.yaml:12: rules[4].name: should be text, not true/false, put it in quotes: `"true"`',
+    ),
+    "odd_hosts": (
+        "odd_hosts.yaml:3: rules[0].allow[2]: `*.com` covers names that anyone can register, name more of the host, like `*.example.com`, or write `**` if any name is meant",
+        "odd_hosts.yaml:3: rules[0].allow[3]: `*` is not a target, write `**` for any name, or better the hosts that are needed",
+        "odd_hosts.yaml:3: rules[0].allow[4]: `**.example.com` holds a `*` that is not a whole first label, write `*.example.com` for all names below, or `.example.com` for the name and all below",
+        "odd_hosts.yaml:3: rules[0].allow[5]: `a.*.com` holds a `*` that is not a whole first label, write `*.example.com` for all names below, or `.example.com` for the name and all below",
+        "odd_hosts.yaml:3: rules[0].allow[6]: `*.*.com` is not a host pattern: a host holds no wildcard, write it like `*.example.com`",
+        "odd_hosts.yaml:3: rules[0].allow[7]: `user@a.example.com` is not a host: a host holds no user information, write a plain host name, an address or a CIDR range",
+        "odd_hosts.yaml:3: rules[0].allow[8]: `a.example.com/path` is not a CIDR range, write it like `10.0.0.0/8`; a path belongs in `paths`",
+        "odd_hosts.yaml:3: rules[0].allow[9]: `https://a.example.com` is a URL, write the host alone, and the rest as `ports` and `paths`",
+        "odd_hosts.yaml:3: rules[0].allow[10]: `//a.example.com` is not a CIDR range, write it like `10.0.0.0/8`; a path belongs in `paths`",
+        "odd_hosts.yaml:3: rules[0].allow[11]: `http:a.example.com` has no valid port, a port is a number from 1 to 65535; `ports` takes ranges",
+        "odd_hosts.yaml:3: rules[0].allow[12]: `a.example.com?x` is not a host: a host holds no query, write a plain host name, an address or a CIDR range",
+        "odd_hosts.yaml:3: rules[0].allow[13]: `a b.example.com` holds a space, write one target an entry",
+        "odd_hosts.yaml:3: rules[0].allow[14]: `a.example.com,b.example.com` holds a comma, in YAML write `[a, b]`, in a list file one a line",
+        "odd_hosts.yaml:3: rules[0].allow[15]: ` a.example.com` holds a space, write one target an entry",
+        "odd_hosts.yaml:3: rules[0].allow[16]: the target is empty, write a host, an address or a CIDR range",
+        "odd_hosts.yaml:3: rules[0].allow[17]: `.` is not a host pattern: the host is empty, write it like `*.example.com`",
+        "odd_hosts.yaml:3: rules[0].allow[18]: `*.` is not a host pattern: the host is empty, write it like `*.example.com`",
+        "odd_hosts.yaml:3: rules[0].allow[19]: `..` is not a host pattern: a label of the host is empty, write it like `*.example.com`",
+        "odd_hosts.yaml:3: rules[0].allow[20]: `127.1` is not a host: a host whose last label is a number must be an address of four decimal numbers, write a plain host name, an address or a CIDR range",
+        "odd_hosts.yaml:3: rules[0].allow[21]: `0x7f.1` is not a host: a host whose last label is a number must be an address of four decimal numbers, write a plain host name, an address or a CIDR range",
+        "odd_hosts.yaml:3: rules[0].allow[22]: `1.2.3` is not a host: a host whose last label is a number must be an address of four decimal numbers, write a plain host name, an address or a CIDR range",
+        "odd_hosts.yaml:3: rules[0].allow[23]: `010.0.0.1` is not a host: a host whose last label is a number must be an address of four decimal numbers, write a plain host name, an address or a CIDR range",
+        "odd_hosts.yaml:3: rules[0].allow[24]: `1.2.3.4.` is not a host: an address has no trailing dot, write a plain host name, an address or a CIDR range",
+        "odd_hosts.yaml:3: rules[0].allow[25]: `256.1.1.1` is not a host: a host whose last label is a number must be an address of four decimal numbers, write a plain host name, an address or a CIDR range",
+        "odd_hosts.yaml:3: rules[0].allow[26]: `a.example.com;` is not a host: a label holds letters, digits, hyphens and underscores, with no hyphen at its ends, write a plain host name, an address or a CIDR range",
+        "odd_hosts.yaml:3: rules[0].allow[27]: `~^a` is not a host: a label holds letters, digits, hyphens and underscores, with no hyphen at its ends, write a plain host name, an address or a CIDR range",
+        "odd_hosts.yaml:3: rules[0].allow[28]: `/^a/` is not a CIDR range, write it like `10.0.0.0/8`; a path belongs in `paths`",
+        "odd_hosts.yaml:3: rules[0].allow[29]: `+.example.com` is not a host: a label holds letters, digits, hyphens and underscores, with no hyphen at its ends, write a plain host name, an address or a CIDR range",
+        "odd_hosts.yaml:3: rules[0].allow[30]: `|example.com` is not a host: a label holds letters, digits, hyphens and underscores, with no hyphen at its ends, write a plain host name, an address or a CIDR range",
+        "odd_hosts.yaml:3: rules[0].allow[31]: `@@||x` is not a host: a host holds no user information, write a plain host name, an address or a CIDR range",
+        "odd_hosts.yaml:3: rules[0].allow[34]: `*` is not a target, write `**` for any name, or better the hosts that are needed",
+        "odd_hosts.yaml:3: rules[0].allow[36]: `[*.example.com]:443` is not an address in brackets, write it like `[2001:db8::1]:443`",
+    ),
     "odd_keys": (
         'odd_keys.yaml:4: rules[0]: a key should be text, not a list or mapping, quote text that begins with `{` or `[`, as in `"${name}"`',
         'odd_keys.yaml:5: rules[0]: to YAML, `*foo` without quotes is an alias, not text, quote it: `"*foo"`',
     ),
     "only_comments": ("only_comments.yaml:1: the file is empty, write `version: 1`, which alone denies everything",),
+    "only_null": (
+        "only_null.yaml:1: the top of the file should be a mapping of keys, not nothing, start with `version: 1`",
+    ),
+    "only_text": (
+        "only_text.yaml:1: the top of the file should be a mapping of keys, not text, start with `version: 1`",
+    ),
+    "other_syntax": (
+        "other_syntax.yaml:2: this stands after the end of the YAML document, write the whole file as `key: value`",
+    ),
+    "percent_sign": ('percent_sign.yaml:4: a value cannot begin with `%`, quote the value: `"..."`',),
+    "port_after_space": (
+        "port_after_space.yaml:3: a `: ` stands where no key can be, quote the value if it holds `: `, else check the indentation",
+    ),
     "port_twice": ("port_twice.yaml:3: rules[0].allow[1]: the port stands here and in `ports`, keep one of them",),
     "quote_not_closed": (
         "quote_not_closed.yaml:3: a quote is opened and not closed, close it with the same quote, `\"` or `'`",
+    ),
+    "rule_indent_differs": (
+        "rule_indent_differs.yaml:4: this line's indentation fits nothing above it, give the keys of one mapping the same indentation, and quote values with special characters",
+    ),
+    "rule_key_at_top": (
+        "rule_key_at_top.yaml:4: methods: unknown key, it belongs to a rule: indent it under the `- ` of one",
+    ),
+    "rule_key_typos": (
+        "rule_key_typos.yaml:3: rules[0].alow: unknown key, did you mean `allow`?",
+        "rule_key_typos.yaml:5: rules[1].method: unknown key, did you mean `methods`?",
+        "rule_key_typos.yaml:7: rules[2].path: unknown key, did you mean `paths`?",
+        "rule_key_typos.yaml:9: rules[3].port: unknown key, did you mean `ports`?",
     ),
     "rule_not_mapping": (
         "rule_not_mapping.yaml:3: rules[0]: should be a mapping of keys, not text",
         "rule_not_mapping.yaml:4: rules[1]: should be a mapping of keys, not a number",
         "rule_not_mapping.yaml:5: rules[2]: should be a mapping of keys, not nothing",
     ),
+    "rule_without_space": (
+        "rule_without_space.yaml:3: rules[0]: should be a mapping of keys, not text, write a space after the colon: `key: value`",
+    ),
     "rules_mapping": ("rules_mapping.yaml:2: rules: should be a list, not a mapping, begin each rule with `- `",),
+    "rules_text": ("rules_text.yaml:2: rules: should be a list, not text, begin each rule with `- `",),
+    "second_dash_without_space": (
+        "second_dash_without_space.yaml:4: this line's indentation fits nothing above it, give the keys of one mapping the same indentation, and quote values with special characters",
+    ),
     "secret_bad_name": (
         'secret_bad_name.yaml:3: secrets["a b"]: `a b` is not a name for a secret, write letters, digits, `_` and `-`, as in `github`',
     ),
@@ -314,10 +565,18 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "secrets_list": (
         "secrets_list.yaml:2: secrets: should be a mapping of names, not a list, write `github: {env: GITHUB_TOKEN, hosts: [...]}`",
     ),
+    "star_alone_unquoted": (
+        'star_alone_unquoted.yaml:3: to YAML, `*` and `&` without quotes begin an alias or anchor, quote the value: `"*.example.com"`',
+    ),
+    "tab_after_key": ("tab_after_key.yaml:3: a tab indents this line, indent with spaces",),
+    "tab_before_dash": ("tab_before_dash.yaml:4: a tab indents this line, indent with spaces",),
     "tab_indent": ("tab_indent.yaml:3: a tab indents this line, indent with spaces",),
     "tag": (
         "tag.yaml:3: rules[0].allow: a YAML tag (`tag:yaml.org,2002:str`) is not allowed, remove it, or quote the value if it is text that begins with `!`",
         "tag.yaml:4: rules[0].name: a YAML tag (`tag:yaml.org,2002:python/object:os.system`) is not allowed, remove it, or quote the value if it is text that begins with `!`",
+    ),
+    "tag_unquoted": (
+        "tag_unquoted.yaml:3: rules[0].allow: a YAML tag (`!a.example.com`) is not allowed, remove it, or quote the value if it is text that begins with `!`",
     ),
     "target_types": (
         'target_types.yaml:3: rules[0].allow: should be text, not a number, put it in quotes: `"1.5"`',
@@ -328,6 +587,12 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "target_types.yaml:5: rules[2].ask: `file` is missing, write `{file: lists/hosts.txt}`",
         "target_types.yaml:5: rules[2].ask.path: unknown key, write `file`",
         "target_types.yaml:6: rules[3].deny: this list is empty, so nothing could match, name at least one, or remove the key",
+    ),
+    "targets_in_block_text": (
+        "targets_in_block_text.yaml:3: rules[0].allow: `a.example.com\\nb.example.com\\n` holds a space, write one target an entry",
+    ),
+    "targets_with_comma": (
+        "targets_with_comma.yaml:3: rules[0].allow: `a.example.com, b.example.com` holds a comma, in YAML write `[a, b]`, in a list file one a line",
     ),
     "tcp_with_http_keys": (
         "tcp_with_http_keys.yaml:5: rules[0].methods: raw TCP is carried unread, so `methods` can never apply, remove it, or name `https` in `protocol`",
@@ -341,11 +606,17 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "template_unquoted": (
         'template_unquoted.yaml:4: to YAML, `${key}` without quotes holds a mapping, quote it: `"${key}"`',
     ),
+    "three_verbs": (
+        "three_verbs.yaml:3: rules[0]: a rule has one verb, and this one has `allow` and `deny` and `ask`, write a rule for each",
+    ),
     "tls_on_deny": (
         "tls_on_deny.yaml:4: rules[0].tls: `tls` says how an allowed connection is carried, and this rule says `deny`, remove it",
     ),
     "tls_unknown": ("tls_unknown.yaml:2: tls: unknown word `tunel`, did you mean `tunnel`?",),
     "too_deep": ("too_deep.yaml:2: rules[0][0]: nested deeper than 16 levels, flatten it",),
+    "top_indented": (
+        "top_indented.yaml:2: a `: ` stands where no key can be, quote the value if it holds `: `, else check the indentation",
+    ),
     "tunnel_by_default_with_conditions": (
         "tunnel_by_default_with_conditions.yaml:5: rules[0].paths: the file's `tls: tunnel` carries TLS unread, so `paths` can never apply to it, add `tls: inspect` to the rule",
     ),
@@ -358,6 +629,9 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "two_verbs": (
         "two_verbs.yaml:3: rules[0]: a rule has one verb, and this one has `allow` and `deny`, write a rule for each",
     ),
+    "typographic_quotes": (
+        'typographic_quotes.yaml:3: rules[0].allow: `“a.example.com”` holds its quotes, in YAML quote with a plain `"`, in a list file not at all',
+    ),
     "unknown_rule_key": (
         "unknown_rule_key.yaml:5: rules[1].port: unknown key, did you mean `ports`?",
         "unknown_rule_key.yaml:7: rules[2].colour: unknown key, write `addresses`, `allow`, `annotate`, `ask`, `deny`, `headers`, `http2`, `ignore_case`, `inject`, `methods`, `name`, `paths`, `ports`, `protocol`, `query`, `remove`, `rewrite`, `tls` or `until`",
@@ -367,17 +641,29 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "verb_nothing": (
         "verb_nothing.yaml:3: rules[0].allow: nothing stands after this key, give it a value, or remove it",
     ),
+    "version_fraction": ("version_fraction.yaml:1: version: should be the number 1, not `1.0`, write `version: 1`",),
     "version_missing": ("version_missing.yaml:1: `version` is missing, write `version: 1`",),
     "version_text": ("version_text.yaml:1: version: should be the number 1, not text, write `version: 1`",),
     "version_two": (
         "version_two.yaml:1: version: this version of egress reads policies of version 1, not 2, write `version: 1`",
     ),
+    "version_without_space": (
+        "version_without_space.yaml:2: a key's `:` stands without a space after it, here or on the line above, write `key: value`",
+    ),
+    "version_word": ("version_word.yaml:1: version: should be the number 1, not text, write `version: 1`",),
     "wildcard_in_list_unquoted": (
         'wildcard_in_list_unquoted.yaml:3: rules[0].allow[1]: to YAML, `*.github.com` without quotes is an alias, not text, quote it: `"*.github.com"`',
         'wildcard_in_list_unquoted.yaml:3: rules[0].allow[2]: to YAML, `*.example.org:8443` without quotes is an alias, not text, quote it: `"*.example.org:8443"`',
     ),
     "wildcard_unquoted": (
         'wildcard_unquoted.yaml:3: rules[0].allow: to YAML, `*.github.com` without quotes is an alias, not text, quote it: `"*.github.com"`',
+    ),
+    "word_without_space": (
+        "word_without_space.yaml:3: a key's `:` stands without a space after it, here or on the line above, write `key: value`",
+    ),
+    "words_upper_case": (
+        "words_upper_case.yaml:2: default: unknown word `Deny`, did you mean `deny`?",
+        "words_upper_case.yaml:3: mode: unknown word `Enforce`, did you mean `enforce`?",
     ),
 }
 

@@ -1,4 +1,8 @@
-"""Runs a fuzz target: inputs from a pool that grows by what is new, findings made small, counts by kind of answer."""
+"""Runs a fuzz target: inputs from a pool that grows by what is new, findings made small, counts by kind of answer.
+
+New is an input with a kind of answer that was not there yet, or one that takes a branch of our code that none took
+before.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
+from fuzz.coverage import Branches
 from fuzz.mutation import smallest
 
 if TYPE_CHECKING:
@@ -46,6 +51,7 @@ class Report:
     kinds: Counter[str] = field(default_factory=Counter)
     examples: dict[str, bytes] = field(default_factory=dict)
     findings: dict[str, bytes] = field(default_factory=dict)
+    branches: int = 0
 
     @property
     def count(self) -> int:
@@ -53,7 +59,8 @@ class Report:
         return self.kinds.total()
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: {self.count} inputs, {len(self.kinds)} kinds, {len(self.findings)} findings"]
+        found = f"{len(self.kinds)} kinds, {self.branches} branches, {len(self.findings)} findings"
+        lines = [f"{self.name}: {self.count} inputs, {found}"]
         lines += [f"  finding: {what}\n    {data!r}" for what, data in self.findings.items()]
         return "\n".join(lines)
 
@@ -75,14 +82,20 @@ def fuzz(target: Target, seed: int, *, rounds: int | None = None, seconds: float
     chance = Random(seed)  # noqa: S311 -- repeatable by intent
     report = Report(target.name)
     committed = corpus_of(target.name)
-    for data in (*target.seeds, *committed):
-        _try(target, data, chance, report)
     pool = [*target.seeds, *committed]
     deadline = None if seconds is None else time.monotonic() + seconds
-    while (rounds is None or report.count < rounds) and (deadline is None or time.monotonic() < deadline):
-        data = target.generate(chance, pool)
-        if _try(target, data, chance, report) and len(pool) < _POOL_AT_MOST:
-            pool.append(data)
+    with Branches() as branches:
+        for data in (*target.seeds, *committed):
+            _try(target, data, chance, report)
+        while (rounds is None or report.count < rounds) and (deadline is None or time.monotonic() < deadline):
+            data = target.generate(chance, pool)
+            before = branches.count
+            new = _try(target, data, chance, report) or branches.count > before
+            if new and len(pool) < _POOL_AT_MOST:
+                pool.append(data)
+                # One for each way of our code that no other input took, beside one for each kind of answer.
+                report.examples.setdefault(f"branch {branches.count}", data)
+    report.branches = branches.count
     return report
 
 

@@ -20,6 +20,7 @@ from fuzz.listener import CONFIG, ListenerFuzz, Tally
 from fuzz.mutation import smallest
 from fuzz.targets import PARSERS
 
+_BRANCH_BYTES = 300
 LISTENERS = {"listener": None, "listener-mitm": "mitm"}
 
 
@@ -66,7 +67,7 @@ def _tell(report: Report | Tally, words: argparse.Namespace) -> None:
 
 
 def _kept(target: Target, report: Report) -> list[bytes]:
-    """One small input for each kind of answer."""
+    """One small input for each kind of answer, and what took a branch first, if it is not long."""
 
     def kind(data: bytes) -> str:
         try:
@@ -75,7 +76,10 @@ def _kept(target: Target, report: Report) -> list[bytes]:
             return "finding"
 
     kept = []
-    for data in report.examples.values():
+    for name, data in report.examples.items():
+        if name.startswith("branch"):
+            kept += [data] if len(data) <= _BRANCH_BYTES else []
+            continue
         wanted = kind(data)
         kept.append(smallest(data, lambda part, wanted=wanted: kind(part) == wanted))  # type: ignore[misc]
     return kept

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fuzz.bodies import ChunkedBodies
 from fuzz.heads import RequestHeads, ResponseHeads
 from fuzz.hellos import ClientHellos
+from fuzz.policies import Lists, Paths, Policies, Targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,4 +19,8 @@ PARSERS: dict[str, Callable[[], Target]] = {
     "response-heads": ResponseHeads,
     "chunked-bodies": ChunkedBodies,
     "client-hellos": ClientHellos,
+    "targets": Targets,
+    "path-patterns": Paths,
+    "host-lists": Lists,
+    "policies": Policies,
 }

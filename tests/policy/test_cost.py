@@ -28,7 +28,7 @@ def filled(size: int) -> Index:
         own = bench.rule(number)
         compiled = CompiledRule(own, ScopeRules(Scope.SANDBOX, ()), 0)
         for target in own.targets:
-            index.add(target, Entry(number, compiled, target.port))
+            index.add(target, (Entry(number, compiled, target.port),))
     return index
 
 
@@ -108,10 +108,10 @@ def test_a_range_is_found_for_every_prefix_length() -> None:
     for length in range(33):
         network = ip_network((int(address), length), strict=False)
         own = Rule(Verdict.DENY, (Target(NetworkTarget(network)),), "policy.yaml", length)
-        index.add(own.targets[0], Entry(length, CompiledRule(own, ScopeRules(Scope.SANDBOX, ()), 0), None))
+        index.add(own.targets[0], (Entry(length, CompiledRule(own, ScopeRules(Scope.SANDBOX, ()), 0), None),))
     index.add(
         Target(HostTarget("11.22.33.44", exact=True, below=False)),
-        Entry(99, CompiledRule(own, ScopeRules(Scope.SANDBOX, ()), 0), None),
+        (Entry(99, CompiledRule(own, ScopeRules(Scope.SANDBOX, ()), 0), None),),
     )
     assert [entry.order for entry in index.candidates(Host("11.22.33.44", address))] == list(range(33))
 

@@ -88,7 +88,7 @@ REFUSED = [
     ("[2001:db8::1]x", "brackets"),
     ("user@example.com", "plain host name"),
     ("example.com\x00", "plain host name"),
-    ("-bad.example", "plain host name"),
+    ("-bad.example", "in a list file no dash"),
 ]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from egress.policy import Mode, Target, Verdict
+from egress.policy import HostTarget, Mode, Target, Verdict
 from egress.review.lint.covering import STRICTNESS, Shape, carries_alike, make_shape
 from egress.review.lint.places import Cover, Covering, Kind, Place, Reach, make_cover, parents, places_of
 from egress.review.lint.region import EVERYWHERE, NOWHERE, Regions, View, demands, intersect, subtract
@@ -142,6 +142,8 @@ def _is_weaker(one: Shape, other: Shape) -> bool:
 
 
 def _speaking(wanted: Sequence[tuple[Place, Regions]], own: Cover, covering: Covering) -> list[Cover]:
+    if not covering.filled:
+        return []
     used: list[Cover] = []
     for place, regions in wanted:
         left = regions
@@ -181,24 +183,25 @@ def _subtracted(left: Regions, speaks: Regions) -> Regions:
 
 
 class _Own:
-    """The places that one rule has named so far."""
+    """The places that one rule has named so far, each with its port."""
 
     def __init__(self) -> None:
-        self._seen: set[tuple[Place, int | None]] = set()
+        self._names: set[tuple[str, int | None]] = set()
         self._below: set[tuple[str, int | None]] = set()
+        self._others: set[tuple[Place, int | None]] = set()
 
     def repeats(self, target: Target, places: Sequence[Place]) -> bool:
         """Whether the rule named all of this already; remembers it."""
-        repeated = all(self._holds(place, target.port) for place in places)
-        for place in places:
-            self._seen.add((place, target.port))
-            if place.kind is Kind.BELOW:
-                self._below.add((place.name, target.port))
+        what, port = target.what, target.port
+        if not isinstance(what, HostTarget):
+            repeated = all((place, port) in self._others for place in places)
+            self._others.update((place, port) for place in places)
+            return repeated
+        key = what.name, port
+        above = bool(self._below) and any((parent, port) in self._below for parent in parents(what.name))
+        repeated = above or ((not what.exact or key in self._names) and (not what.below or key in self._below))
+        if what.exact:
+            self._names.add(key)
+        if what.below:
+            self._below.add(key)
         return repeated
-
-    def _holds(self, place: Place, port: int | None) -> bool:
-        if (place, port) in self._seen:
-            return True
-        if not self._below or place.kind not in {Kind.NAME, Kind.BELOW}:
-            return False
-        return any((parent, port) in self._below for parent in parents(place.name))

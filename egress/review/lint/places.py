@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MOST_COMPARED: Final = 100
 
 _NONE: Final[frozenset[int]] = frozenset()
+_NO_COVERS: Final[list[Cover]] = []
 
 
 class Kind(IntEnum):
@@ -59,6 +60,9 @@ class Cover:
     first: int
     last: int
     stops: bool
+
+
+type Covers = Cover | list[Cover]
 
 
 def make_cover(order: int, shape: Shape, port: int | None) -> Cover:
@@ -100,75 +104,67 @@ class Covering:
     `crowded` are the numbers of those that were not compared with all the others at a place.
     """
 
-    _names: dict[str, list[Cover]] = field(default_factory=dict)
-    _below: dict[str, list[Cover]] = field(default_factory=dict)
+    filled: bool = False
+    _names: dict[str, Covers] = field(default_factory=dict)
+    _below: dict[str, Covers] = field(default_factory=dict)
     _any_name: list[Cover] = field(default_factory=list)
     _any_address: list[Cover] = field(default_factory=list)
-    _ranges: dict[tuple[int, int], dict[int, list[Cover]]] = field(default_factory=dict)
+    _ranges: dict[tuple[int, int], dict[int, Covers]] = field(default_factory=dict)
     crowded: set[int] = field(default_factory=set)
 
     def add(self, place: Place, cover: Cover) -> None:
         """Add a rule at a place. Those without conditions stand first, since they cover most."""
-        covers = self._list(place)
-        if cover.shape.plain:
-            covers.insert(0, cover)
-        else:
-            covers.append(cover)
+        self.filled = True
+        match place.kind:
+            case Kind.NAME:
+                _add(self._names, place.name, cover)
+            case Kind.BELOW:
+                _add(self._below, place.name, cover)
+            case Kind.ANY_NAME:
+                _insert(self._any_name, cover)
+            case Kind.ANY_ADDRESS:
+                _insert(self._any_address, cover)
+            case Kind.RANGE:
+                version, length, value = _key(place)
+                _add(self._ranges.setdefault((version, length), {}), value, cover)
+            case _:
+                assert_never(place.kind)
 
     def holding(self, place: Place, own: Cover) -> Iterator[Cover]:
         """The rules that name all of the place, and whose conditions hold wherever those of `own` do."""
         for covers in self._lists_around(place, own.shape.verdict):
-            if len(covers) > MOST_COMPARED:
+            several = covers if isinstance(covers, list) else (covers,)
+            if len(several) > MOST_COMPARED:
                 self.crowded.add(own.order)
-            for cover in covers[:MOST_COMPARED]:
+            for cover in several[:MOST_COMPARED]:
                 if cover.first <= own.last and own.first <= cover.last and _speaks_for(cover.shape, own.shape, place):
                     yield cover
 
-    def _list(self, place: Place) -> list[Cover]:
-        match place.kind:
-            case Kind.NAME:
-                return self._names.setdefault(place.name, [])
-            case Kind.BELOW:
-                return self._below.setdefault(place.name, [])
-            case Kind.ANY_NAME:
-                return self._any_name
-            case Kind.ANY_ADDRESS:
-                return self._any_address
-            case Kind.RANGE:
-                version, length, value = _key(place)
-                return self._ranges.setdefault((version, length), {}).setdefault(value, [])
-            case _:
-                assert_never(place.kind)
-
-    def _lists_around(self, place: Place, verdict: Verdict) -> list[list[Cover]]:
+    def _lists_around(self, place: Place, verdict: Verdict) -> Iterator[Covers]:
         match place.kind:
             case Kind.NAME | Kind.BELOW:
-                return self._around_name(place)
+                own = self._names if place.kind is Kind.NAME else self._below
+                yield own.get(place.name, _NO_COVERS)
+                if self._below:
+                    for parent in parents(place.name):
+                        yield self._below.get(parent, _NO_COVERS)
+                yield self._any_name
             case Kind.ANY_NAME:
-                return [self._any_name]
+                yield self._any_name
             case Kind.ANY_ADDRESS:
-                return [self._any_address]
+                yield self._any_address
             case Kind.RANGE:
-                found = list(self._ranges_around(place))
-                return [*found, self._any_address] if verdict is Verdict.ALLOW else found
+                yield from self._ranges_around(place)
+                if verdict is Verdict.ALLOW:
+                    yield self._any_address
             case _:
                 assert_never(place.kind)
 
-    def _around_name(self, place: Place) -> list[list[Cover]]:
-        # Lists of a hundred thousand names come here one by one: nothing is looked up that cannot be there.
-        own = (self._names if place.kind is Kind.NAME else self._below).get(place.name)
-        found = [] if own is None else [own]
-        if self._below:
-            found += [covers for parent in parents(place.name) if (covers := self._below.get(parent)) is not None]
-        if self._any_name:
-            found.append(self._any_name)
-        return found
-
-    def _ranges_around(self, place: Place) -> Iterator[list[Cover]]:
+    def _ranges_around(self, place: Place) -> Iterator[Covers]:
         version, length, value = _key(place)
         for (known, outer), table in self._ranges.items():
             if known == version and outer <= length:
-                yield table.get(value >> (length - outer), [])
+                yield table.get(value >> (length - outer), _NO_COVERS)
 
 
 @dataclass(slots=True)
@@ -237,6 +233,21 @@ class Reach:
                 return met | self._below.get(place.name, _NONE) | self._under.get(place.name, _NONE)
             case _:
                 assert_never(place.kind)
+
+
+def _add[Key](table: dict[Key, Covers], key: Key, cover: Cover) -> None:
+    # Most places are named once: a list for each of them would be most of the memory.
+    known = table.setdefault(key, cover)
+    if known is not cover:
+        table[key] = _insert(known if isinstance(known, list) else [known], cover)
+
+
+def _insert(covers: list[Cover], cover: Cover) -> list[Cover]:
+    if cover.shape.plain:
+        covers.insert(0, cover)
+    else:
+        covers.append(cover)
+    return covers
 
 
 def _speaks_for(outer: Shape, inner: Shape, place: Place) -> bool:
