@@ -8,6 +8,7 @@ from __future__ import annotations
 from egress.config.bindings import is_bound
 from egress.config.case_files import Case, CaseFile, read_cases
 from egress.config.layout import Formatted, format_policy
+from egress.config.limit_fields import bytes_text, rate_text
 from egress.config.load import LoadedPolicy, load_policy
 from egress.config.machine import Machine
 from egress.config.owners import foreign_owners
@@ -51,6 +52,7 @@ __all__ = [
     "ServerConfig",
     "ServerOverrides",
     "UpstreamConfig",
+    "bytes_text",
     "default_state_dir",
     "find_policy",
     "foreign_owners",
@@ -63,6 +65,7 @@ __all__ = [
     "policy_schema",
     "policy_schema_text",
     "printable",
+    "rate_text",
     "read_cases",
     "read_text",
     "shipped_policies",

@@ -6,11 +6,10 @@ from typing import Final
 
 # Where the key may stand ("" is the top of the file), and the keys.
 LATER_KEYS: Final[dict[str, frozenset[str]]] = {
-    "": frozenset({"sandboxes", "limits", "deny_page"}),
+    "": frozenset({"sandboxes", "deny_page"}),
     "rules": frozenset(
         {
             "sign",
-            "limits",
             "mcp",
             "graphql",
             "sandboxes",

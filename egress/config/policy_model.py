@@ -32,6 +32,11 @@ from egress.config.fields import (
     wrong,
 )
 from egress.config.include_model import Includes  # noqa: TC001  pydantic reads it at run time
+from egress.config.limit_fields import (  # noqa: TC001  pydantic reads them at run time
+    ByteRateField,
+    RequestRateField,
+    WholeNumberField,
+)
 from egress.config.rewrite_model import RewriteModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.wording import kind_of, quoted
 from egress.policy import Mode, Protocol, TlsMode, Verdict
@@ -116,6 +121,18 @@ class SecretModel(Strict):
     hosts: BoundHosts = Field(description="The hosts that the value may be sent to, and no others.")
 
 
+class LimitsModel(Strict):
+    """How much each sandbox may do under a rule. Over it: 429, with `Retry-After` where that is known."""
+
+    requests: RequestRateField | None = Field(None, description="Requests in a time: `10/s`, `100/min`, `5000/day`.")
+    burst: WholeNumberField | None = Field(
+        None, description="How many requests may come at once, after which they come at the rate of `requests`."
+    )
+    concurrent: WholeNumberField | None = Field(None, description="How many requests may be under way at once.")
+    upload: ByteRateField | None = Field(None, description="Bytes sent in a time: `1GB/day`.")
+    download: ByteRateField | None = Field(None, description="Bytes received in a time: `500MB/h`.")
+
+
 class RuleModel(Strict):
     """One rule: exactly one of `allow`, `deny`, `ask`, then conditions that must all hold, then actions."""
 
@@ -148,6 +165,9 @@ class RuleModel(Strict):
     )
     addresses: Networks | None = Field(
         None, description="Ranges outside the public Internet that the rule's names may resolve to."
+    )
+    limits: LimitsModel | None = Field(
+        None, description="How much each sandbox may do under the rule, as in `{requests: 10/s, burst: 20}`."
     )
     annotate: Annotated[dict[LabelNameField, LabelField], Field(max_length=16)] | None = Field(
         None, description="Labels for the audit rows of what the rule decides, as in `ticket: OPS-1`."

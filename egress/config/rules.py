@@ -23,6 +23,7 @@ from egress.policy import (
     Protocol,
     Rewrite,
     Rule,
+    RuleLimits,
     Scheme,
     Target,
     TlsMode,
@@ -75,6 +76,7 @@ class RuleReader:
         self._check_rewrite(model, place)
         self._check_headers(model, verdict, targets, place)
         self._check_addresses(model, verdict, targets, place)
+        self._check_limits(model, verdict, place)
         return Rule(
             verdict=verdict,
             targets=tuple(targets),
@@ -96,6 +98,7 @@ class RuleReader:
             until=model.until,
             annotate=tuple((model.annotate or {}).items()),
             rewrite=None if model.rewrite is None else model.rewrite.value(),
+            limits=_limits(model),
         )
 
     def _verdict(self, model: RuleModel, place: Place) -> Verdict | None:
@@ -290,6 +293,19 @@ class RuleReader:
         elif targets and all(isinstance(target.what, NetworkTarget) for target in targets):
             self._warning(at, "every target here is an address already, so `addresses` adds nothing", "remove it")
 
+    def _check_limits(self, model: RuleModel, verdict: Verdict, place: Place) -> None:
+        limits, at = model.limits, (*place, "limits")
+        if limits is None:
+            return
+        if verdict is not Verdict.ALLOW:
+            message = f"`limits` holds for what a rule lets pass, and this rule says `{verdict}`"
+            self._problem(at, message, "remove it, or move it to the rule that allows")
+        if not limits.model_fields_set or _limits(model) == RuleLimits():
+            self._problem(at, "this limits nothing", "write `limits: {requests: 10/s}`, or remove it")
+        elif limits.burst is not None and limits.requests is None:
+            message = "`burst` says how many of `requests` may come at once, and there is no `requests`"
+            self._problem((*at, "burst"), message, "add `requests: 10/s`, or write `concurrent`")
+
     def _problem(self, place: Place, message: str, hint: str) -> None:
         self.problems.append(self.document.problem(place, message, hint))
 
@@ -308,3 +324,10 @@ def _reached(targets: list[Target], rewrite: Rewrite) -> list[Target]:
     if rewrite.host.address is not None:
         what = NetworkTarget(ip_network(rewrite.host.address))
     return [Target(what, target.port if port is None else port) for target in targets]
+
+
+def _limits(model: RuleModel) -> RuleLimits | None:
+    said = model.limits
+    if said is None:
+        return None
+    return RuleLimits(said.requests, said.burst, said.concurrent, said.upload, said.download)

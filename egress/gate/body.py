@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from egress.gate.shares import allowed
+
 if TYPE_CHECKING:
     from egress.gate.exchange import Exchange
 
@@ -46,6 +48,19 @@ class BodyPath:
 
 
 STRAIGHT = BodyPath()
+
+
+async def limited_up(exchange: Exchange, data: Buffer) -> Buffer:
+    """What may go on of bytes that are about to be counted, under the limits of the exchange's rules.
+
+    Fewer than came: the limit is reached, and the exchange is to end with them.
+    """
+    return data if exchange.quota is None or exchange.quota.up is None else await allowed(exchange.quota.up, data)
+
+
+async def limited_down(exchange: Exchange, data: Buffer) -> Buffer:
+    """As above, towards the client."""
+    return data if exchange.quota is None or exchange.quota.down is None else await allowed(exchange.quota.down, data)
 
 
 def count_up(exchange: Exchange, data: Buffer) -> Buffer:

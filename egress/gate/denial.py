@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import ceil
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,10 @@ DECISION_HEADER = "X-Egress-Decision"
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """A refusal as it is told: verdict, reason, the rule that said it, one sentence of detail, the decision's id."""
+    """A refusal as it is told: verdict, reason, the rule that said it, one sentence of detail, the decision's id.
+
+    `retry_after`: seconds until the same may be allowed, where that is known.
+    """
 
     decision_id: str
     reason: Reason
@@ -30,6 +34,7 @@ class Denial:
     rule: RuleRef | None = None
     host: str = ""
     port: int = 0
+    retry_after: float | None = None
 
     @property
     def status(self) -> int:
@@ -71,7 +76,9 @@ class Denial:
 
     def headers(self, *, length: int) -> list[tuple[bytes, bytes]]:
         """The fields of the response, without any that concern the connection."""
+        retry = () if self.retry_after is None else ((b"Retry-After", b"%d" % max(1, ceil(self.retry_after))),)
         return [
+            *retry,
             (b"Content-Type", b"application/problem+json"),
             (b"Content-Length", b"%d" % length),
             (b"Cache-Control", b"no-store"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from egress.credentials import Rendered
     from egress.gate.generation import Generation
+    from egress.gate.shares import Held
     from egress.policy import Decision, Request
 
 
@@ -36,6 +37,7 @@ class Exchange:
     """What is known of an admitted request. Byte counts are of bodies (HTTP) or of everything carried (tunnel).
 
     `request` is what goes up. `asked`, where a rule rewrote it, is what the client asked for: pages tell of that.
+    `quota`: what it holds of its rules' limits, until it is finished; None where they have none.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Exchange:
     upward: BodyPath = STRAIGHT
     downward: BodyPath = STRAIGHT
     asked: Request | None = None
+    quota: Held | None = None
 
     def response_started(self, status: int | None) -> None:
         """The first byte of the answer is here."""
@@ -64,11 +67,18 @@ class Exchange:
         if self.first_byte is None:
             self.first_byte = time.monotonic()
 
+    def release(self) -> None:
+        """Hold nothing of any limit any more."""
+        if self.quota is not None:
+            self.quota.release()
+
     def finish(self, error: str = "") -> None:
         """Record the outcome; only the first call counts. `error` is a sentence of ours, never bytes of the wire."""
         if self.finished:
             return
         self.finished = True
+        if self.quota is not None:
+            self.release()
         now = time.monotonic()
         outcome = OutcomeEvent(
             id=self.id,

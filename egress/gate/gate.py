@@ -3,8 +3,9 @@
 1. name      no: refused before any DNS. yes or maybe: only the client's own handshake goes on
 2. request   policy, once more if a rule rewrites it, then the secrets that the rule injects
 3. address   resolve, drop what is ours or not permitted; none left: refused
-4. record    the decision is queued for the audit, or the request is refused
-5. grant     one connection to one of the addresses judged
+4. limits    those of every rule that allowed: one of them reached, and the request is refused
+5. record    the decision is queued for the audit, or the request is refused
+6. grant     one connection to one of the addresses judged
 
 A step that raises, or takes too long, ends in a refusal with reason `internal-error`: a `Denial` is a value.
 """
@@ -25,6 +26,8 @@ from egress.gate.grant import GRANT_SECONDS, Grant, GrantBook
 from egress.gate.ids import new_decision_id
 from egress.gate.own import OwnListeners
 from egress.gate.permit import Permit, Refused, is_secure, permit
+from egress.gate.quota import Over
+from egress.gate.shares import ShareBook, limit_detail
 from egress.gate.standing import Standing, decide_connect
 from egress.gate.within import within
 from egress.policy import Certainty, Decision, Host, NameDecision, Protocol, Reason, Request, TlsMode, Verdict
@@ -32,6 +35,7 @@ from egress.policy import Certainty, Decision, Host, NameDecision, Protocol, Rea
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from egress.audit import DecisionEvent
     from egress.credentials import Secret
     from egress.gate.generation import Generation
     from egress.gate.record import Recorder
@@ -97,6 +101,7 @@ class Gate:
     """One gate a process. All methods run on the event loop's thread.
 
     `via`: upstreams are told of the proxy. `standing`: the connections of the lane that stand idle.
+    `quotas`: the limits of rules, as far as this process has a part in them.
     """
 
     generation: Generation
@@ -106,6 +111,7 @@ class Gate:
     own: OwnListeners = field(default_factory=OwnListeners)
     draining: bool = False
     via: bool = False
+    quotas: ShareBook = field(default_factory=ShareBook)
     standing: Callable[[], Iterable[Standing]] = tuple
     open: dict[str, Exchange] = field(default_factory=dict)
     _expiry: asyncio.TimerHandle | None = None
@@ -247,7 +253,7 @@ class Gate:
                 return await self._refuse(client, request, outcome, None)
         return destination
 
-    async def _admit(self, asked: Asked) -> Exchange | Denial:
+    async def _admit(self, asked: Asked) -> Exchange | Denial:  # noqa: PLR0911 -- one return a step
         client, request, sni = asked.client, asked.request, asked.sni
         if self.draining:
             return await self.refuse(client, request, Reason.SHUTTING_DOWN, sni=sni)
@@ -258,11 +264,16 @@ class Gate:
         if asked.book.full:
             return await self.refuse(client, request, Reason.LIMIT_CONNECTIONS, sni=sni)
         exchange = self._exchange(asked, outcome, generation)
+        if outcome.decision.limits:
+            over = await self.quotas.hold(client.sandbox, outcome.decision.limits)
+            if isinstance(over, Over):
+                return await self._refuse(client, request, _refused_over(over, outcome, generation), sni)
+            exchange.quota = over
         told = outcome.told or outcome.decision
         event = self.recorder.event(
             exchange.id, (client, request, sni), told, generation.policy.digest, outcome, sent=outcome.request
         )
-        if not await self.recorder.record(event):
+        if not await self._recorded(exchange, event):
             return Denial(exchange.id, Reason.AUDIT_UNAVAILABLE, host=request.host.text, port=request.port)
         self.open[exchange.id] = exchange
         if generation.policy.expiries:
@@ -277,6 +288,16 @@ class Gate:
             Grant(exchange.id, sent.host.text, sent.port, is_secure(sent), outcome.addresses, expires=expires)
         )
         return exchange
+
+    async def _recorded(self, exchange: Exchange, event: DecisionEvent) -> bool:
+        """Record a decision; what is not recorded never goes on, and holds nothing."""
+        recorded = False
+        try:
+            recorded = await self.recorder.record(event)
+        finally:
+            if not recorded:
+                exchange.release()
+        return recorded
 
     def _exchange(self, asked: Asked, permitted: Permit, generation: Generation) -> Exchange:
         request = permitted.request
@@ -303,7 +324,8 @@ class Gate:
         denied = Decision(
             verdict, refused.reason, refused.detail, () if said is None else said.says, rule, labels=labels
         )
-        denial = Denial(decision_id, refused.reason, refused.detail, verdict, rule, request.host.text, request.port)
+        host, port, retry = request.host.text, request.port, refused.retry_after
+        denial = Denial(decision_id, refused.reason, refused.detail, verdict, rule, host, port, retry)
         digest = refused.digest or self.generation.policy.digest
         event = self.recorder.event(decision_id, (client, request, sni), denied, digest, sent=refused.sent)
         if await self.recorder.record(event):
@@ -351,6 +373,12 @@ class Gate:
         except Exception:
             logger.exception("a connection could not be judged again, and is cut")
             return False
+
+
+def _refused_over(over: Over, permitted: Permit, generation: Generation) -> Refused:
+    """A limit of a rule that allows is reached."""
+    digest = generation.policy.digest
+    return Refused(over.reason, limit_detail(over), permitted.decision, digest, permitted.request, over.seconds)
 
 
 def _is_auto(policy: Policy, https: NameDecision) -> bool:

@@ -42,7 +42,7 @@ class Refused:
     """A refusal on its way to becoming a recorded `Denial`.
 
     `decision` if the policy gave it, or allowed before another step refused; `digest` of the policy that was asked;
-    `sent` is what would have gone up.
+    `sent` is what would have gone up. `retry_after`: seconds until the same may be allowed, where that is known.
     """
 
     reason: Reason
@@ -50,6 +50,7 @@ class Refused:
     decision: Decision | None = None
     digest: str = ""
     sent: Request | None = None
+    retry_after: float | None = None
 
 
 def url_of(request: Request) -> str:

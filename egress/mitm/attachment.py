@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from mitmproxy.connection import Client, Connection, Server
     from mitmproxy.proxy.commands import StartHook
     from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
@@ -38,6 +40,14 @@ class Lane(Protocol):
 
     def received(self, handler: ProxyConnectionHandler, source: Connection, size: int) -> None:
         """Bytes were read."""
+
+    def charged(
+        self, handler: ProxyConnectionHandler, source: Connection, size: int
+    ) -> Coroutine[Any, Any, int] | None:
+        """How many of the bytes that were read may pass; None: as many as came."""
+
+    def overdrawn(self, handler: ProxyConnectionHandler) -> None:
+        """Fewer could pass than came."""
 
     def crashed(self, handler: ProxyConnectionHandler) -> None:
         """A layer raised."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from egress.gate.grant import GrantBook
+from egress.policy import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,8 @@ class ClientConnection:
 
     `destination` is set by an allowed CONNECT; `hello_checked` by a ClientHello whose SNI is that destination;
     `verified` holds the ids of upstream connections whose certificate our context verified, `handshakes` those that no
-    answer came on yet. `foreign`: what came was neither TLS nor HTTP. `closed`: nothing may begin any more. `recorded`
+    answer came on yet. `foreign`: what came was neither TLS nor HTTP. `closed`: nothing may begin any more.
+    `limited`: what is carried, under limits, by bytes that no hook sees. `recorded`
     counts the decisions that it left, `busy` the hooks that run on it.
     """
 
@@ -38,6 +40,7 @@ class ClientConnection:
     destination: Destination | None = None
     hello_checked: bool = False
     tunnel: Exchange | None = None
+    limited: Exchange | None = None
     exchanges: dict[str, Exchange] = field(default_factory=dict)
     verified: set[str] = field(default_factory=set)
     handshakes: dict[str, Handshake] = field(default_factory=dict)
@@ -101,6 +104,22 @@ class ClientConnection:
         else:
             self.tunnel.response_started(None)
             self.tunnel.bytes_down += size
+
+    async def charge(self, source: Connection, size: int) -> int:
+        """How many of so many bytes that were read may pass under the limits of what is carried."""
+        quota = None if self.limited is None else self.limited.quota
+        if quota is None:
+            return 0
+        share = quota.up if source is self.handler.client else quota.down
+        return size if share is None else await share.take(size)
+
+    def end_limited(self) -> None:
+        """A byte limit is reached in the middle of what is carried."""
+        exchange, self.limited = self.limited, None
+        if exchange is not None:
+            self.exchanges.pop(exchange.id, None)
+            exchange.finish(Reason.LIMIT_BYTES.value)
+        self.close()
 
 
 def peer_text(client: MitmClient) -> str:

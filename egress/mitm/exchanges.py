@@ -25,7 +25,7 @@ from egress.gate.permit import is_secure
 from egress.mitm.handler import refusal
 from egress.mitm.http1 import HEAD
 from egress.mitm.http2 import head_of
-from egress.mitm.stream import BODY, FAILURE, INVALID, Failure
+from egress.mitm.stream import BODY, FAILURE, INVALID, LIMITED, Failure
 from egress.policy import Reason, Refusal, Request
 from egress.wire.head import NoBody, Reject, RejectKind, RequestHead
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from egress.gate.gate import Gate
     from egress.mitm.connection import ClientConnection
-    from egress.mitm.hooks_of_ours import RefusedHead, UpstreamUse
+    from egress.mitm.hooks_of_ours import BodyPart, RefusedHead, UpstreamUse
     from egress.policy import Address
 
 EXCHANGE = "egress.exchange"
@@ -84,11 +84,20 @@ class ExchangeHooks:
         flow.metadata[EXCHANGE] = outcome
         _address_to(flow, outcome)
         flow.request.stream = _counting_up(outcome)
+        if outcome.quota is not None:
+            self._limit(connection, flow, outcome)
         if isinstance(head, RequestHead) and not head.expects_continue:
             # Of HTTP/1.0, which has no interim answers (RFC 9110, section 10.1.1); mitmproxy would send one.
             flow.request.headers.pop("expect", None)
         flow.response = None
         return None
+
+    def _limit(self, connection: ClientConnection, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        """Have its bytes taken of its rules' limits: those of a WebSocket, whose frames no hook sees, when read."""
+        if exchange.request.protocol in WEBSOCKET:
+            connection.limited = exchange
+        else:
+            flow.metadata[LIMITED] = True
 
     def _name(self, connection: ClientConnection, flow: http.HTTPFlow, head: RequestHead | Reject) -> Request | Refusal:
         if isinstance(head, Reject):
@@ -157,6 +166,14 @@ class ExchangeHooks:
         fields = list(flow.request.headers.fields)
         return upstream_fields(exchange, fields, host=not flow.request.is_http2, via=self._gate.via)
 
+    async def body_part(self, _connection: ClientConnection, part: BodyPart) -> None:
+        """Part of a body is about to go on: take it of its rules' limits."""
+        exchange = exchange_of(part.flow)
+        if exchange is None or exchange.quota is None:
+            return
+        share = exchange.quota.up if part.from_client else exchange.quota.down
+        part.may_pass = part.size if share is None else await share.take(part.size)
+
     async def head_refused(self, connection: ClientConnection, refused: RefusedHead) -> None:
         """A client sent what is no request: record it and say so."""
         connection.met()
@@ -214,6 +231,9 @@ class ExchangeHooks:
             flow.response = refusal(denial)
             flow.response.headers["Connection"] = "close"
             exchange.response_started(denial.status)
+        if reason is Reason.LIMIT_BYTES and not flow.request.is_http2:
+            # What the client still sends is thrown away, so that it reads why, but not for ever.
+            connection.expect(_LINGER_SECONDS, connection.close)
         code = "client-closed" if reason is None else reason.value
         finish(connection, exchange, f"{code}: {detail}" if detail else code)
 
@@ -239,6 +259,8 @@ class ExchangeHooks:
 def finish(connection: ClientConnection, exchange: Exchange, error: str = "") -> None:
     """Record the outcome of an exchange that is no longer under way."""
     connection.exchanges.pop(exchange.id, None)
+    if connection.limited is exchange:
+        connection.limited = None
     exchange.finish(error)
 
 
@@ -335,13 +357,15 @@ def _unnamed(connection: ClientConnection, head: RequestHead | Reject | None) ->
     return unnamed(connection.client.sandbox, head if isinstance(head, RequestHead) else None, route)
 
 
-def _failure(flow: http.HTTPFlow, exchange: Exchange) -> tuple[Reason | None, str]:
+def _failure(flow: http.HTTPFlow, exchange: Exchange) -> tuple[Reason | None, str]:  # noqa: PLR0911 -- one a failure
     """What went wrong with an admitted request, in our own words; no reason means that the client went away."""
     match flow.metadata.get(FAILURE):
         case Failure.CLIENT:
             return None, ""
         case Failure.REQUEST:
             return Reason.REQUEST_MALFORMED, "the body breaks the rules of HTTP, or fields follow it"
+        case Failure.LIMIT:
+            return Reason.LIMIT_BYTES, ""
         case Failure.MALFORMED:
             return Reason.UPSTREAM_MALFORMED, ""
         case Failure.CLOSED:

@@ -32,6 +32,8 @@ from egress.mitm.holding import held_bytes
 from egress.policy import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from mitmproxy.connection import Connection
     from mitmproxy.proxy.layer import Layer
     from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
@@ -116,6 +118,8 @@ def arm(name: str, data: Any) -> None:
             data.ssl_conn = None
         case "egress_upstream_ready":
             data.refusal = "the connection was not judged"
+        case "egress_body_part":
+            data.may_pass = 0
         case "dns_request" if isinstance(data, dns.DNSFlow):
             data.response = data.request.fail(dns.response_codes.REFUSED)
         case _:
@@ -190,6 +194,15 @@ async def _open(self: ProxyConnectionHandler, server: Server) -> str:
 
 async def server_event(self: ProxyConnectionHandler, event: events.Event) -> None:
     """In place of mitmproxy's, which starts a task for each hook and sends each piece on its own."""
+    over = False
+    if isinstance(event, events.DataReceived):
+        lane = attached()
+        charge = None if lane is None else lane.charged(self, event.connection, len(event.data))
+        if charge is not None:
+            over = await _take_of_limits(event, charge)
+            if not event.data:
+                _end_overdrawn(self, over=over)
+                return
     async with self._server_event_lock:
         # INVARIANT: no `await` beyond this point, since layers must not be entered twice.
         self.timeout_watchdog.register_activity()
@@ -210,6 +223,34 @@ async def server_event(self: ProxyConnectionHandler, event: events.Event) -> Non
                     _flush(self, outgoing, connection)
         except Exception:  # noqa: BLE001 - it is logged with what it was, and ends the connection
             self.log("a layer failed", logging.ERROR, exc_info=True)
+    _end_overdrawn(self, over=over)
+
+
+async def _take_of_limits(event: events.DataReceived, charge: Coroutine[Any, Any, int]) -> bool:
+    """Take what was read of the limits that hold for it, before any layer sees it.
+
+    What may not pass is taken out. True where a limit is reached.
+    """
+    size, taken = len(event.data), 0
+    try:
+        taken = await charge
+    except asyncio.CancelledError:
+        # mitmproxy looks for the end of this task only where it reads and writes.
+        task = asyncio.current_task()
+        if task is not None:
+            task.cancel()
+        event.data = b""
+        return False
+    except Exception:  # INVARIANT fail-closed: what cannot be counted does not pass
+        logger.exception("what a limit allows cannot be said: the connection is closed")
+    event.data = event.data[:taken]
+    return taken < size
+
+
+def _end_overdrawn(self: ProxyConnectionHandler, *, over: bool) -> None:
+    lane = attached()
+    if over and lane is not None:
+        lane.overdrawn(self)
 
 
 def go_inside(self: ProxyConnectionHandler, layer: Layer) -> None:

@@ -1,4 +1,4 @@
-"""Hooks that mitmproxy lacks: a head that was refused, an HTTP/2 connection that broke, an upstream about to be used.
+"""Hooks that mitmproxy lacks: a head that was refused, an upstream about to be used, a part of a limited body.
 
 Each carries a value whose first state is refusal, so a hook that raises, hangs or is never run refuses.
 """
@@ -42,6 +42,24 @@ class UpstreamUse:
     flow: http.HTTPFlow
     server: Server
     refusal: str = field(default="the connection was not judged")
+
+
+@dataclass
+class BodyPart:
+    """A part of a body that is about to go on, under limits; `may_pass` of its bytes go, and no more if fewer."""
+
+    flow: http.HTTPFlow
+    size: int
+    from_client: bool
+    may_pass: int = 0
+
+
+@dataclass
+class EgressBodyPartHook(StartHook):
+    """A part of a body is here whose exchange is limited."""
+
+    data: BodyPart
+    blocking = True
 
 
 @dataclass

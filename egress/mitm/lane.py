@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +97,7 @@ class MitmLane:
             "tls_established_server": tunnels.tls_established_server,
             "requestheaders": exchanges.requestheaders,
             "egress_upstream_ready": exchanges.upstream_ready,
+            "egress_body_part": exchanges.body_part,
             "egress_head_refused": exchanges.head_refused,
             "responseheaders": self._responseheaders,
             "response": exchanges.response,
@@ -168,6 +169,21 @@ class MitmLane:
         connection = self.connections.get(client.id)
         if connection is not None:
             connection.met()
+
+    def charged(
+        self, handler: ProxyConnectionHandler, source: Connection, size: int
+    ) -> Coroutine[Any, Any, int] | None:
+        """Bytes were read that no hook will see: how many of them may pass. None: as many as came."""
+        connection = self.connections.get(handler.client.id)
+        if connection is None or connection.limited is None:
+            return None
+        return connection.charge(source, size)
+
+    def overdrawn(self, handler: ProxyConnectionHandler) -> None:
+        """Fewer could pass than came: it ends here."""
+        connection = self.connections.get(handler.client.id)
+        if connection is not None:
+            connection.end_limited()
 
     def received(self, handler: ProxyConnectionHandler, source: Connection, size: int) -> None:
         """Bytes were read from a client or an upstream."""

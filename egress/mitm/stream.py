@@ -3,7 +3,8 @@
 1. an invalid request goes to the lane's hook, which refuses and records it, not to an unrecorded error page
 2. a refused request is answered at once and its body is thrown away as it comes, never held
 3. a request is sent only after the connection that will carry it was judged
-4. an upstream's failure becomes a page of ours, in which no byte of the upstream stands
+4. of a body whose rule limits it only as many bytes pass as the lane's hook says
+5. an upstream's failure becomes a page of ours, in which no byte of the upstream stands
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mitmproxy import flow as flows
 from mitmproxy.net.http.validate import validate_headers
-from mitmproxy.proxy import commands, layer
+from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers import tcp
 from mitmproxy.proxy.layers.http import DropStream, HttpStream, SendHttp, validate_request
 from mitmproxy.proxy.layers.http._events import (
@@ -31,16 +32,19 @@ from mitmproxy.proxy.layers.http._hooks import HttpConnectHook, HttpErrorHook
 
 from egress.mitm.attachment import attached
 from egress.mitm.handler import go_inside
-from egress.mitm.hooks_of_ours import EgressUpstreamReadyHook, UpstreamUse
+from egress.mitm.hooks_of_ours import BodyPart, EgressBodyPartHook, EgressUpstreamReadyHook, UpstreamUse
 from egress.mitm.http1 import BODY_HAS_NO_END
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mitmproxy.proxy.layer import CommandGenerator
 
 INVALID = "egress.invalid"
 RAW = "egress.raw"
 BODY = "egress.body"
 FAILURE = "egress.failure"
+LIMITED = "egress.limited"
 
 
 # What h11's reader of a length, and our own of chunks, say of a client that is gone before its body has ended.
@@ -52,6 +56,7 @@ class Failure(StrEnum):
 
     CLIENT = "client"
     REQUEST = "request"
+    LIMIT = "limit"
     CONNECT = "connect"
     CLOSED = "closed"
     MALFORMED = "malformed"
@@ -114,13 +119,47 @@ class GuardedStream(HttpStream):
         self, event: RequestData | RequestTrailers | RequestEndOfMessage
     ) -> CommandGenerator[None]:
         """Pass a body on; fields after it end the exchange, since no rule has seen them."""
+        if isinstance(event, RequestData) and LIMITED in self.flow.metadata:
+            yield from self.limited(event, super().state_stream_request_body, from_client=True)
+            return
         if not isinstance(event, RequestTrailers):
             yield from super().state_stream_request_body(event)
             return
-        yield SendHttp(
-            RequestProtocolError(self.stream_id, "trailers", ErrorCode.GENERIC_CLIENT_ERROR), self.context.server
-        )
+        yield from self.break_off("trailers")
         yield from self.refuse_trailers()
+
+    def state_stream_response_body(self, event: events.Event) -> CommandGenerator[None]:
+        """Pass a body on, as far as its rule's limits let it."""
+        if isinstance(event, ResponseData) and LIMITED in self.flow.metadata:
+            yield from self.limited(event, super().state_stream_response_body, from_client=False)
+        else:
+            yield from super().state_stream_response_body(event)
+
+    def limited(
+        self,
+        event: RequestData | ResponseData,
+        pass_on: Callable[[RequestData | ResponseData], CommandGenerator[None]],
+        *,
+        from_client: bool,
+    ) -> CommandGenerator[None]:
+        """Ask the lane how much may pass; where that is less than came, the exchange ends."""
+        if not event.data:
+            return
+        part = BodyPart(self.flow, len(event.data), from_client)
+        yield EgressBodyPartHook(part)
+        event.data = event.data[: part.may_pass]
+        if event.data:
+            yield from pass_on(event)
+        if part.may_pass < part.size:
+            yield from self.break_off("over a limit")
+            self.flow.metadata[FAILURE] = Failure.LIMIT
+            yield from self.handle_protocol_error(
+                ResponseProtocolError(self.stream_id, "over a limit", ErrorCode.GENERIC_CLIENT_ERROR)
+            )
+
+    def break_off(self, why: str) -> CommandGenerator[None]:
+        """The server must not take what it has of the request for whole."""
+        yield SendHttp(RequestProtocolError(self.stream_id, why, ErrorCode.GENERIC_CLIENT_ERROR), self.context.server)
 
     def refuse_trailers(self) -> CommandGenerator[None]:
         """End the exchange as one whose request is malformed."""

@@ -70,8 +70,7 @@ class TunnelHooks:
             question.layer = server_tls
         elif not opened and destination.opaque and not _looks_like_http(data):
             await self._admit_tunnel(connection, destination, Protocol.TCP, None)
-            if connection.tunnel is not None:
-                connection.tunnel.bytes_up += len(data)
+            await _count_first(connection, len(data))
             question.layer = layers.TCPLayer(context, ignore=True)
         else:
             connection.foreign = not (opened or _looks_like_http(data))
@@ -136,6 +135,7 @@ class TunnelHooks:
             return outcome
         connection.met()
         connection.tunnel = outcome
+        connection.limited = None if outcome.quota is None else outcome
         if connection.closed:
             outcome.finish("client-closed")
         return None
@@ -153,8 +153,7 @@ class TunnelHooks:
         elif destination.tls is TlsMode.TUNNEL:
             # Admitted or not: without a grant the tunnel's layer opens nothing and closes.
             await self._admit_tunnel(connection, destination, Protocol.HTTPS, destination.host.text)
-            if connection.tunnel is not None:
-                connection.tunnel.bytes_up += len(data.client_hello.raw_bytes())
+            await _count_first(connection, len(data.client_hello.raw_bytes()))
             data.ignore_connection = True
         else:
             connection.hello_checked = True
@@ -212,6 +211,16 @@ class TunnelHooks:
         handshake = connection.handshakes.pop(server, None)
         if handshake is not None and server in connection.verified:
             self._contexts.sessions.keep(handshake)
+
+
+async def _count_first(connection: ClientConnection, size: int) -> None:
+    """Count what was read before the tunnel was admitted."""
+    if connection.tunnel is None:
+        return
+    if connection.limited is not None and await connection.charge(connection.handler.client, size) < size:
+        connection.end_limited()
+        return
+    connection.tunnel.bytes_up += size
 
 
 def _connect_target(flow: http.HTTPFlow, *, inside: bool) -> tuple[tuple[Host, int], Refusal | None]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from egress.policy.parameters import Pair
-    from egress.policy.values import Decision, Request, Rule, ScopeRules
+    from egress.policy.values import Decision, Request, Rule, RuleLimits, ScopeRules
 
 type Ports = tuple[tuple[int, int], ...]
 
@@ -102,6 +102,7 @@ class CompiledRule:
         "headers",
         "http2",
         "inside",
+        "limits",
         "looks_further",
         "methods",
         "miss_says",
@@ -137,6 +138,8 @@ class CompiledRule:
         self.sole: list[Decision | None] = [None, None]
         # What the scope says where this rule came closest, for each condition that failed.
         self.miss_says: dict[Fit, Say] = {}
+        # With the key under which they are counted; the index gives it.
+        self.limits: tuple[str, RuleLimits] | None = None
         self.doubt_say = Say(scope, verdict, Reason.PATH_AMBIGUOUS, self.ref)
         self.methods = rule.methods
         self.paths = None if rule.paths is None else _path_set(rule, rule.paths)

@@ -29,6 +29,7 @@ from egress.policy.conditions import (
     fit_opaque,
 )
 from egress.policy.index import Index
+from egress.policy.limit_keys import LimitKeys
 from egress.policy.names import MAX_PORT, is_canonical_name
 from egress.policy.overrides import asks_for_another
 from egress.policy.reasons import Reason
@@ -309,9 +310,12 @@ def _no_rest() -> None:
 def _build_index(scopes: tuple[ScopeRules, ...], rest: Callable[[], None]) -> Index:
     index = Index()
     order = 0
+    keys = LimitKeys()
     for place, scope in enumerate(scopes):
         for rule in scope.rules:
             compiled = CompiledRule(rule, scope, place)
+            if rule.limits is not None:
+                compiled.limits = (keys.key(scope.scope, rule), rule.limits)
             # One entry for all targets of a rule on one port: a list of any size costs no more than its names.
             entries: dict[int | None, tuple[Entry]] = {}
             rest()

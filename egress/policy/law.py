@@ -3,7 +3,7 @@
 1. deny, if any scope says deny: the highest that does is named;
 2. else ask, if any says ask;
 3. else allow, if any says allow: TLS mode the strictest, headers and rewrites merged, the higher scope winning a
-   conflict, and HTTP/2 if any asks for it;
+   conflict, every rule's limits, and HTTP/2 if any asks for it;
 4. nothing said at all: deny.
 
 A scope in report mode refuses nothing by itself: where only such scopes refuse, the request passes, without a header
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from egress.policy.conditions import CompiledRule
     from egress.policy.rewrites import Rewrite
-    from egress.policy.values import Request
+    from egress.policy.values import KeyedLimits, Request
 
 _RULE_ALLOWS = TEXTS[Reason.RULE_ALLOW].sentence
 _DEFAULT_ALLOWS = TEXTS[Reason.DEFAULT_ALLOW].sentence
@@ -71,6 +71,7 @@ def allow(
         http2=any(rule.http2 for rule in rules),
         labels=_merge_labels(rules),
         rewrite=_merge_rewrite(rules),
+        limits=_all_limits(rules),
     )
 
 
@@ -155,6 +156,10 @@ def _merge_remove(rules: Sequence[CompiledRule]) -> tuple[str, ...]:
         for header in rule.rule.remove:
             merged.setdefault(header.lower(), header)
     return tuple(merged.values())
+
+
+def _all_limits(rules: Sequence[CompiledRule]) -> KeyedLimits:
+    return tuple([rule.limits for rule in rules if rule.limits is not None])
 
 
 def _detail(request: Request, reason: Reason) -> str:  # noqa: PLR0911 -- one return a reason

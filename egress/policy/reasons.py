@@ -49,6 +49,7 @@ class Reason(StrEnum):
     LIMIT_HEAD = "limit-head"
     LIMIT_CONNECTIONS = "limit-connections"
     LIMIT_TIME = "limit-time"
+    LIMIT_REQUESTS = "limit-requests"
     LIMIT_BYTES = "limit-bytes"
     LIMIT_MEMORY = "limit-memory"
     # denied because a part of the proxy could not do its work
@@ -233,11 +234,17 @@ TEXTS: dict[Reason, ReasonText] = {
         "send the request without pauses; a tunnel's own limit is `limits: tunnel_seconds`",
         408,
     ),
+    Reason.LIMIT_REQUESTS: ReasonText(
+        "too many requests",
+        "The sandbox has made as many requests as a rule lets it, or has as many under way.",
+        "wait as long as `Retry-After` says; the limits are the rule's `limits`",
+        429,
+    ),
     Reason.LIMIT_BYTES: ReasonText(
         "too much carried",
-        "The tunnel has carried as many bytes as it may.",
-        "open another tunnel; the limit is `limits: tunnel_bytes`",
-        413,
+        "The sandbox has sent or received as many bytes as a rule lets it, or a tunnel as many as any may.",
+        "wait as long as `Retry-After` says; see the rule's `limits`, and for tunnels `limits: tunnel_bytes`",
+        429,
     ),
     Reason.LIMIT_MEMORY: ReasonText(
         "too much held",

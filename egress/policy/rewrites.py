@@ -107,11 +107,14 @@ def merged(rewrites: Sequence[Rewrite]) -> Rewrite | None:
 
 
 def united(asked: Decision, sent: Decision) -> Decision:
-    """The decision that a rewritten request goes up under: `sent`, with the headers and labels of both judgements.
+    """The decision that a rewritten request goes up under: `sent`, with the headers, labels and limits of both.
 
     Of a conflict the higher scope wins, and of one scope's rules the one for where the request goes. What passes only
     because a scope reports gets no headers, as everywhere.
     """
+    if asked.limits:
+        keys = {key for key, _ in sent.limits}
+        sent = replace(sent, limits=(*sent.limits, *[each for each in asked.limits if each[0] not in keys]))
     if Reason.WOULD_DENY in (asked.reason, sent.reason):
         told = sent if sent.reason is Reason.WOULD_DENY else asked
         return replace(sent, reason=told.reason, detail=told.detail, rule=told.rule, inject=(), remove=())

@@ -122,6 +122,32 @@ class Injection:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """So many units (requests, or bytes) in so many seconds at most."""
+
+    count: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuleLimits:
+    """What one sandbox may do under one rule; None: no limit. `burst`: how many requests may come at once.
+
+    Without a burst `requests` holds for any stretch of time as long as its unit, as the bytes always do.
+    """
+
+    requests: Rate | None = None
+    burst: int | None = None
+    concurrent: int | None = None
+    upload: Rate | None = None
+    download: Rate | None = None
+
+
+# Rules' limits, each with the key of its rule: the same for the same rule after a reload.
+type KeyedLimits = tuple[tuple[str, RuleLimits], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One rule of a policy file. None for a condition means that the rule does not state it.
 
@@ -131,7 +157,8 @@ class Rule:
     `addresses` are the ranges outside the public Internet that names of this rule may resolve to. `http2`: clients that
     offer HTTP/2 get it. `ignore_case`: paths are the same in upper and lower case. `query` and `headers` are names that
     must be there, each with a pattern for its value or None. `until` (aware) is when the rule stops to match.
-    `annotate` are labels for the audit, by name. `rewrite`: where what the rule allows goes instead.
+    `annotate` are labels for the audit, by name. `rewrite`: where what the rule allows goes instead. `limits` hold for
+    each sandbox on its own.
     """
 
     verdict: Verdict
@@ -154,6 +181,7 @@ class Rule:
     until: datetime | None = None
     annotate: tuple[tuple[str, str], ...] = ()
     rewrite: Rewrite | None = None
+    limits: RuleLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +231,8 @@ class Decision:
     `rule` is the rule that spoke, or where nothing did, the allow rule that came closest. `rules` are the allowing
     rules of each scope that allowed by a rule, highest scope first; the address step is held to all of them. `inject`
     and `remove` are merged over those scopes, and `http2` is True if any of their rules says so. `labels` are those
-    that the rules annotate. `rewrite`, if there is one, has the request judged again before anything goes up: see
-    `Policy.follow`. `detail` is one sentence for people, safe to print.
+    that the rules annotate. `limits` are those of all the allowing rules. `rewrite`, if there is one, has the request
+    judged again before anything goes up: see `Policy.follow`. `detail` is one sentence for people, safe to print.
     """
 
     verdict: Verdict
@@ -219,6 +247,7 @@ class Decision:
     http2: bool = False
     labels: tuple[tuple[str, str], ...] = ()
     rewrite: Rewrite | None = None
+    limits: KeyedLimits = ()
 
     @property
     def allowed(self) -> bool:

@@ -13,16 +13,17 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from egress.gate.body import count_down
+from egress.gate.body import count_down, limited_down
 from egress.gate.denial import Denial, failure
 from egress.gate.exchange import Exchange
 from egress.gate.outbound import WEBSOCKET
+from egress.gate.shares import ByteLimitError
 from egress.policy import Reason, Refusal
 from egress.proxy import heads
 from egress.proxy.bodies import BodyError, IncomingBody, chunk, last_chunk
 from egress.proxy.connection import CLIENT_CLOSED
 from egress.proxy.relay import relay
-from egress.proxy.upload import TURN, Upload
+from egress.proxy.upload import OVER, TURN, Upload
 from egress.proxy.upstreams import key_of
 from egress.wire.head import (
     ContentLength,
@@ -38,6 +39,7 @@ from egress.wire.head import (
 )
 
 if TYPE_CHECKING:
+    from egress.gate.body import Buffer
     from egress.policy import Request
     from egress.proxy.connection import Connection
     from egress.proxy.http_lane import HttpLane, HttpParts
@@ -226,7 +228,7 @@ class HttpExchange:
             head, exchange, framing, self._head.version, keep=keep, via=self._connection.gate.via
         )
         here = 0 if isinstance(framing, NoBody) else framing.length if isinstance(framing, ContentLength) else -1
-        if here == len(rest) and not exchange.downward.steps:
+        if here == len(rest) and not exchange.downward.steps and exchange.quota is None:
             # All of the answer came with its head, as most small ones do.
             exchange.bytes_down += here
             await self._to_client(written + rest if here else written)
@@ -237,11 +239,10 @@ class HttpExchange:
         body = IncomingBody(upstream.endpoint, framing, rest, self._parts.buffer)
         try:
             await self._send_answer(exchange, body, written, chunked=chunked)
-        except (BodyError, OSError) as error:
+        except (BodyError, ByteLimitError, OSError) as error:
             if isinstance(error, _ClientGoneError):
                 raise
-            early = not isinstance(error, BodyError) or error.early
-            told = self._problem or (_SERVER_CLOSED if early else _SERVER_MALFORMED)
+            told = self._problem or _broken(error)
             self._connection.finish(f"{told.reason.value}: {told.detail}" if told.detail else told.reason.value)
             self._connection.endpoint.abort()
             return False
@@ -260,14 +261,20 @@ class HttpExchange:
 
     async def _send_answer(self, exchange: Exchange, body: IncomingBody, written: bytes, *, chunked: bool) -> None:
         pending = written
-        data = count_down(exchange, body.here())
+        data = body.here()
+        if exchange.quota is not None:
+            data = await self._limited(exchange, data, pending, chunked=chunked)
+        data = count_down(exchange, data)
         turn = 0
         while not body.done:
             if pending or len(data):
                 part = chunk(data) if chunked else data
                 await self._to_client(b"".join((pending, part)) if pending else part)
                 pending = b""
-            data = count_down(exchange, await body.next())
+            data = await body.next()
+            if exchange.quota is not None:
+                data = await self._limited(exchange, data, pending, chunked=chunked)
+            data = count_down(exchange, data)
             self._connection.moved()
             turn += 1
             if turn % TURN == 0:
@@ -281,6 +288,16 @@ class HttpExchange:
             await self._to_client(b"".join((pending, chunk(data), last_chunk(trailers))))
         elif pending or len(data):
             await self._to_client(b"".join((pending, data)) if pending else data)
+
+    async def _limited(self, exchange: Exchange, data: Buffer, pending: bytes, *, chunked: bool) -> Buffer:
+        """What may go on; where that is less than came, it goes, behind what is pending. Then raises ByteLimitError."""
+        came = len(data)
+        data = await limited_down(exchange, data)
+        if len(data) < came:
+            last = count_down(exchange, data)
+            await self._to_client(b"".join((pending, chunk(last) if chunked else last)))
+            raise ByteLimitError
+        return data
 
     async def _to_client(self, data: bytes | bytearray | memoryview) -> None:
         endpoint = self._connection.endpoint
@@ -314,9 +331,20 @@ class HttpExchange:
         await self._to_client(heads.switching_head(head))
         first = (self._lane.rest, rest)
         self._lane.rest = b""
-        await relay(self._connection, upstream.endpoint, exchange, first, self._parts.buffer)
+        try:
+            await relay(self._connection, upstream.endpoint, exchange, first, self._parts.buffer)
+        except ByteLimitError:
+            self._connection.finish(Reason.LIMIT_BYTES.value)
         self._connection.finish()
         return False
+
+
+def _broken(error: BodyError | ByteLimitError | OSError) -> Refusal:
+    """Why an answer ended before its end."""
+    if isinstance(error, ByteLimitError):
+        return OVER
+    early = not isinstance(error, BodyError) or error.early
+    return _SERVER_CLOSED if early else _SERVER_MALFORMED
 
 
 class _ClientGoneError(ConnectionError):

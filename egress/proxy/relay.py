@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from egress.gate.body import count_down, count_up
+from egress.gate.body import count_down, count_up, limited_down, limited_up
+from egress.gate.shares import ByteLimitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from egress.gate.body import Buffer
     from egress.gate.exchange import Exchange
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from egress.proxy.endpoint import Endpoint
 
     type Pass = Callable[[Exchange, Buffer], Buffer]
+    type Limit = Callable[[Exchange, Buffer], Awaitable[Buffer]]
 
 _TURN = 8
 
@@ -26,22 +28,25 @@ _TURN = 8
 async def relay(
     connection: Connection, upstream: Endpoint, exchange: Exchange, first: tuple[bytes, bytes], buffer: memoryview
 ) -> None:
-    """Carry until one side ends. `first`: what was read already, from the client and from the upstream."""
+    """Carry until one side ends. `first`: what was read already, from the client and from the upstream.
+
+    Raises ByteLimitError where no more may pass.
+    """
     client = connection.endpoint
 
-    async def one_way(source: Endpoint, sink: Endpoint, passes: Pass, data: bytes) -> None:
+    async def one_way(source: Endpoint, sink: Endpoint, way: tuple[Limit, Pass], data: bytes) -> None:
         if data:
-            await sink.send(passes(exchange, data))
+            await _pass_on(exchange, sink, way, data)
         turn = 0
         while size := await source.receive_into(buffer):
             connection.moved()
-            await sink.send(passes(exchange, buffer[:size]))
+            await _pass_on(exchange, sink, way, buffer[:size])
             turn += 1
             if turn % _TURN == 0:
                 await asyncio.sleep(0)
 
-    up = asyncio.ensure_future(one_way(client, upstream, count_up, first[0]))
-    down = asyncio.ensure_future(one_way(upstream, client, count_down, first[1]))
+    up = asyncio.ensure_future(one_way(client, upstream, (limited_up, count_up), first[0]))
+    down = asyncio.ensure_future(one_way(upstream, client, (limited_down, count_down), first[1]))
     try:
         await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -52,3 +57,13 @@ async def relay(
         # A broken connection is an end like any other; a fault is the connection's, and gets its record there.
         if isinstance(end, Exception) and not isinstance(end, OSError):
             raise end
+
+
+async def _pass_on(exchange: Exchange, sink: Endpoint, way: tuple[Limit, Pass], data: Buffer) -> None:
+    limit, passes = way
+    came = len(data)
+    if exchange.quota is not None:
+        data = await limit(exchange, data)
+    await sink.send(passes(exchange, data))
+    if len(data) < came:
+        raise ByteLimitError

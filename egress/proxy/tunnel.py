@@ -5,7 +5,8 @@ Few bytes are copied, which is one call each way; what comes in bulk moves insid
 1. a direction reads only while what it read before is delivered: a receiver that stops stops its sender
 2. an end of one side is passed on as an end, after the last byte; the other direction goes on
 3. idle time, total time and bytes have limits; whichever is met ends the tunnel with its reason
-4. no pipe is held while nothing is in it; without descriptors for a pipe, bytes are copied
+4. what a rule limits is taken of its limit before it goes on; where fewer bytes are left, those go, and it ends
+5. no pipe is held while nothing is in it; without descriptors for a pipe, bytes are copied
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from egress.gate.exchange import Exchange
+    from egress.gate.shares import Share
     from egress.proxy.pipes import PipePool
 
 logger = logging.getLogger(__name__)
@@ -77,8 +79,9 @@ class _Tunnel:
         self._limits = limits
         self._timers: list[asyncio.TimerHandle] = []
         self._idle: asyncio.TimerHandle | None = None
-        self._up = _Way(self, client, upstream, self._went_up)
-        self._down = _Way(self, upstream, client, self._came_down)
+        quota = exchange.quota
+        self._up = _Way(self, (client, upstream), self._went_up, None if quota is None else quota.up)
+        self._down = _Way(self, (upstream, client), self._came_down, None if quota is None else quota.down)
 
     def start(self) -> None:
         """Look at both sockets, and start the clocks."""
@@ -135,20 +138,27 @@ class _Way:
         "_pending",
         "_pipe",
         "_reading",
+        "_share",
         "_sink",
         "_source",
+        "_taking",
         "_tunnel",
         "_writing",
         "finished",
     )
 
     def __init__(
-        self, tunnel: _Tunnel, source: socket.socket, sink: socket.socket, count: Callable[[int], None]
+        self,
+        tunnel: _Tunnel,
+        ends: tuple[socket.socket, socket.socket],
+        count: Callable[[int], None],
+        share: Share | None,
     ) -> None:
         self._tunnel = tunnel
-        self._source = source
-        self._sink = sink
+        self._source, self._sink = ends
         self._count = count
+        self._share = share
+        self._taking: asyncio.Task[None] | None = None
         self._pipe: tuple[int, int] | None = None
         self._pending = 0
         self._held: bytes | memoryview | None = None
@@ -167,6 +177,8 @@ class _Way:
         """Take everything off the loop; what is still in a pipe goes with it."""
         self._pause()
         self._rest()
+        if self._taking is not None:
+            self._taking.cancel()
         if self._pipe is not None:
             self._tunnel.pipes.close_one(self._pipe)
             self._pipe = None
@@ -219,6 +231,8 @@ class _Way:
                 return
             if left is not None:
                 tunnel.left = left - got
+            if self._share is not None and not self._spend(self._share, got):
+                return
             if not self._deliver():
                 self._pause()
                 self._writing = True
@@ -229,6 +243,36 @@ class _Way:
                 # There was no more. If there is by now, the loop says so.
                 break
         self._release()
+
+    def _spend(self, share: Share, size: int) -> bool:
+        """Take what came of the rule's limit; False where that has to wait, and this goes on later."""
+        if share.left < size:
+            self._pause()
+            self._taking = self._tunnel.loop.create_task(self._wait_for(share, size))
+            return False
+        share.spend(size)
+        return True
+
+    async def _wait_for(self, share: Share, size: int) -> None:
+        try:
+            taken = await share.take(size)
+            if taken < size:
+                self._shorten(taken)
+                self._deliver()
+                self._tunnel.end(Reason.LIMIT_BYTES.value)
+                return
+            # What is left to do is what a sink that has room again has to do.
+            self._writing = True
+            self._tunnel.loop.add_writer(self._sink.fileno(), self._on_writable)
+        except Exception as error:  # noqa: BLE001 - told there
+            self._failed(error)
+
+    def _shorten(self, size: int) -> None:
+        """No more of what was read goes on."""
+        if self._held is not None:
+            self._held = self._held[:size]
+        else:
+            self._pending = size
 
     def _writable(self) -> None:
         self._tunnel.last = self._tunnel.loop.time()

@@ -12,7 +12,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from egress.gate.body import count_up
+from egress.gate.body import count_up, limited_up
+from egress.gate.shares import ByteLimitError
 from egress.policy import Reason, Refusal
 from egress.proxy.bodies import BodyError, IncomingBody, chunk, last_chunk
 from egress.proxy.connection import CLIENT_CLOSED
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 TURN = 8
 
 _BAD_BODY = Refusal(Reason.REQUEST_MALFORMED, "the body breaks the rules of HTTP, or fields follow it")
+OVER = Refusal(Reason.LIMIT_BYTES, "")
 _FAULT = Refusal(Reason.INTERNAL_ERROR, "")
 
 
@@ -56,10 +58,13 @@ class Upload:
         """Send `head` with what is here of the body; `then` gets what was read behind its end. Raises OSError."""
         self._then = then
         try:
-            first = count_up(self._exchange, self._body.here())
+            first = self._body.here()
+            if self._exchange.quota is not None:
+                first = await self._whole_first(first)
+            first = count_up(self._exchange, first)
             part = self._last(first) if self._body.done else chunk(first) if self._chunked else first
-        except BodyError:
-            self.problem = _BAD_BODY
+        except (BodyError, ByteLimitError) as error:
+            self.problem = _BAD_BODY if isinstance(error, BodyError) else OVER
             raise OSError from None
         await self._upstream.endpoint.send(b"".join((head, part)))
         if self._body.done:
@@ -83,6 +88,8 @@ class Upload:
                 self._connection.interrupt(CLIENT_CLOSED)
             else:
                 self.problem = _BAD_BODY
+        except ByteLimitError:
+            self.problem = OVER
         except OSError:
             # An upstream may answer and close before it has read everything: the reader of the answer finds out.
             return
@@ -98,7 +105,15 @@ class Upload:
         endpoint, body = self._upstream.endpoint, self._body
         turn = 0
         while not body.done:
-            data = count_up(self._exchange, await self._from_client())
+            data = await self._from_client()
+            if self._exchange.quota is not None:
+                came = len(data)
+                data = await limited_up(self._exchange, data)
+                if len(data) < came:
+                    last = count_up(self._exchange, data)
+                    await endpoint.send(chunk(last) if self._chunked else last)
+                    raise ByteLimitError
+            data = count_up(self._exchange, data)
             self._connection.moved()
             if body.done:
                 await endpoint.send(self._last(data))
@@ -107,6 +122,13 @@ class Upload:
             turn += 1
             if turn % TURN == 0:
                 await asyncio.sleep(0)
+
+    async def _whole_first(self, first: Buffer) -> Buffer:
+        """A request that cannot even begin is told so, and nothing of it goes."""
+        part = await limited_up(self._exchange, first)
+        if len(part) < len(first):
+            raise ByteLimitError
+        return part
 
     async def _from_client(self) -> Buffer:
         try:

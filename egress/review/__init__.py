@@ -11,6 +11,7 @@ from egress.review.lane import lane_text
 from egress.review.question import DECISION_ID, MAX_LINE_BYTES, Question, make_question, read_lines, read_question
 from egress.review.replay import Recorded, Replay, replay
 from egress.review.show import effective
+from egress.review.spelling import limits_values
 from egress.review.tried import Outcome, ScopeTried, Tried, tried
 from egress.review.verify import CaseResult, FileResult, Mismatch, results_json, verify
 
@@ -39,6 +40,7 @@ __all__ = [
     "explain_reason",
     "judge",
     "lane_text",
+    "limits_values",
     "make_question",
     "parse_url",
     "read_lines",

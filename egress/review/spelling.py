@@ -12,7 +12,7 @@ from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any, Final
 
-from egress.config import template_text
+from egress.config import bytes_text, rate_text, template_text
 from egress.policy import (
     AnyTarget,
     HostTarget,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from egress.policy import Network, RuleRef, ScopeRules
+    from egress.policy import Network, RuleLimits, RuleRef, ScopeRules
 
 # Spelt as the rule's verb, its name and its origin.
 _APART: Final = frozenset({"verdict", "targets", "name", "file", "line"})
@@ -169,6 +169,20 @@ def _rewrite(value: Rewrite) -> object:
     return found
 
 
+def limits_values(limits: RuleLimits | None) -> dict[str, object] | None:
+    """Limits as a policy file writes them, without those that are not stated."""
+    if limits is None:
+        return None
+    spelt = {
+        "requests": limits.requests and rate_text(limits.requests),
+        "burst": limits.burst,
+        "concurrent": limits.concurrent,
+        "upload": limits.upload and bytes_text(limits.upload),
+        "download": limits.download and bytes_text(limits.download),
+    }
+    return {name: text for name, text in spelt.items() if text is not None}
+
+
 _SPELT: Final[dict[str, Callable[[Any], object]]] = {
     "protocols": _protocols,
     "inject": _inject,
@@ -176,4 +190,5 @@ _SPELT: Final[dict[str, Callable[[Any], object]]] = {
     "headers": _named_values,
     "until": _moment,
     "rewrite": _rewrite,
+    "limits": limits_values,
 }

@@ -63,6 +63,12 @@ class Word(StrEnum):
     TAKE = "take"
     GRANT = "grant"
     GIVE = "give"
+    ADMIT = "admit"
+    BYTES = "bytes"
+    COUNTED = "counted"
+    LEAVE = "leave"
+    UNUSED = "unused"
+    SPENT = "spent"
     # A worker and the mitm process.
     HANDED = "handed"
 

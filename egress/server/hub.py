@@ -1,4 +1,4 @@
-"""The hub: the one process that writes the audit, resolves names, and holds what is free of the limits.
+"""The hub: the one process that writes the audit, resolves names, and counts what the limits leave.
 
 1. a row is recorded in the order in which its process sent it, and said to be recorded only once it is committed
 2. what keeps the audit from being written is told to every process at once, so that they refuse before they accept
@@ -23,6 +23,7 @@ from egress.errors import EgressError
 from egress.gate.build import build_resolver, open_audit
 from egress.server.channel import Line, Values, Word, close_all
 from egress.server.leases import CONNECTIONS, Pools
+from egress.server.quotas import QuotaPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -59,6 +60,7 @@ class Hub:
         self._writer: AuditWriter
         self._names = names or build_resolver(config)
         self.pools = Pools({CONNECTIONS: config.limits.connections}, config.limits.connections_per_client)
+        self.quotas = QuotaPool()
         self._clients: set[_Client] = set()
         self._lookups: set[asyncio.Task[None]] = set()
         self._problem = "the audit is not open"
@@ -94,7 +96,13 @@ class Hub:
         client = _Client(f"{name}, the {self._count}.", line)
         self._clients.add(client)
         self.pools.expect(client.holder)
+        self.quotas.joined(name, client.holder)
         line.say(Word.AUDIT, self._problem)
+
+    def complete(self) -> None:
+        """Every process that was there before this hub is known by now."""
+        self.pools.complete()
+        self.quotas.serve(ready=self.pools.ready)
 
     async def close(self) -> bool:
         """Hear what the others still say until they are gone, record it, and end; whether all is recorded."""
@@ -116,16 +124,19 @@ class Hub:
                 self._look_up(client, name)
             case (Word.HELD, held):
                 self.pools.report(client.holder, held)
+                self.quotas.serve(ready=self.pools.ready)
             case (Word.TAKE, key, count):
                 self.pools.take(client.holder, client.line, key, count)
             case (Word.GIVE, key, count):
                 self.pools.give(client.holder, key, count)
             case _:
-                raise ValueError(values[0])
+                self.quotas.heard(client.holder, client.line, values, ready=self.pools.ready)
 
     def _lost(self, client: _Client) -> None:
         self._clients.discard(client)
         self.pools.gone(client.holder)
+        self.quotas.gone(client.holder)
+        self.quotas.serve(ready=self.pools.ready)
 
     # the audit
 
@@ -192,7 +203,7 @@ async def serve(control: socket.socket, config: ServerConfig) -> int:
                 (descriptor,) = descriptors
                 hub.attach(name, socket.socket(fileno=descriptor))
             case (Word.LINKED,):
-                hub.pools.complete()
+                hub.complete()
             case (Word.NOTE, kind, detail):
                 hub.note(kind, detail)
             case (Word.STATUS, number):

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Final
 
 from egress.credentials import redact_logs
 from egress.gate.build import build_gate
+from egress.gate.shares import ShareBook
 from egress.server.channel import Line, Values, Word
 from egress.server.generations import read_generation
 from egress.server.leases import Shares, stock
 from egress.server.link import HubLink
 from egress.server.names import HubNames
 from egress.server.pieces import Rest, release
+from egress.server.quotas import HubCounting
 from egress.server.rows import RowSink
 
 if TYPE_CHECKING:
@@ -55,8 +57,11 @@ class Judging:
         window = max(config.audit.queue // processes, _WINDOW_AT_LEAST)
         self._sink = RowSink(window, config.audit.flush_interval)
         names = HubNames(config.resolve, config.limits.resolve_seconds + _NAME_SLACK_SECONDS)
-        self._link = HubLink(self._sink, names, self.shares, lambda: self._supervisor.say(Word.LINK, 0))
+        counting = HubCounting(processes)
+        shares = (self.shares, counting)
+        self._link = HubLink(self._sink, names, shares, lambda: self._supervisor.say(Word.LINK, 0))
         self.gate = build_gate(config, self._sink, start.generation, names)
+        self.gate.quotas = ShareBook(counting)
         redact_logs(self.gate.secrets)
         self._on_drain = on_drain
         self._next: Generation | None = None

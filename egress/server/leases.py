@@ -276,6 +276,11 @@ class Pools:
         """How many of a limit there are to grant."""
         return self._pool(key).free
 
+    @property
+    def ready(self) -> bool:
+        """Whether every process has said what it holds."""
+        return self._complete and not self._expected
+
     def expect(self, holder: str) -> None:
         """This process is there, and has not said what it holds."""
         self._expected.add(holder)
@@ -312,7 +317,7 @@ class Pools:
         self._grant()
 
     def _grant(self) -> None:
-        if self._expected or not self._complete:
+        if not self.ready:
             return
         asked, self._asked = self._asked, []
         for holder, line, key, count in asked:

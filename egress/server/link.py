@@ -1,4 +1,4 @@
-"""What a process that judges has at the hub: its audit, its names, and its share of the limits, over one line."""
+"""What a process that judges has at the hub: its audit, its names, and its part in the limits, over one line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from egress.server.leases import Shares
     from egress.server.names import HubNames
+    from egress.server.quotas import HubCounting
     from egress.server.rows import RowSink
 
 _ASK_SECONDS: Final = 1.0
@@ -21,10 +22,12 @@ _ASK_SECONDS: Final = 1.0
 class HubLink:
     """The line to the hub that is there; without one, everything that needs it is refused, and `ask` asks for one."""
 
-    def __init__(self, sink: RowSink, names: HubNames, shares: Shares, ask: Callable[[], None]) -> None:
+    def __init__(
+        self, sink: RowSink, names: HubNames, limits: tuple[Shares, HubCounting], ask: Callable[[], None]
+    ) -> None:
         self._sink = sink
         self._names = names
-        self._shares = shares
+        self._shares, self._quotas = limits
         self._ask = ask
         self._timer: asyncio.TimerHandle | None = None
         self._wait()
@@ -35,10 +38,12 @@ class HubLink:
         self.close()
         line = Line(asyncio.get_running_loop(), end, self._heard, self._lost)
         self._line = line
+        self._quotas.report(line)
         line.say(Word.HELD, self._shares.held())
         self._names.attached(line)
         self._sink.attached(line)
         self._shares.attached(line)
+        self._quotas.attached(line)
 
     def close(self) -> None:
         """Leave the hub."""
@@ -66,6 +71,7 @@ class HubLink:
         self._sink.lost()
         self._names.lost()
         self._shares.lost()
+        self._quotas.lost()
 
     def _heard(self, values: Values, descriptors: list[int]) -> None:
         del descriptors  # a hub sends none
@@ -78,5 +84,7 @@ class HubLink:
                 self._names.answered(name, addresses, error, ttl)
             case (Word.GRANT, key, count):
                 self._shares.granted(key, count)
+            case (Word.COUNTED, number, answer):
+                self._quotas.answered(number, answer)
             case _:
                 raise ValueError(values[0])

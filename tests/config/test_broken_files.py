@@ -82,6 +82,19 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "bad_ipv6.yaml:3: rules[0].allow[11]: `2001:db8::1::2` is not a host: a host holds no colon unless it is an IPv6 address, write a plain host name, an address or a CIDR range",
         "bad_ipv6.yaml:3: rules[0].allow[12]: `[2001:db8::1]443` has text after the brackets, write it like `[2001:db8::1]:443`",
     ),
+    "bad_limits": (
+        "bad_limits.yaml:4: rules[0].limits.requests: should be text, not a number, write `10/s`, `100/min`, `1000/h` or `5000/day`",
+        "bad_limits.yaml:6: rules[1].limits.requests: `10/minute` is not a number of requests in a time, write `10/s`, `100/min`, `1000/h` or `5000/day`",
+        "bad_limits.yaml:6: rules[1].limits.concurrent: 0 is outside the numbers from 1 to 1000000000, write `20`",
+        "bad_limits.yaml:6: rules[1].limits.upload: `1GB` is not a number of bytes in a time, write `1GB/day`, `500MB/h`, `64KiB/s` or `1000B/min`",
+        "bad_limits.yaml:6: rules[1].limits.download: `5 MB / fortnight` is not a number of bytes in a time, write `1GB/day`, `500MB/h`, `64KiB/s` or `1000B/min`",
+        "bad_limits.yaml:8: rules[2].limits.burst: `burst` says how many of `requests` may come at once, and there is no `requests`, add `requests: 10/s`, or write `concurrent`",
+        "bad_limits.yaml:10: rules[3].limits: this limits nothing, write `limits: {requests: 10/s}`, or remove it",
+        "bad_limits.yaml:12: rules[4].limits.requests: a limit of none, or of more than can be counted, is no limit, write `10/s`, `100/min`, `1000/h` or `5000/day`; to refuse all, use `deny`",
+        "bad_limits.yaml:12: rules[4].limits.burst: should be a whole number, not true/false, write `20`",
+        "bad_limits.yaml:12: rules[4].limits.uploads: unknown key, did you mean `upload`?",
+        "bad_limits.yaml:14: rules[5].limits: `limits` holds for what a rule lets pass, and this rule says `deny`, remove it, or move it to the rule that allows",
+    ),
     "bad_methods": (
         "bad_methods.yaml:4: rules[0].methods[0]: methods are upper-case, and `get` is another method than `GET`, write `GET`",
         "bad_methods.yaml:4: rules[0].methods[1]: `CONNECT` opens a tunnel and is judged by host and port, remove it from `methods`",
@@ -350,14 +363,12 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     ),
     "later_rule_keys": (
         "later_rule_keys.yaml:4: rules[0].sign: `sign` is not supported by this version of egress, remove it",
-        "later_rule_keys.yaml:5: rules[0].limits: `limits` is not supported by this version of egress, remove it",
-        "later_rule_keys.yaml:6: rules[0].mcp: `mcp` is not supported by this version of egress, remove it",
-        "later_rule_keys.yaml:7: rules[0].graphql: `graphql` is not supported by this version of egress, remove it",
-        "later_rule_keys.yaml:8: rules[0].sandboxes: `sandboxes` is not supported by this version of egress, remove it",
+        "later_rule_keys.yaml:5: rules[0].mcp: `mcp` is not supported by this version of egress, remove it",
+        "later_rule_keys.yaml:6: rules[0].graphql: `graphql` is not supported by this version of egress, remove it",
+        "later_rule_keys.yaml:7: rules[0].sandboxes: `sandboxes` is not supported by this version of egress, remove it",
     ),
     "later_top_keys": (
         "later_top_keys.yaml:3: sandboxes: `sandboxes` is not supported by this version of egress, remove it",
-        "later_top_keys.yaml:4: limits: `limits` is not supported by this version of egress, remove it",
     ),
     "latin1": ("latin1.yaml:2: byte 0xe9 is not UTF-8, save it as UTF-8",),
     "line_separator": (
@@ -634,7 +645,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     ),
     "unknown_rule_key": (
         "unknown_rule_key.yaml:5: rules[1].port: unknown key, did you mean `ports`?",
-        "unknown_rule_key.yaml:7: rules[2].colour: unknown key, write `addresses`, `allow`, `annotate`, `ask`, `deny`, `headers`, `http2`, `ignore_case`, `inject`, `methods`, `name`, `paths`, `ports`, `protocol`, `query`, `remove`, `rewrite`, `tls` or `until`",
+        "unknown_rule_key.yaml:7: rules[2].colour: unknown key, write `addresses`, `allow`, `annotate`, `ask`, `deny`, `headers`, `http2`, `ignore_case`, `inject`, `limits`, `methods`, `name`, `paths`, `ports`, `protocol`, `query`, `remove`, `rewrite`, `tls` or `until`",
     ),
     "unknown_top_key": ("unknown_top_key.yaml:2: rulez: unknown key, did you mean `rules`?",),
     "utf16": ("utf16.yaml:1: the file is UTF-16, save it as UTF-8 without a byte order mark",),

@@ -19,8 +19,10 @@ from egress.policy import (
     PathPrefix,
     PortRange,
     Protocol,
+    Rate,
     Rewrite,
     Rule,
+    RuleLimits,
     Scheme,
     Scope,
     ScopeRules,
@@ -57,6 +59,7 @@ STATED: dict[str, object] = {
     "until": datetime(2030, 1, 2, tzinfo=UTC),
     "annotate": (("team", "a"),),
     "rewrite": Rewrite(Scheme.HTTPS, Host("b.test"), 8443, PathPrefix("/v1", "")),
+    "limits": RuleLimits(requests=Rate(10, 1)),
     "default": Verdict.ALLOW,
     "mode": "report",
 }

@@ -14,6 +14,7 @@ from egress.server.hub import Hub
 from egress.server.leases import Shares, stock
 from egress.server.link import HubLink
 from egress.server.names import HubNames
+from egress.server.quotas import HubCounting
 from egress.server.rows import RowSink
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class Process:
         self.shares = Shares(stock(limits.connections, 2), stock(limits.connections_per_client, 2))
         self.slots = self.shares.connections
         self.asked = 0
-        self.link = HubLink(self.sink, self.names, self.shares, self._ask)
+        self.counting = HubCounting(2)
+        self.link = HubLink(self.sink, self.names, (self.shares, self.counting), self._ask)
 
     def _ask(self) -> None:
         self.asked += 1
@@ -122,7 +124,7 @@ def hub_in(config: ServerConfig, names: Names | None = None) -> Hub:
     """A hub with its audit open."""
     hub = Hub(config, names)  # type: ignore[arg-type]
     hub.open()
-    hub.pools.complete()
+    hub.complete()
     return hub
 
 

@@ -161,7 +161,8 @@ def unsaid(rule: Rule, *, also: frozenset[str] = frozenset()) -> list[str]:
     found += [f"`{name}`" for name in ("methods", "paths") if getattr(rule, name) is not None and name not in also]
     if rule.protocols is not None and not {Protocol.HTTP, Protocol.HTTPS} <= rule.protocols:
         found.append("`protocol`")
-    found += [f"`{name}`" for name in ("inject", "remove", "rewrite") if getattr(rule, name) and name not in also]
+    actions = ("inject", "remove", "rewrite", "limits")
+    found += [f"`{name}`" for name in actions if getattr(rule, name) and name not in also]
     return found
 
 

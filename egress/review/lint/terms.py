@@ -36,6 +36,7 @@ KNOWN_TERMS: Final = frozenset(
         "until",
         "annotate",
         "rewrite",
+        "limits",
     }
 )
 
