@@ -46,6 +46,10 @@ AddressOption = Annotated[
 At = Annotated[
     str | None, typer.Option("--at", metavar="TIME", help="Judge `until` as of a time, as in 2026-12-31T18:00:00Z.")
 ]
+Body = Annotated[
+    str | None,
+    typer.Option("--body", metavar="FILE|-", help="The request's body, for rules that judge it.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -67,6 +71,7 @@ def explain(
     query: Query = None,
     address: AddressOption = None,
     at: At = None,
+    body: Body = None,
     audit_file: AuditFile = None,
     state_dir: StateDir = None,
     as_json: Json = False,
@@ -79,12 +84,13 @@ def explain(
       egress explain https://api.example.com/v1 --method POST --policy policy.yaml --address 10.1.2.3
       egress explain https://api.example.com/v1 --query state=open --header 'Accept: text/html' --policy policy.yaml
       egress explain tcp://db.corp.example:5432 --policy policy.yaml --resolve db.corp.example:10.1.2.3
+      egress explain https://mcp.example.com/mcp --method POST --body call.json --policy policy.yaml
       egress explain 01j0000000000000000000000a
       egress explain --json - --policy policy.yaml < requests.jsonl
       egress explain host-not-allowed
 
     An id re-tells a row of the audit, and with a policy says what that would decide now. With --json - each line is an
-    object with `url` and, if wanted, `method`, `sandbox`, `headers`, `query`, `address`; each is answered by one line.
+    object with `url` and, if wanted, `method`, `sandbox`, `headers`, `query`, `address`, `body`; each gets one line.
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
     from egress import review  # noqa: PLC0415  # loaded by the command, so that --help is fast
     from egress.cli import explain_text  # noqa: PLC0415
@@ -101,12 +107,20 @@ def explain(
         raise typer.Exit(0 if allowed else 1)
     loaded = around.load_named(policy or (), at=moment)
     if what == "-":
+        if body is not None:
+            raise typer.BadParameter("each line has its own: write it as `body`", param_hint="--body")
         if not as_json:
             raise typer.BadParameter("requests are read as JSON lines: write `egress explain --json -`")
         _answer_lines(loaded, around.pins)
         return
     question = review.make_question(
-        what, method=method, sandbox=sandbox, headers=header or (), addresses=address or (), query=query or ()
+        what,
+        method=method,
+        sandbox=sandbox,
+        headers=header or (),
+        addresses=address or (),
+        query=query or (),
+        body=None if body is None else _read_body(body),
     )
     answer = review.explain(question, loaded, pins=around.pins)
     if as_json:
@@ -125,6 +139,15 @@ def _moment(text: str) -> datetime:
     if moment is None or moment.tzinfo is None:
         raise typer.BadParameter("write a time with its offset, as in 2026-12-31T18:00:00Z", param_hint="--at")
     return moment
+
+
+def _read_body(name: str) -> bytes:
+    from pathlib import Path  # noqa: PLC0415
+
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"cannot read `{name}`: {error.strerror}", param_hint="--body") from None
 
 
 def _answer_lines(loaded: LoadedPolicy, pins: Mapping[str, tuple[Address, ...]]) -> None:

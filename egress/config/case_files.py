@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,7 +42,7 @@ class Case:
     """One request, as it is written, and what must come out of it. None: the case does not say.
 
     `headers` are `Name: value` texts. `rule` is a rule's name or `file:line`. `inject` are the names, in lower case, of
-    all headers that are set.
+    all headers that are set. `body` is the request's, whole.
     """
 
     file: str
@@ -58,6 +59,7 @@ class Case:
     rule: str | None = None
     inject: frozenset[str] | None = None
     lane: Lane | None = None
+    body: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ def _case(model: _CaseModel, document: Document, place: Place) -> Case:
         rule=model.rule,
         inject=None if model.inject is None else frozenset(name.lower() for name in model.inject),
         lane=model.lane,
+        body=model.body,
     )
 
 
@@ -165,6 +168,15 @@ def _headers(value: object) -> tuple[str, ...]:
             raise wrong(f"{quoted(name)} is not a header name", "write letters, digits and `-`, as in `Accept`")
         found += [f"{name}: {text(each)}" for each in (item if isinstance(item, list) else [item])]
     return tuple(found)
+
+
+def _body(value: object) -> str:
+    """Text as it is sent, or what becomes JSON."""
+    if not isinstance(value, (str, dict, list)):
+        raise wrong(
+            f"should be a body, not {kind_of(value)}", 'write it as text, or as a mapping: `{query: "{ viewer }"}`'
+        )
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _address(value: object) -> str:
@@ -210,3 +222,4 @@ class _CaseModel(Strict):
     rule: TextField | None = None
     inject: Annotated[list[TextField], BeforeValidator(_names)] | None = None
     lane: Annotated[Lane, PlainValidator(_word(Lane))] | None = None
+    body: Annotated[str, PlainValidator(_body)] | None = None

@@ -10,8 +10,6 @@ LATER_KEYS: Final[dict[str, frozenset[str]]] = {
     "rules": frozenset(
         {
             "sign",
-            "mcp",
-            "graphql",
             "sandboxes",
         }
     ),

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainValidator, Tag
 
+from egress.config.body_model import Argument, McpMethods, OperationNames, Operations, Tools, stated
 from egress.config.fields import (
     READ_ONLY,
     AllowedField,
@@ -39,7 +40,7 @@ from egress.config.limit_fields import (  # noqa: TC001  pydantic reads them at 
 )
 from egress.config.rewrite_model import RewriteModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.wording import kind_of, quoted
-from egress.policy import Mode, Protocol, TlsMode, Verdict
+from egress.policy import GraphqlCondition, McpCondition, Mode, Protocol, TlsMode, Verdict
 
 
 class Strict(BaseModel):
@@ -133,6 +134,36 @@ class LimitsModel(Strict):
     download: ByteRateField | None = Field(None, description="Bytes received in a time: `500MB/h`.")
 
 
+class McpModel(Strict):
+    """What the body of a request to an MCP server may ask for."""
+
+    methods: McpMethods | None = Field(
+        None, description="Methods, or patterns; `tools/call` alone where only `tools` or `arguments` stand."
+    )
+    tools: Tools | None = Field(None, description="Names of tools for `tools/call`, or patterns.")
+    arguments: dict[TextField, Argument] | None = Field(
+        None, description="Arguments of `tools/call` that must be text, each with a pattern."
+    )
+
+    def condition(self) -> McpCondition:
+        """As the policy core has it."""
+        methods = None if self.methods is None else tuple(self.methods)
+        tools = None if self.tools is None else tuple(self.tools)
+        return McpCondition(methods, tools, tuple((self.arguments or {}).items()))
+
+
+class GraphqlModel(Strict):
+    """What the body of a GraphQL request may ask for."""
+
+    operations: Operations | None = Field(None, description="`query`, `mutation`, `subscription`.")
+    names: OperationNames | None = Field(None, description="Names of operations, or patterns (`*` is any text).")
+
+    def condition(self) -> GraphqlCondition:
+        """As the policy core has it."""
+        operations = None if self.operations is None else tuple(self.operations)
+        return GraphqlCondition(operations, None if self.names is None else tuple(self.names))
+
+
 class RuleModel(Strict):
     """One rule: exactly one of `allow`, `deny`, `ask`, then conditions that must all hold, then actions."""
 
@@ -149,6 +180,12 @@ class RuleModel(Strict):
     )
     headers: HeaderValues | None = Field(
         None, description="Headers that must be there: `name`, or `name=pattern` (`*` is any text)."
+    )
+    mcp: Annotated[McpModel, BeforeValidator(stated)] | None = Field(
+        None, description="What the body of a request to an MCP server may ask for; every message of it must be named."
+    )
+    graphql: Annotated[GraphqlModel, BeforeValidator(stated)] | None = Field(
+        None, description="What the body of a GraphQL request may ask for; every operation of it must be named."
     )
     until: MomentField | None = Field(
         None, description="When the rule stops to match, with its offset, as in `2026-12-31T18:00:00Z`."

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 VERBS = ("allow", "deny", "ask")
 # What only a look inside can apply.
-_INSIDE = ("methods", "paths", "query", "headers", "inject", "remove", "rewrite", "http2")
+_INSIDE = ("methods", "paths", "query", "headers", "mcp", "graphql", "inject", "remove", "rewrite", "http2")
 
 
 @dataclass(slots=True)
@@ -75,6 +75,7 @@ class RuleReader:
         self._check_case(model, place)
         self._check_rewrite(model, place)
         self._check_headers(model, verdict, targets, place)
+        self._check_bodies(model, place)
         self._check_addresses(model, verdict, targets, place)
         self._check_limits(model, verdict, place)
         return Rule(
@@ -99,6 +100,8 @@ class RuleReader:
             annotate=tuple((model.annotate or {}).items()),
             rewrite=None if model.rewrite is None else model.rewrite.value(),
             limits=_limits(model),
+            mcp=None if model.mcp is None else model.mcp.condition(),
+            graphql=None if model.graphql is None else model.graphql.condition(),
         )
 
     def _verdict(self, model: RuleModel, place: Place) -> Verdict | None:
@@ -232,6 +235,18 @@ class RuleReader:
         if rewrite.scheme is Scheme.HTTP and model.protocol == [Protocol.GRPC]:
             message = "gRPC needs HTTP/2, which is spoken inside TLS only"
             self._problem((*at, "scheme"), message, "write `scheme: https`")
+
+    def _check_bodies(self, model: RuleModel, place: Place) -> None:
+        if model.mcp is not None and model.graphql is not None:
+            message = "a body is one of MCP or one of GraphQL, and no request could meet both"
+            self._problem((*place, "graphql"), message, "write a rule for each")
+        for key in ("mcp", "graphql"):
+            if getattr(model, key) is None or model.methods is None:
+                continue
+            carries = {"POST", "GET"} if key == "graphql" else {"POST"}
+            if carries.isdisjoint(model.methods):
+                message = f"`{key}` asks for a body, and none of `methods` has one that it could read"
+                self._problem((*place, key), message, "name `POST` in `methods`, or remove it")
 
     def _check_headers(self, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place) -> None:
         for key in ("inject", "remove", "rewrite"):

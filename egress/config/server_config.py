@@ -59,8 +59,8 @@ class Limits:
     `connect_seconds`: one address. `idle_seconds`: no byte either way. `tunnel_seconds` and `tunnel_bytes`: a tunnel in
     all, both ways together; None for no limit. `upstream_idle_seconds` and `upstream_lifetime_seconds`: how long an
     upstream connection is kept without use, and in all; `upstream_kept`: how many a worker keeps without use.
-    `audit_seconds`: how long a request waits for room in the audit's queue before it is denied. `drain_seconds`: how
-    long requests in flight may take after SIGTERM.
+    `judged_body`: the bytes of one body that a rule asks to see. `audit_seconds`: how long a request waits for room in
+    the audit's queue before it is denied. `drain_seconds`: how long requests in flight may take after SIGTERM.
     """
 
     connections: int = 4_096
@@ -75,6 +75,7 @@ class Limits:
     upstream_idle_seconds: float = 60.0
     upstream_lifetime_seconds: float = 600.0
     upstream_kept: int = 256
+    judged_body: int = 1_000_000
     audit_seconds: float = 2.0
     drain_seconds: float = 30.0
 

@@ -125,6 +125,7 @@ class LimitsModel(Strict):
     upstream_idle_seconds: Seconds | None = Field(None, ge=1, le=3_600)
     upstream_lifetime_seconds: Seconds | None = Field(None, ge=1, le=86_400)
     upstream_kept: Count | None = Field(None, ge=0, le=100_000)
+    judged_body: Count | None = Field(None, ge=1_000, le=8_000_000)
     audit_seconds: Seconds | None = Field(None, ge=0, le=60)
     drain_seconds: Seconds | None = Field(None, ge=0, le=3_600)
 

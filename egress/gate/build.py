@@ -14,6 +14,7 @@ from egress.credentials import CredentialStore
 from egress.errors import ConfigError, StartError, StateError
 from egress.gate.gate import Gate, GateLimits
 from egress.gate.generation import Generation
+from egress.gate.judged_body import BodyRoom
 from egress.gate.record import Recorder
 from egress.gate.resolver import Resolver
 from egress.review.lint import Severity, check_loaded
@@ -118,5 +119,6 @@ def build_gate(
         resolver=names or build_resolver(config),
         recorder=Recorder(audit, wait_seconds=config.limits.audit_seconds, show_query_values=config.audit.query_values),
         limits=limits,
+        bodies=BodyRoom(config.limits.judged_body),
         via=config.upstream.via,
     )

@@ -24,6 +24,7 @@ from egress.gate.dial import DialFailure, Dialled, dial
 from egress.gate.exchange import Client, Exchange
 from egress.gate.grant import GRANT_SECONDS, Grant, GrantBook
 from egress.gate.ids import new_decision_id
+from egress.gate.judged_body import BodyRoom, BodyWanted
 from egress.gate.own import OwnListeners
 from egress.gate.permit import Permit, Refused, is_secure, permit
 from egress.gate.quota import Over
@@ -54,10 +55,11 @@ _LOOK_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class GateLimits:
-    """Seconds that opening a connection, and judging a request up to its grant, may take."""
+    """Seconds that opening a connection, and judging a request up to its grant, may take, and a body to be judged."""
 
     connect_seconds: float = 10.0
     judge_seconds: float = 30.0
+    body_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ class Asked:
     """A request to be admitted, and what it came on.
 
     `book` takes the grant. `cut` ends the connection with a reason code, for a reload that denies it. `peer` is the
-    address of an open connection that will carry the request.
+    address of an open connection that will carry the request. `reads_body`: the lane can read the request's body first;
+    one that cannot gets the answer for a body that nobody can read.
     """
 
     client: Client
@@ -94,6 +97,7 @@ class Asked:
     cut: Callable[[str], None]
     sni: str | None = None
     peer: Address | None = None
+    reads_body: bool = False
 
 
 @dataclass(slots=True)
@@ -113,6 +117,7 @@ class Gate:
     via: bool = False
     quotas: ShareBook = field(default_factory=ShareBook)
     standing: Callable[[], Iterable[Standing]] = tuple
+    bodies: BodyRoom = field(default_factory=BodyRoom)
     open: dict[str, Exchange] = field(default_factory=dict)
     _expiry: asyncio.TimerHandle | None = None
 
@@ -126,6 +131,14 @@ class Gate:
 
     async def admit(self, asked: Asked) -> Exchange | Denial:
         """Judge a request or a tunnel; an `Exchange` may go on, and the book then holds its grant."""
+        outcome = await self.admit_head(asked)
+        if isinstance(outcome, BodyWanted):  # INVARIANT fail-closed: nobody is there to read it
+            error = LookupError("a body is asked for where none can be read")
+            return await self._internal_error(error, asked.client, asked.request, asked.sni)
+        return outcome
+
+    async def admit_head(self, asked: Asked) -> Exchange | Denial | BodyWanted:
+        """As `admit`, for a lane that reads bodies: where a rule asks for this one, it says so, and records nothing."""
         try:
             return await within(self.limits.judge_seconds, self._admit(asked))
         except Exception as error:  # noqa: BLE001 - whatever it was, it refuses
@@ -249,18 +262,20 @@ class Gate:
         if destination.https and https.tls is TlsMode.TUNNEL:
             # The tunnel's addresses are judged now, while a readable 403 can still be given.
             outcome = await permit(self.generation, self.resolver, self.own, request, None)
+            if isinstance(outcome, BodyWanted):
+                raise LookupError("a body is asked for where none can be read")
             if isinstance(outcome, Refused):
                 return await self._refuse(client, request, outcome, None)
         return destination
 
-    async def _admit(self, asked: Asked) -> Exchange | Denial:  # noqa: PLR0911 -- one return a step
+    async def _admit(self, asked: Asked) -> Exchange | Denial | BodyWanted:  # noqa: PLR0911 -- one return a step
         client, request, sni = asked.client, asked.request, asked.sni
         if self.draining:
             return await self.refuse(client, request, Reason.SHUTTING_DOWN, sni=sni)
         generation = self.generation
-        outcome = await permit(generation, self.resolver, self.own, request, asked.peer)
-        if isinstance(outcome, Refused):
-            return await self._refuse(client, request, outcome, sni)
+        outcome = await permit(generation, self.resolver, self.own, request, asked.peer, reads_body=asked.reads_body)
+        if not isinstance(outcome, Permit):
+            return outcome if isinstance(outcome, BodyWanted) else await self._refuse(client, request, outcome, sni)
         if asked.book.full:
             return await self.refuse(client, request, Reason.LIMIT_CONNECTIONS, sni=sni)
         exchange = self._exchange(asked, outcome, generation)

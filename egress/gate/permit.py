@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from egress.policy import OVER_TLS, Decision, Reason, Refusal, Request
+from egress.gate.judged_body import BODY_WANTED
+from egress.policy import OVER_TLS, Decision, Reason, Refusal, Request, told
 
 if TYPE_CHECKING:
     from egress.credentials import Rendered
     from egress.gate.generation import Generation
+    from egress.gate.judged_body import BodyWanted
     from egress.gate.own import OwnListeners
     from egress.gate.resolver import NameService
-    from egress.policy import Address, RuleRef
+    from egress.policy import Address, Policy, RuleRef
 
 
 # Made anew for each request, so not frozen. Nobody changes one.
@@ -71,42 +73,83 @@ def is_secure(request: Request) -> bool:
     return request.protocol in OVER_TLS
 
 
-async def permit(  # noqa: PLR0911 -- one return a step
-    generation: Generation, resolver: NameService, own: OwnListeners, request: Request, peer: Address | None
-) -> Permit | Refused:
-    """Judge a request, then its addresses. `peer`: that of an open connection, judged in place of fresh answers."""
+async def permit(
+    generation: Generation,
+    resolver: NameService,
+    own: OwnListeners,
+    request: Request,
+    peer: Address | None,
+    *,
+    reads_body: bool = False,
+) -> Permit | Refused | BodyWanted:
+    """Judge a request, then its addresses. `peer`: that of an open connection, judged in place of fresh answers.
+
+    `reads_body`: who asks can read the body first, where a rule asks for it.
+    """
     digest = generation.policy.digest
-    decision = generation.policy.decide_request(request)
-    if not decision.allowed:
-        return Refused(decision.reason, decision.detail, decision, digest)
-    told: Decision | None = None
-    if decision.rewrite is not None:
-        asked = decision
-        followed = generation.policy.follow(request, decision)
+    judged = _judged(generation.policy, request, reads_body=reads_body)
+    if not isinstance(judged, _Judged):
+        return judged
+    decision, both = judged.decision, judged.both
+    if both is not None:
         # The peer is one of the host that was asked for.
-        request, decision, peer = followed.request, followed.decision, None
-        if not decision.allowed:
-            return Refused(decision.reason, _from(asked, decision.detail), decision, digest, request)
-        told = _of_both(asked, decision, request)
+        request, peer = judged.request, None
     rendered = generation.credentials.render(decision.inject, request, verified_tls=is_secure(request))
     if isinstance(rendered, Refusal):
         return Refused(rendered.reason, rendered.detail, decision, digest, request)
-    if rendered.unbound:
-        detail = f"Sent without a secret that is not bound to this host: {', '.join(map(_quoted, rendered.unbound))}."
-        if told is None:
-            decision = replace(decision, detail=detail)
-        else:
-            told = replace(told, detail=f"{told.detail} {detail}")
+    more = _more(rendered, request)
+    if more and both is None:
+        detail = more.strip() if rendered.unbound else f"{decision.detail}{more}"
+        decision = replace(decision, detail=detail)
+    elif more and both is not None:
+        both = replace(both, detail=f"{both.detail}{more}")
     candidates = await _candidates(resolver, request, peer)
     if isinstance(candidates, str):
         return Refused(Reason.NAME_NOT_RESOLVED, candidates, decision, digest, request)
-    judged = generation.policy.decide_address(request, decision, candidates)
-    if not judged.addresses:
-        return Refused(judged.decision.reason, judged.decision.detail, judged.decision, digest, request)
-    foreign = tuple(address for address in judged.addresses if not own.includes(address, request.port))
+    reached = generation.policy.decide_address(request, decision, candidates)
+    if not reached.addresses:
+        return Refused(reached.decision.reason, reached.decision.detail, reached.decision, digest, request)
+    foreign = tuple(address for address in reached.addresses if not own.includes(address, request.port))
     if not foreign:
         return Refused(Reason.ADDRESS_IS_PROXY, "", decision, digest, request)
-    return Permit(request, decision, rendered, foreign, str(foreign[0]), told)
+    return Permit(request, decision, rendered, foreign, str(foreign[0]), both)
+
+
+# Made anew for each request, so not frozen. Nobody changes one.
+@dataclass(slots=True)
+class _Judged:
+    """A request that the policy allows, as it goes up; `both` is the decision for the audit if a rule rewrote it."""
+
+    request: Request
+    decision: Decision
+    both: Decision | None = None
+
+
+def _judged(policy: Policy, request: Request, *, reads_body: bool) -> _Judged | Refused | BodyWanted:
+    """What the policy says to a request, and to what a rule makes of it."""
+    decision = policy.decide_request(request)
+    if decision.needs_body and reads_body:
+        return BODY_WANTED
+    if not decision.allowed:
+        asks = "" if decision.reason is Reason.BODY_NOT_ALLOWED else _asked(request)
+        return Refused(decision.reason, f"{decision.detail}{asks}", decision, policy.digest)
+    if decision.rewrite is None:
+        return _Judged(request, decision)
+    followed = policy.follow(request, decision)
+    sent = followed.decision
+    if sent.needs_body and reads_body:
+        return BODY_WANTED
+    if not sent.allowed:
+        return Refused(sent.reason, _from(decision, sent.detail), sent, policy.digest, followed.request)
+    return _Judged(followed.request, sent, _of_both(decision, sent, followed.request))
+
+
+def _more(rendered: Rendered, request: Request) -> str:
+    """What else there is to say of a request that goes on, with a space before it."""
+    if not rendered.unbound:
+        return "" if request.body is None else _asked(request)
+    names = ", ".join(map(_quoted, rendered.unbound))
+    return f" Sent without a secret that is not bound to this host: {names}.{_asked(request)}"
 
 
 def _of_both(asked: Decision, sent: Decision, request: Request) -> Decision:
@@ -130,6 +173,12 @@ def _place(rule: RuleRef) -> str:
 
 def _quoted(name: str) -> str:
     return f"`{name}`"
+
+
+def _asked(request: Request) -> str:
+    """What the body asks for, as one more sentence for the record."""
+    said = "" if request.body is None else told(request.body)
+    return f" The body asks for: {said}." if said else ""
 
 
 async def _candidates(resolver: NameService, request: Request, peer: Address | None) -> tuple[Address, ...] | str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from egress.gate.exchange import Client, Exchange
     from egress.gate.gate import Destination
+    from egress.mitm.awaited import Awaited
     from egress.mitm.sessions import Handshake
 
 
@@ -27,9 +28,9 @@ class ClientConnection:
 
     `destination` is set by an allowed CONNECT; `hello_checked` by a ClientHello whose SNI is that destination;
     `verified` holds the ids of upstream connections whose certificate our context verified, `handshakes` those that no
-    answer came on yet. `foreign`: what came was neither TLS nor HTTP. `closed`: nothing may begin any more.
-    `limited`: what is carried, under limits, by bytes that no hook sees. `recorded`
-    counts the decisions that it left, `busy` the hooks that run on it.
+    answer came on yet; `awaited` are requests whose bodies are. `foreign`: what came was neither TLS nor HTTP.
+    `closed`: nothing may begin any more. `limited`: what is carried, under limits, by bytes that no hook sees.
+    `recorded` counts the decisions that it left, `busy` the hooks that run on it.
     """
 
     handler: ProxyConnectionHandler
@@ -42,6 +43,7 @@ class ClientConnection:
     tunnel: Exchange | None = None
     limited: Exchange | None = None
     exchanges: dict[str, Exchange] = field(default_factory=dict)
+    awaited: set[Awaited] = field(default_factory=set)
     verified: set[str] = field(default_factory=set)
     handshakes: dict[str, Handshake] = field(default_factory=dict)
     recorded: int = 0
@@ -79,7 +81,7 @@ class ClientConnection:
     @property
     def idle(self) -> bool:
         """Whether nothing is judged or carried on it, and something still may be."""
-        return not (self.closed or self.busy or self.exchanges or self.tunnel is not None)
+        return not (self.closed or self.busy or self.exchanges or self.awaited or self.tunnel is not None)
 
     def cut(self, _: str) -> None:
         """End it for a reason code, which the record of who cuts it has already."""
@@ -94,6 +96,9 @@ class ClientConnection:
         for exchange in tuple(self.exchanges.values()):
             exchange.finish(error)
         self.exchanges.clear()
+        for awaited in tuple(self.awaited):
+            awaited.end(Reason(error) if error in Reason else Reason.REQUEST_MALFORMED, "the body was never whole")
+        self.awaited.clear()
 
     def count(self, connection: Connection, size: int) -> None:
         """Bytes that came in from the client or from an upstream; only a tunnel counts them here."""

@@ -1,9 +1,10 @@
 """The hooks of one HTTP exchange: judged anew for each request, carried, answered, recorded once.
 
-1. requestheaders   the request (`Gate.admit`); a refused one is answered at once
-2. upstream_ready   the connection that will carry it (`Gate.ready`), then header changes, secrets last
-3. responseheaders  what the upstream may not say is taken out; bodies are counted as they stream
-4. response, error, websocket_end  the outcome
+1. requestheaders   the request (`Gate.admit_head`); a refused one is answered at once
+2. request          the request again where a rule asked for its body, which is whole now (`awaited_hooks`)
+3. upstream_ready   the connection that will carry it (`Gate.ready`), then header changes, secrets last
+4. responseheaders  what the upstream may not say is taken out; bodies are counted as they stream
+5. response, error, websocket_end  the outcome
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from egress.gate.body import count_down, count_up
 from egress.gate.denial import Denial, failure
 from egress.gate.exchange import Exchange
 from egress.gate.gate import Asked
+from egress.gate.judged_body import BodyWanted
 from egress.gate.naming import Route, name_request, unnamed
 from egress.gate.outbound import VIA, WEBSOCKET, authority_of, client_fields, origin_of, upstream_fields
 from egress.gate.permit import is_secure
+from egress.mitm.awaited_hooks import AwaitedHooks, forget_expectation, head_of_flow
 from egress.mitm.handler import refusal
 from egress.mitm.http1 import HEAD
-from egress.mitm.http2 import head_of
 from egress.mitm.stream import BODY, FAILURE, INVALID, LIMITED, Failure
 from egress.policy import Reason, Refusal, Request
 from egress.wire.head import NoBody, Reject, RejectKind, RequestHead
@@ -55,14 +57,13 @@ class ExchangeHooks:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
+        self.bodies = AwaitedHooks(gate, self._admit_judged, self._admitted, self._refuse)
 
     async def requestheaders(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
         """A request's head is here: admit it, or answer it with its refusal."""
         connection.met()
         flow.request.stream = True
-        head = getattr(flow.request, HEAD, None)
-        if head is None:
-            head = head_of(flow.request)
+        head = head_of_flow(flow)
         named = self._name(connection, flow, head)
         if isinstance(named, Refusal):
             request = _unnamed(connection, head)
@@ -70,27 +71,42 @@ class ExchangeHooks:
             return self._refuse(connection, flow, head, denial)
         sni = connection.destination.host.text if connection.destination and connection.hello_checked else None
         peer = _open_peer(connection, named)
-        outcome = await self._gate.admit(
-            Asked(connection.client, named, connection.book, lambda _: connection.close(), sni, peer)
+        outcome = await self._gate.admit_head(
+            Asked(connection.client, named, connection.book, lambda _: connection.close(), sni, peer, reads_body=True)
         )
+        if isinstance(outcome, BodyWanted):
+            judged = self.bodies.judged_unread(flow, head, named)
+            if judged is None:
+                return self.bodies.begin(connection, flow, named, sni)
+            outcome = await self._admit_judged(connection, judged, sni)
         if isinstance(outcome, Denial):
             return self._refuse(connection, flow, head, outcome)
+        if self._admitted(connection, flow, outcome):
+            flow.request.stream = _counting_up(outcome)
+            forget_expectation(flow, head)
+            flow.response = None
+        return None
+
+    async def _admit_judged(self, connection: ClientConnection, judged: Request, sni: str | None) -> Exchange | Denial:
+        """Ask the gate again, now that all is known of the request's body that ever will be."""
+        peer = _open_peer(connection, judged)
+        return await self._gate.admit(
+            Asked(connection.client, judged, connection.book, lambda _: connection.close(), sni, peer)
+        )
+
+    def _admitted(self, connection: ClientConnection, flow: http.HTTPFlow, exchange: Exchange) -> bool:
+        """The gate said yes: the flow is the exchange's from here on, unless its client has left."""
         connection.recorded += 1
         if connection.closed:
             # The client left while it was being judged: nobody would end the exchange later.
-            outcome.finish("client-closed")
-            return None
-        connection.exchanges[outcome.id] = outcome
-        flow.metadata[EXCHANGE] = outcome
-        _address_to(flow, outcome)
-        flow.request.stream = _counting_up(outcome)
-        if outcome.quota is not None:
-            self._limit(connection, flow, outcome)
-        if isinstance(head, RequestHead) and not head.expects_continue:
-            # Of HTTP/1.0, which has no interim answers (RFC 9110, section 10.1.1); mitmproxy would send one.
-            flow.request.headers.pop("expect", None)
-        flow.response = None
-        return None
+            exchange.finish("client-closed")
+            return False
+        connection.exchanges[exchange.id] = exchange
+        flow.metadata[EXCHANGE] = exchange
+        _address_to(flow, exchange)
+        if exchange.quota is not None:
+            self._limit(connection, flow, exchange)
+        return True
 
     def _limit(self, connection: ClientConnection, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """Have its bytes taken of its rules' limits: those of a WebSocket, whose frames no hook sees, when read."""
@@ -117,8 +133,14 @@ class ExchangeHooks:
         )
 
     def _refuse(
-        self, connection: ClientConnection, flow: http.HTTPFlow, head: RequestHead | Reject, denial: Denial
+        self,
+        connection: ClientConnection,
+        flow: http.HTTPFlow,
+        head: RequestHead | Reject,
+        denial: Denial,
+        whole: bool = False,  # noqa: FBT001, FBT002 - a callback of two
     ) -> None:
+        """Answer with a refusal. `whole`: nothing of the request is left on the connection."""
         connection.recorded += 1
         flow.request.headers.pop("expect", None)
         flow.response = refusal(denial)
@@ -126,7 +148,7 @@ class ExchangeHooks:
             flow.response.raw_content = b""
         if flow.request.is_http2:
             return
-        if isinstance(head, Reject) or not isinstance(head.framing, NoBody):
+        if not whole and (isinstance(head, Reject) or not isinstance(head.framing, NoBody)):
             flow.response.headers["Connection"] = "close"
             connection.expect(_LINGER_SECONDS, connection.close)
 
@@ -223,6 +245,7 @@ class ExchangeHooks:
         """The upstream failed, or the client went away. A page is made for a client that has seen no answer."""
         exchange = exchange_of(flow)
         if exchange is None:
+            self.bodies.never_whole(connection, flow)
             return
         connection.book.drop(exchange.id)
         reason, detail = _failure(flow, exchange)

@@ -15,6 +15,8 @@ from mitmproxy.proxy.layers.http._http2 import Http2Connection
 from mitmproxy.proxy.layers.tls import ClientTLSLayer
 from mitmproxy.proxy.layers.websocket import WebsocketLayer
 
+from egress.mitm.awaited import AWAITED
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -63,7 +65,9 @@ def _held_by(layer: Layer) -> int:
         case Http1Connection():
             return len(layer.buf)
         case HttpStream():
-            return len(layer.request_body_buf) + len(layer.response_body_buf)
+            # An awaited body has a limit of its own; whoever reads must never wait for what only reading can end.
+            awaited = layer.flow.metadata.get(AWAITED) if hasattr(layer, "flow") else None
+            return (0 if awaited else len(layer.request_body_buf)) + len(layer.response_body_buf)
         case ClientTLSLayer():
             return len(layer.recv_buffer)
         case WebsocketLayer() if hasattr(layer, "client_ws"):

@@ -1,4 +1,4 @@
-"""Hooks that mitmproxy lacks: a head that was refused, an upstream about to be used, a part of a limited body.
+"""Hooks that mitmproxy lacks: refused heads and bodies, broken HTTP/2, an upstream about to be used, limited bodies.
 
 Each carries a value whose first state is refusal, so a hook that raises, hangs or is never run refuses.
 """
@@ -32,6 +32,14 @@ class EgressHeadRefusedHook(StartHook):
     """A client sent something that could not be read as a request."""
 
     data: RefusedHead
+    blocking = True
+
+
+@dataclass
+class EgressBodyRefusedHook(StartHook):
+    """A body that is awaited cannot be held any more: `flow.metadata[BODY_PROBLEM]` says why."""
+
+    flow: http.HTTPFlow
     blocking = True
 
 

@@ -96,6 +96,8 @@ class MitmLane:
             "tls_start_server": tunnels.tls_start_server,
             "tls_established_server": tunnels.tls_established_server,
             "requestheaders": exchanges.requestheaders,
+            "request": exchanges.bodies.request,
+            "egress_body_refused": exchanges.bodies.body_refused,
             "egress_upstream_ready": exchanges.upstream_ready,
             "egress_body_part": exchanges.body_part,
             "egress_head_refused": exchanges.head_refused,

@@ -4,7 +4,8 @@
 2. a refused request is answered at once and its body is thrown away as it comes, never held
 3. a request is sent only after the connection that will carry it was judged
 4. of a body whose rule limits it only as many bytes pass as the lane's hook says
-5. an upstream's failure becomes a page of ours, in which no byte of the upstream stands
+5. a body that a rule asks for is gathered within its limit, and judged before anything of the request is sent
+6. an upstream's failure becomes a page of ours, in which no byte of the upstream stands
 """
 
 from __future__ import annotations
@@ -31,8 +32,15 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpConnectHook, HttpErrorHook
 
 from egress.mitm.attachment import attached
+from egress.mitm.awaited import awaited_of
 from egress.mitm.handler import go_inside
-from egress.mitm.hooks_of_ours import BodyPart, EgressBodyPartHook, EgressUpstreamReadyHook, UpstreamUse
+from egress.mitm.hooks_of_ours import (
+    BodyPart,
+    EgressBodyPartHook,
+    EgressBodyRefusedHook,
+    EgressUpstreamReadyHook,
+    UpstreamUse,
+)
 from egress.mitm.http1 import BODY_HAS_NO_END
 
 if TYPE_CHECKING:
@@ -43,6 +51,7 @@ if TYPE_CHECKING:
 INVALID = "egress.invalid"
 RAW = "egress.raw"
 BODY = "egress.body"
+BODY_PROBLEM = "egress.body_problem"
 FAILURE = "egress.failure"
 LIMITED = "egress.limited"
 
@@ -167,6 +176,20 @@ class GuardedStream(HttpStream):
         yield from self.handle_protocol_error(
             ResponseProtocolError(self.stream_id, "trailers", ErrorCode.GENERIC_CLIENT_ERROR)
         )
+
+    def check_body_size(self, request: bool) -> CommandGenerator[bool]:  # noqa: FBT001 - mitmproxy's signature
+        """Refuse an awaited body as soon as it grows beyond what may be held of it; True if it did."""
+        awaited = awaited_of(self.flow) if request else None
+        if awaited is None:
+            return (yield from super().check_body_size(request))
+        problem = awaited.held.grow(len(self.request_body_buf))
+        if problem is None:
+            return False
+        self.request_body_buf.clear()
+        self.flow.metadata[BODY_PROBLEM] = problem
+        yield EgressBodyRefusedHook(self.flow)
+        yield from self.answer_now()
+        return True
 
     def answer_now(self) -> CommandGenerator[None]:
         """Send `flow.response` and forget the stream: whatever else comes for it is thrown away."""

@@ -7,6 +7,7 @@ exception, and every function that judges text of the wire is total.
 from __future__ import annotations
 
 from egress.policy.addresses import AddressClass, classify, readings, unmap
+from egress.policy.bodies import read_body, told
 from egress.policy.decide import Policy, compile_policy
 from egress.policy.names import parse_authority, parse_host, parse_port
 from egress.policy.paths import PathPattern, PatternError, canonical_path, compile_path
@@ -17,14 +18,19 @@ from egress.policy.values import (
     Address,
     AddressDecision,
     AnyTarget,
+    Body,
     Decision,
+    GraphqlCondition,
     Host,
     HostTarget,
     Injection,
     KeyedLimits,
+    McpCondition,
+    McpMessage,
     NameDecision,
     Network,
     NetworkTarget,
+    Operation,
     PortRange,
     Rate,
     Refusal,
@@ -58,17 +64,22 @@ __all__ = [
     "AddressClass",
     "AddressDecision",
     "AnyTarget",
+    "Body",
     "Certainty",
     "Decision",
+    "GraphqlCondition",
     "Host",
     "HostTarget",
     "Injection",
     "KeyedLimits",
     "Lane",
+    "McpCondition",
+    "McpMessage",
     "Mode",
     "NameDecision",
     "Network",
     "NetworkTarget",
+    "Operation",
     "PathPattern",
     "PathPrefix",
     "PatternError",
@@ -104,8 +115,10 @@ __all__ = [
     "parse_network",
     "parse_port",
     "parse_target",
+    "read_body",
     "readings",
     "rewritten",
     "target_covers",
+    "told",
     "unmap",
 ]

@@ -1,8 +1,8 @@
 """How one rule meets one request: which condition fails, or that all hold.
 
-Conditions are asked in a fixed order (port, protocol, headers to change, method, path, query, headers, time), so that
-the condition that failed last tells how close a rule came. Doubt counts against the request: an allow's condition fails
-on what is not known or cannot be read one way only, a deny's or ask's holds.
+Conditions are asked in a fixed order (port, protocol, headers to change, method, path, query, headers, body, time),
+so that the condition that failed last tells how close a rule came. Doubt counts against the request: an allow's
+condition fails on what is not known or cannot be read one way only, a deny's or ask's holds.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import lru_cache
 from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING, Final
 
+from egress.policy.bodies import BodyConditions
 from egress.policy.parameters import Values, header_pairs, query_pairs
 from egress.policy.paths import PathPattern, PathSet, canonical_path, compile_path
 from egress.policy.reasons import Reason
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from egress.policy.parameters import Pair
-    from egress.policy.values import Decision, Request, Rule, RuleLimits, ScopeRules
+    from egress.policy.values import Body, Decision, Request, Rule, RuleLimits, ScopeRules
 
 type Ports = tuple[tuple[int, int], ...]
 
@@ -61,6 +62,8 @@ class Fit(IntEnum):
     AMBIGUOUS = auto()
     QUERY = auto()
     HEADER = auto()
+    BODY_UNREADABLE = auto()
+    BODY = auto()
     EXPIRED = auto()
     DOUBT = auto()
     MATCH = auto()
@@ -77,6 +80,8 @@ REASON_OF_MISS: Final = {
     Fit.AMBIGUOUS: Reason.PATH_AMBIGUOUS,
     Fit.QUERY: Reason.QUERY_NOT_ALLOWED,
     Fit.HEADER: Reason.HEADER_NOT_ALLOWED,
+    Fit.BODY_UNREADABLE: Reason.BODY_UNREADABLE,
+    Fit.BODY: Reason.BODY_NOT_ALLOWED,
     Fit.EXPIRED: Reason.RULE_EXPIRED,
 }
 REASON_OF_VERDICT: Final = {
@@ -96,6 +101,7 @@ class CompiledRule:
 
     __slots__ = (
         "allows",
+        "body",
         "conditional",
         "doubt_say",
         "expires",
@@ -145,9 +151,11 @@ class CompiledRule:
         self.paths = None if rule.paths is None else _path_set(rule, rule.paths)
         self.query = None if rule.query is None else Values(rule.query, allows=self.allows, headers=False)
         self.headers = None if rule.headers is None else Values(rule.headers, allows=self.allows, headers=True)
+        asks_body = rule.mcp is not None or rule.graphql is not None
+        self.body = BodyConditions(rule.mcp, rule.graphql, allows=self.allows) if asks_body else None
         # Seconds since 1970. Asked last, so that an expired rule says what it would have allowed.
         self.expires = None if rule.until is None else rule.until.timestamp()
-        self.looks_further = self.query is not None or self.headers is not None
+        self.looks_further = self.query is not None or self.headers is not None or asks_body
         # Whether the name alone cannot tell that it matches.
         self.inside = rule.methods is not None or rule.paths is not None or self.looks_further
         self.conditional = self.inside or self.expires is not None
@@ -186,11 +194,11 @@ class Entry:
 class Question:
     """A request while it is judged: its protocol as a bit, with the `alternatives` that it may turn out to be.
 
-    `looked` is set once a rule's condition on something inside the request was asked. `now` is the time, in seconds
-    since 1970, at which rules may have expired.
+    `looked` is set once a rule's condition on something inside the request was asked, `wants_body` once one on a body
+    that is not known was. `now` is the time, in seconds since 1970, at which rules may have expired.
     """
 
-    __slots__ = ("_path", "_request", "alternatives", "looked", "method", "now", "port", "protocol")
+    __slots__ = ("_path", "_request", "alternatives", "looked", "method", "now", "port", "protocol", "wants_body")
 
     def __init__(self, request: Request, now: float = 0.0) -> None:
         self.protocol, self.alternatives = _BITS[request.protocol]
@@ -198,6 +206,7 @@ class Question:
         self.port = request.port
         self.method = request.method
         self.looked = False
+        self.wants_body = False
         self._request = request
         self._path: str | Refusal | None = None
 
@@ -214,6 +223,13 @@ class Question:
     def headers(self) -> tuple[Pair, ...]:
         """The headers' names and values."""
         return header_pairs(self._request.headers)
+
+    def body(self) -> Body | None:
+        """What the body asks for; None, which is noted, where it is not known."""
+        body = self._request.body
+        if body is None:
+            self.wants_body = True
+        return body
 
 
 def fit_known(entry: Entry, question: Question) -> Fit:
@@ -327,7 +343,17 @@ def _further(rule: CompiledRule, question: Question, fit: Fit) -> Fit:
         return Fit.QUERY
     if rule.headers is not None and not rule.headers.hold(question.headers()):
         return Fit.HEADER
-    return fit
+    return fit if rule.body is None else _body_fit(rule, rule.body, question, fit)
+
+
+def _body_fit(rule: CompiledRule, conditions: BodyConditions, question: Question, fit: Fit) -> Fit:
+    # Nobody need wait for a body because of a rule that has expired.
+    if rule.expires is not None and rule.expires <= question.now:
+        return fit
+    body = question.body()
+    if conditions.hold(body):
+        return fit
+    return Fit.BODY if conditions.readable(body) else Fit.BODY_UNREADABLE
 
 
 def _ports(rule: Rule) -> Ports | None:

@@ -147,7 +147,7 @@ class Policy:
         decision = self._judge(request, entries, question, fit_known)
         if question.looked and decision.verdict is not Verdict.DENY and asks_for_another(request.headers):
             return law.refuse(request, Verdict.DENY, Reason.OVERRIDE_HEADER, decision.says, decision.rule)
-        return decision
+        return replace(decision, needs_body=True) if question.wants_body else decision
 
     def follow(self, request: Request, decision: Decision) -> Rewritten:
         """Step two again, once, for a request that the decision rewrites: what goes up, and under which decision."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from egress.policy.bodies import told
 from egress.policy.reasons import TEXTS, Reason
 from egress.policy.rewrites import merged
 from egress.policy.values import Decision, Injection, RuleRef, Say
@@ -162,7 +163,7 @@ def _all_limits(rules: Sequence[CompiledRule]) -> KeyedLimits:
     return tuple([rule.limits for rule in rules if rule.limits is not None])
 
 
-def _detail(request: Request, reason: Reason) -> str:  # noqa: PLR0911 -- one return a reason
+def _detail(request: Request, reason: Reason) -> str:  # noqa: C901, PLR0911 -- one return a reason
     host = request.host.text
     match reason:
         case Reason.HOST_NOT_ALLOWED:
@@ -179,6 +180,8 @@ def _detail(request: Request, reason: Reason) -> str:  # noqa: PLR0911 -- one re
             return f"A rule allows `{host}`, but not as an unseen {request.protocol} connection."
         case Reason.PROTOCOL_NOT_ALLOWED:
             return f"A rule allows `{host}`, but not with {request.protocol} on port {request.port}."
+        case Reason.BODY_NOT_ALLOWED if request.body is not None:
+            return f"A rule allows `{host}`, but not what the body asks for: {told(request.body)}."
         case Reason.RULE_DENY:
             return f"A rule denies this request to `{host}`."
         case Reason.APPROVAL_REQUIRED:

@@ -25,6 +25,8 @@ class Reason(StrEnum):
     PROTOCOL_NOT_ALLOWED = "protocol-not-allowed"
     QUERY_NOT_ALLOWED = "query-not-allowed"
     HEADER_NOT_ALLOWED = "header-not-allowed"
+    BODY_NOT_ALLOWED = "body-not-allowed"
+    BODY_UNREADABLE = "body-unreadable"
     RULE_EXPIRED = "rule-expired"
     RULE_DENY = "rule-deny"
     APPROVAL_REQUIRED = "approval-required"
@@ -47,6 +49,7 @@ class Reason(StrEnum):
     UPGRADE_NOT_ALLOWED = "upgrade-not-allowed"
     # denied by a limit
     LIMIT_HEAD = "limit-head"
+    LIMIT_BODY = "limit-body"
     LIMIT_CONNECTIONS = "limit-connections"
     LIMIT_TIME = "limit-time"
     LIMIT_REQUESTS = "limit-requests"
@@ -127,6 +130,16 @@ TEXTS: dict[Reason, ReasonText] = {
         "header not allowed",
         "A rule allows this host and path, but not with these headers.",
         "see the rule's `headers`: each name must stand once, with a value that its pattern matches",
+    ),
+    Reason.BODY_NOT_ALLOWED: ReasonText(
+        "body not allowed",
+        "A rule allows this host and path, but not what the body asks for.",
+        "see the rule's `mcp` or `graphql`: every message or operation of the body must be one that it names",
+    ),
+    Reason.BODY_UNREADABLE: ReasonText(
+        "body unreadable",
+        "A rule allows this host and path for some bodies only, and this body cannot be judged.",
+        "POST plain `application/json`, uncompressed, with the whole document and no name twice in an object",
     ),
     Reason.RULE_EXPIRED: ReasonText(
         "rule expired",
@@ -221,6 +234,12 @@ TEXTS: dict[Reason, ReasonText] = {
         "The request's head is larger than 64 KB or has more than 100 fields.",
         "send fewer or smaller headers",
         431,
+    ),
+    Reason.LIMIT_BODY: ReasonText(
+        "body too large to judge",
+        "A rule needs to see the whole body, and it is larger than what is held for that.",
+        "send a smaller body; the limit is `limits: judged_body`",
+        413,
     ),
     Reason.LIMIT_CONNECTIONS: ReasonText(
         "too many connections",

@@ -45,6 +45,34 @@ class Refusal:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class McpMessage:
+    """One JSON-RPC message to an MCP server; `method` is `response` for an answer to one of the server's own.
+
+    `tool` and `arguments` are those of a `tools/call`; an argument of None is no text.
+    """
+
+    method: str
+    tool: str | None = None
+    arguments: tuple[tuple[str, str | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of a GraphQL document: `query`, `mutation` or `subscription`, and its name if it has one."""
+
+    kind: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a body asks for, in each of the languages that rules know. None: it cannot be read so, one way only."""
+
+    mcp: tuple[McpMessage, ...] | None = None
+    graphql: tuple[Operation, ...] | None = None
+
+
 # Made anew for each request, so not frozen: that would make the making several times as dear. Nobody changes one.
 @dataclass(slots=True, unsafe_hash=True)
 class Request:
@@ -52,6 +80,7 @@ class Request:
 
     The name step knows the first four; `method` None means that the request is not known (yet, or ever, in a
     tunnel). `path` is the raw target's path without the query, as sent; `headers` are (name, value) pairs as sent.
+    `body` None means that the body is not known (yet, or ever).
     """
 
     sandbox: str
@@ -62,6 +91,7 @@ class Request:
     path: str | None = None
     query: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    body: Body | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +178,26 @@ type KeyedLimits = tuple[tuple[str, RuleLimits], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class McpCondition:
+    """What an MCP body may ask for. None: not stated. `*` in a pattern is any text.
+
+    `tools` and `arguments` are of `tools/call`, which is the one method meant where they stand without `methods`.
+    """
+
+    methods: tuple[str, ...] | None = None
+    tools: tuple[str, ...] | None = None
+    arguments: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GraphqlCondition:
+    """What a GraphQL body may ask for. None: not stated. `names` are patterns of operation names."""
+
+    operations: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One rule of a policy file. None for a condition means that the rule does not state it.
 
@@ -156,9 +206,9 @@ class Rule:
     port wins. `protocols` None means HTTP, TLS and WebSocket for an `allow`, every protocol for `deny` and `ask`.
     `addresses` are the ranges outside the public Internet that names of this rule may resolve to. `http2`: clients that
     offer HTTP/2 get it. `ignore_case`: paths are the same in upper and lower case. `query` and `headers` are names that
-    must be there, each with a pattern for its value or None. `until` (aware) is when the rule stops to match.
-    `annotate` are labels for the audit, by name. `rewrite`: where what the rule allows goes instead. `limits` hold for
-    each sandbox on its own.
+    must be there, each with a pattern for its value or None. `mcp` and `graphql` are what the body may ask for.
+    `until` (aware) is when the rule stops to match. `annotate` are labels for the audit, by name. `rewrite`: where what
+    the rule allows goes instead. `limits` hold for each sandbox on its own.
     """
 
     verdict: Verdict
@@ -182,6 +232,8 @@ class Rule:
     annotate: tuple[tuple[str, str], ...] = ()
     rewrite: Rewrite | None = None
     limits: RuleLimits | None = None
+    mcp: McpCondition | None = None
+    graphql: GraphqlCondition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +285,8 @@ class Decision:
     and `remove` are merged over those scopes, and `http2` is True if any of their rules says so. `labels` are those
     that the rules annotate. `limits` are those of all the allowing rules. `rewrite`, if there is one, has the request
     judged again before anything goes up: see `Policy.follow`. `detail` is one sentence for people, safe to print.
+    `needs_body`: a rule's condition on the body was asked and the body is not known, so this is the answer for a body
+    that nobody can read.
     """
 
     verdict: Verdict
@@ -248,6 +302,7 @@ class Decision:
     labels: tuple[tuple[str, str], ...] = ()
     rewrite: Rewrite | None = None
     limits: KeyedLimits = ()
+    needs_body: bool = False
 
     @property
     def allowed(self) -> bool:

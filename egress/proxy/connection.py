@@ -16,6 +16,7 @@ from egress.gate.denial import Denial
 from egress.gate.exchange import Exchange
 from egress.gate.gate import Asked
 from egress.gate.grant import GrantBook
+from egress.gate.judged_body import BodyWanted
 from egress.policy import Protocol, Reason, Request
 
 if TYPE_CHECKING:
@@ -103,6 +104,16 @@ class Connection:
         """Ask the gate; an admitted exchange is under way on this connection."""
         self.judging = request
         outcome = await self.gate.admit(Asked(self.client, request, self.book, self.interrupt, self.sni, peer))
+        return self._admitted(outcome)
+
+    async def admit_head(self, request: Request, peer: Address | None = None) -> Exchange | Denial | BodyWanted:
+        """As `admit`, of a request whose body can be read first; where it is wanted, the request is still judged."""
+        self.judging = request
+        asked = Asked(self.client, request, self.book, self.interrupt, self.sni, peer, reads_body=True)
+        outcome = await self.gate.admit_head(asked)
+        return outcome if isinstance(outcome, BodyWanted) else self._admitted(outcome)
+
+    def _admitted(self, outcome: Exchange | Denial) -> Exchange | Denial:
         self.judging = None
         self.recorded += 1
         if isinstance(outcome, Exchange):
@@ -111,6 +122,7 @@ class Connection:
 
     async def refuse(self, request: Request, refusal: Refusal) -> Denial:
         """Refuse for a reason that no rule gave, and record it."""
+        self.judging = None
         self.recorded += 1
         return await self.gate.refuse(self.client, request, refusal.reason, refusal.detail, sni=self.sni)
 

@@ -3,7 +3,8 @@
 1. a kept connection is judged again before each use; one that turns out stale is replaced once, if no byte of an answer
    came and the request may be repeated (RFC 9110 section 9.2.2)
 2. a request's body goes up while the answer comes down, so that an early answer is seen; fields after it are refused
-3. an upstream that fails before its head becomes a page of ours; after it, the client's connection breaks, and no
+3. a body that a rule asks for is held until it was judged, and what was judged is what goes up
+4. an upstream that fails before its head becomes a page of ours; after it, the client's connection breaks, and no
    half answer looks whole
 """
 
@@ -16,12 +17,14 @@ from typing import TYPE_CHECKING, Final
 from egress.gate.body import count_down, limited_down
 from egress.gate.denial import Denial, failure
 from egress.gate.exchange import Exchange
+from egress.gate.judged_body import BodyWanted, HeldBody, judged_unread, judged_whole
 from egress.gate.outbound import WEBSOCKET
 from egress.gate.shares import ByteLimitError
 from egress.policy import Reason, Refusal
 from egress.proxy import heads
 from egress.proxy.bodies import BodyError, IncomingBody, chunk, last_chunk
 from egress.proxy.connection import CLIENT_CLOSED
+from egress.proxy.held import HeldUpload, held_head, hold
 from egress.proxy.relay import relay
 from egress.proxy.upload import OVER, TURN, Upload
 from egress.proxy.upstreams import key_of
@@ -56,7 +59,7 @@ _SERVER_MALFORMED = Refusal(Reason.UPSTREAM_MALFORMED, "")
 class HttpExchange:
     """One request and its answer, on the connection of `lane`."""
 
-    __slots__ = ("_began", "_connection", "_head", "_kept", "_lane", "_parts", "_upload", "_upstream")
+    __slots__ = ("_began", "_connection", "_head", "_held", "_kept", "_lane", "_parts", "_upload", "_upstream")
 
     def __init__(self, connection: Connection, parts: HttpParts, head: RequestHead, lane: HttpLane) -> None:
         self._connection = connection
@@ -66,6 +69,8 @@ class HttpExchange:
         self._kept: Upstream | None = None
         self._upstream: Upstream | None = None
         self._upload: Upload | None = None
+        # The whole body, where it was judged.
+        self._held: HeldBody | None = None
         # Whether a byte of an answer came.
         self._began = False
 
@@ -73,11 +78,46 @@ class HttpExchange:
         """Ask the gate, with the address of a kept connection if one would carry the request."""
         self._kept = self._parts.pool.peek(key_of(request))
         peer = None if self._kept is None else self._kept.address
-        outcome = await self._connection.admit(request, peer)
+        outcome = await self._connection.admit_head(request, peer)
+        if isinstance(outcome, BodyWanted):
+            outcome = await self._admit_body(request)
         if isinstance(outcome, Exchange) and outcome.asked is not None:
             # A rule rewrote it: what carries it leads elsewhere, and is judged before it does.
             self._kept = self._parts.pool.peek(key_of(outcome.request))
         return outcome
+
+    async def _admit_body(self, request: Request) -> Exchange | Denial:
+        """Ask again, with what the body asks for. INVARIANT fail-closed: a body that is not whole is refused."""
+        connection = self._connection
+        held = HeldBody(connection.gate.bodies)
+        admitted = False
+        try:
+            judged = judged_unread(request, self._head.framing, held.room.most) or await self._hold(request, held)
+            if isinstance(judged, Refusal):
+                return await connection.refuse(request, judged)
+            self._kept = self._parts.pool.peek(key_of(request))
+            outcome = await connection.admit(judged, None if self._kept is None else self._kept.address)
+            admitted = not isinstance(outcome, Denial)
+            return outcome
+        finally:
+            if not admitted:
+                held.give_back()
+
+    async def _hold(self, request: Request, held: HeldBody) -> Request | Refusal:
+        """Read the whole body; the request with what it asks for."""
+        lane = self._lane
+        rest = await hold(self._connection, self._head, lane.rest, self._parts.buffer, held)
+        lane.rest = b""
+        if isinstance(rest, Refusal):
+            return rest
+        lane.rest = rest
+        self._held = held
+        return judged_whole(request, bytes(held.data))
+
+    @property
+    def consumed(self) -> bool:
+        """Whether all of the request was read from the client."""
+        return self._held is not None or isinstance(self._head.framing, NoBody)
 
     async def carry(self, exchange: Exchange) -> bool:
         """Carry it to its end; whether another request may follow on the client's connection."""
@@ -102,6 +142,8 @@ class HttpExchange:
                 await self._upload.stop()
             if self._upstream is not None:
                 self._upstream.endpoint.close()
+            if self._held is not None:
+                self._held.give_back()
 
     # the request
 
@@ -144,6 +186,9 @@ class HttpExchange:
             return self._problem or _SERVER_CLOSED
 
     async def _send_with_body(self, upstream: Upstream, exchange: Exchange) -> None:
+        if self._held is not None:
+            await self._send_held(upstream, exchange, self._held)
+            return
         head, chunked = heads.request_head(self._head, exchange, via=self._connection.gate.via)
         client = self._connection.endpoint
         body = IncomingBody(client, self._head.framing, self._lane.rest, self._parts.buffer)
@@ -152,6 +197,11 @@ class HttpExchange:
         client.unasked = None
         self._upload = Upload(self._connection, upstream, exchange, body, chunked=chunked)
         await self._upload.start(head, self._uploaded)
+
+    async def _send_held(self, upstream: Upstream, exchange: Exchange, held: HeldBody) -> None:
+        head, chunked = heads.request_head(held_head(self._head, held), exchange, via=self._connection.gate.via)
+        self._upload = Upload(self._connection, upstream, exchange, HeldUpload(held), chunked=chunked)
+        await self._upload.start(head, lambda _: None)
 
     def _uploaded(self, rest: bytes) -> None:
         """All of the request is on its way: what comes from the client now is its next, or its end."""

@@ -110,15 +110,15 @@ class HttpLane:
         exchange = HttpExchange(connection, self._parts, head, self)
         outcome = await exchange.admit(named)
         if isinstance(outcome, Denial):
-            return await self._answer(head, outcome)
+            return await self._answer(head, outcome, consumed=exchange.consumed)
         keep = await exchange.carry(outcome)
         if keep:
             connection.expect(Phase.IDLE, connection.limits.idle_seconds)
         return keep
 
-    async def _answer(self, head: RequestHead, denial: Denial) -> bool:
+    async def _answer(self, head: RequestHead, denial: Denial, *, consumed: bool = False) -> bool:
         """Send a refusal's page; whether the connection can go on, since nothing of the request is left on it."""
-        bodiless = isinstance(head.framing, NoBody)
+        bodiless = consumed or isinstance(head.framing, NoBody)
         keep = bodiless and head.keep_alive
         await self._connection.endpoint.send(denial.http1(head_only=head.method == "HEAD", close=not keep))
         if not bodiless:

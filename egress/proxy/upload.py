@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from egress.gate.body import count_up, limited_up
 from egress.gate.shares import ByteLimitError
 from egress.policy import Reason, Refusal
-from egress.proxy.bodies import BodyError, IncomingBody, chunk, last_chunk
+from egress.proxy.bodies import BodyError, chunk, last_chunk
 from egress.proxy.connection import CLIENT_CLOSED
 
 if TYPE_CHECKING:
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
     from egress.gate.body import Buffer
     from egress.gate.exchange import Exchange
+    from egress.proxy.bodies import IncomingBody
     from egress.proxy.connection import Connection
+    from egress.proxy.held import HeldUpload
     from egress.proxy.upstreams import Upstream
+
+    type Body = IncomingBody | HeldUpload
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +46,7 @@ class Upload:
     __slots__ = ("_body", "_chunked", "_connection", "_exchange", "_task", "_then", "_upstream", "problem", "whole")
 
     def __init__(
-        self, connection: Connection, upstream: Upstream, exchange: Exchange, body: IncomingBody, *, chunked: bool
+        self, connection: Connection, upstream: Upstream, exchange: Exchange, body: Body, *, chunked: bool
     ) -> None:
         self._connection = connection
         self._upstream = upstream

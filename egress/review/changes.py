@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from egress.policy import Protocol, Verdict
+from egress.policy import Protocol, Verdict, told
 from egress.review.spelling import plain, rule_text
 
 if TYPE_CHECKING:
@@ -171,5 +171,6 @@ def request_text(request: Request, address: Address | None = None) -> str:
     query = "" if request.query is None else f"?{request.query}"
     method = "" if request.method is None else f"{request.method} "
     headers = "".join(f", with {name}: {value}" for name, value in request.headers)
+    asking = "" if request.body is None else f", asking for {told(request.body)}"
     resolved = "" if address is None else f", resolving to {address}"
-    return f"{method}{request.protocol.value}://{host}{port}{request.path or ''}{query}{headers}{resolved}"
+    return f"{method}{request.protocol.value}://{host}{port}{request.path or ''}{query}{headers}{asking}{resolved}"

@@ -22,6 +22,7 @@ from egress.policy import (
     TlsMode,
     Verdict,
     parse_authority,
+    read_body,
 )
 from egress.review.destination import Destination, parse_url
 from egress.review.explanation import AddressJudgement, Explanation
@@ -85,6 +86,8 @@ def _explain(question: Question, loaded: LoadedPolicy, pins: Mapping[str, tuple[
         keys = ", ".join(f"`{key[:40]}`" for key in question.ignored[:10])
         answer = replace(answer, notes=(*answer.notes, f"ignored: {keys}"))
     answer = _follow(answer, loaded.policy)
+    if answer.reason is Reason.BODY_UNREADABLE and question.body is None:
+        answer = replace(answer, notes=(*answer.notes, "no body was given (try --method POST --body FILE)"))
     if answer.allowed:
         answer = _check_secrets(answer, loaded)
     if answer.allowed:
@@ -101,7 +104,10 @@ def _request(question: Question, destination: Destination) -> Request:
     if protocol is Protocol.GRPC and method != usual:
         # A request that says that it is gRPC, and is none.
         protocol = Protocol.HTTPS
-    return Request(
+    headers = question.headers
+    if question.body is not None and all(name.lower() != "content-type" for name, _ in headers):
+        headers = (*headers, ("Content-Type", "application/json"))
+    request = Request(
         sandbox=question.sandbox,
         protocol=protocol,
         host=destination.host,
@@ -109,8 +115,9 @@ def _request(question: Question, destination: Destination) -> Request:
         method=None if protocol is Protocol.TCP else method,
         path=destination.path,
         query=destination.query,
-        headers=question.headers,
+        headers=headers,
     )
+    return replace(request, body=read_body(request, question.body or b"")) if request.method is not None else request
 
 
 def _check_host(request: Request) -> Refusal | None:
@@ -130,7 +137,7 @@ def _check_host(request: Request) -> Refusal | None:
 
 def _judge(request: Request, policy: Policy, *, bare: bool = False) -> Explanation:
     """The name step, then the request step, as a lane would take them."""
-    unread = replace(request, method=None, path=None, query=None, headers=())
+    unread = replace(request, method=None, path=None, query=None, headers=(), body=None)
     if request.protocol is Protocol.TCP:
         decision = policy.decide_request(unread)
         return _told(unread, decision, lane_of_tcp(decision))

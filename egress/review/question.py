@@ -18,7 +18,7 @@ MAX_LINE_BYTES: Final = 262_144
 _MAX_FIELDS: Final = 100
 _MAX_ADDRESSES: Final = 100
 
-KEYS: Final = ("url", "method", "sandbox", "headers", "address", "query")
+KEYS: Final = ("url", "method", "sandbox", "headers", "address", "query", "body")
 DEFAULT_SANDBOX: Final = "default"
 # The id of a decision, as the audit has it: 26 characters of Crockford's base 32.
 DECISION_ID: Final = re.compile(r"[0-9a-hjkmnp-tv-z]{26}\Z")
@@ -31,7 +31,7 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*\Z")  # RFC 9110, section 5.5
 class Question:
     """One question. `method` None: GET where a request has one. `addresses`: what the name resolves to, if known.
 
-    `ignored` are keys of the JSON object that mean nothing here.
+    `ignored` are keys of the JSON object that mean nothing here. `body` is the whole of the request's, None for none.
     """
 
     url: str
@@ -40,6 +40,7 @@ class Question:
     headers: tuple[tuple[str, str], ...] = ()
     addresses: tuple[Address, ...] = ()
     ignored: tuple[str, ...] = ()
+    body: bytes | None = None
 
 
 class _Bad(Exception):  # noqa: N818  carries a refusal out of nested reading, and never leaves this module
@@ -82,6 +83,7 @@ def make_question(
     headers: Sequence[str] = (),
     addresses: Sequence[str] = (),
     query: Sequence[str] = (),
+    body: bytes | None = None,
 ) -> Question | Refusal:
     """A question from a command line's texts; headers as `Name: value`, `query` as `name=value`, not encoded."""
     pairs: list[object] = []
@@ -92,7 +94,7 @@ def make_question(
         pairs.append([name, value.strip(" \t")])
     try:
         found = tuple(_address(text) for text in addresses)
-        return Question(_with_query(url, query), method, sandbox or DEFAULT_SANDBOX, _headers(pairs), found)
+        return Question(_with_query(url, query), method, sandbox or DEFAULT_SANDBOX, _headers(pairs), found, body=body)
     except _Bad as bad:
         return bad.refusal
 
@@ -129,7 +131,15 @@ def _question(found: dict[str, object]) -> Question:
         headers=_headers(found.get("headers")),
         addresses=_addresses(found.get("address")),
         ignored=tuple(key for key in found if key not in KEYS),
+        body=_body(_optional_text(found, "body")),
     )
+
+
+def _body(text: str | None) -> bytes | None:
+    try:
+        return None if text is None else text.encode()
+    except UnicodeEncodeError:
+        raise _Bad("`body` holds a lone surrogate") from None
 
 
 def _optional_text(found: dict[str, object], key: str) -> str | None:

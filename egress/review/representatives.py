@@ -12,7 +12,19 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
 
-from egress.policy import PathPattern, Protocol, Refusal, Request, Rule, Verdict, canonical_path, compile_path
+from egress.policy import (
+    Body,
+    McpMessage,
+    Operation,
+    PathPattern,
+    Protocol,
+    Refusal,
+    Request,
+    Rule,
+    Verdict,
+    canonical_path,
+    compile_path,
+)
 from egress.policy.parameters import Values, header_pairs, query_pairs
 from egress.review.question import DEFAULT_SANDBOX
 
@@ -20,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
     from types import EllipsisType
 
-    from egress.policy import Host
+    from egress.policy import GraphqlCondition, Host, McpCondition
     from egress.review.naming import Named
 
 type Headers = tuple[tuple[str, str], ...]
@@ -53,7 +65,9 @@ def requests_to(
     """
     rules = list({id(each.rule): each.rule for each in named}.values())
     methods, paths = _methods(rules), _paths(rules)
-    fields = [(query, headers) for query in _queries(rules) for headers in _headers(rules)]
+    fields = [
+        (query, headers, body) for query in _queries(rules) for headers in _headers(rules) for body in _bodies(rules)
+    ]
     for port in _ports(named, bound_ports):
         for protocol in _PROTOCOLS:
             if protocol is Protocol.TCP:
@@ -65,8 +79,8 @@ def requests_to(
             only = _only(protocol)
             for method in methods if only is None else (only,):
                 for path in paths:
-                    for query, headers in fields:
-                        yield Request(DEFAULT_SANDBOX, protocol, host, port, method, path, query, headers)
+                    for query, headers, body in fields:
+                        yield Request(DEFAULT_SANDBOX, protocol, host, port, method, path, query, headers, body)
 
 
 def _only(protocol: Protocol) -> str | None:
@@ -234,6 +248,34 @@ def _met(rules: Sequence[Rule], field: Literal["query", "headers"]) -> Iterator[
 
 def _encoded(text: str) -> str:
     return quote(text, safe="")
+
+
+def _bodies(rules: Sequence[Rule]) -> list[Body | None]:
+    """None, which nobody can read, and for each rule that asks for one those that it names."""
+    found: list[Body | None] = [None]
+    for rule in rules:
+        if rule.mcp is not None:
+            found += [Body(mcp=(message,)) for message in _messages(rule.mcp)]
+        if rule.graphql is not None:
+            found += [Body(graphql=(operation,)) for operation in _operations(rule.graphql)]
+    return list(dict.fromkeys(found))
+
+
+def _messages(stated: McpCondition) -> Iterator[McpMessage]:
+    methods = [_value(method) for method in stated.methods or ("tools/call",)]
+    for method in methods:
+        if method != "tools/call":
+            yield McpMessage(method)
+            continue
+        arguments = tuple((name, _value(pattern)) for name, pattern in stated.arguments)
+        for tool in stated.tools or (_SEGMENT,):
+            yield McpMessage(method, _value(tool), arguments)
+
+
+def _operations(stated: GraphqlCondition) -> Iterator[Operation]:
+    for kind in stated.operations or ("query", "mutation"):
+        for name in stated.names or (None,):
+            yield Operation(kind, None if name is None else _value(name))
 
 
 def _value(pattern: str | None) -> str:

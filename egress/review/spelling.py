@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from egress.policy import Network, RuleLimits, RuleRef, ScopeRules
+    from egress.policy import GraphqlCondition, McpCondition, Network, RuleLimits, RuleRef, ScopeRules
 
 # Spelt as the rule's verb, its name and its origin.
 _APART: Final = frozenset({"verdict", "targets", "name", "file", "line"})
@@ -183,6 +183,16 @@ def limits_values(limits: RuleLimits | None) -> dict[str, object] | None:
     return {name: text for name, text in spelt.items() if text is not None}
 
 
+def _body(value: McpCondition | GraphqlCondition | None) -> object:
+    """A condition on the body as the mapping that a file writes: what it does not state is left out."""
+    if value is None:
+        return None
+    said = {field.name: getattr(value, field.name) for field in fields(value)}
+    return {
+        name: dict(each) if name == "arguments" else list(each) for name, each in said.items() if each not in (None, ())
+    }
+
+
 _SPELT: Final[dict[str, Callable[[Any], object]]] = {
     "protocols": _protocols,
     "inject": _inject,
@@ -191,4 +201,6 @@ _SPELT: Final[dict[str, Callable[[Any], object]]] = {
     "until": _moment,
     "rewrite": _rewrite,
     "limits": limits_values,
+    "mcp": _body,
+    "graphql": _body,
 }

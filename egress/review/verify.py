@@ -69,7 +69,12 @@ class FileResult:
 def verify(case: Case, loaded: LoadedPolicy) -> CaseResult:
     """Ask the policy what the case asks, and compare. Never raises."""
     question = make_question(
-        case.url, method=case.method, sandbox=case.sandbox, headers=case.headers, addresses=case.addresses
+        case.url,
+        method=case.method,
+        sandbox=case.sandbox,
+        headers=case.headers,
+        addresses=case.addresses,
+        body=None if case.body is None else case.body.encode(),
     )
     answer = explain(question, loaded)
     return CaseResult(case, answer, tuple(_mismatches(case, answer)))

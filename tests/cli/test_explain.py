@@ -212,6 +212,22 @@ def test_lines_are_answered_in_order_and_none_stops_the_stream(policy: str) -> N
     assert output.isascii()
 
 
+def test_a_body_is_read_from_a_file_or_standard_input(policy: str, tmp_path: Path) -> None:
+    """What it asks for decides, and the answer says so; the type is JSON unless a header says another."""
+    own = tmp_path / "own.yaml"
+    own.write_text("version: 1\nrules:\n  - {allow: api.example.com, graphql: {operations: [query]}}\n")
+    url, body = "https://api.example.com/graphql", tmp_path / "body.json"
+    body.write_text('{"query": "{ viewer }"}')
+    asked = (url, "--method", "POST", "--policy", str(own))
+    assert run(*asked, "--body", str(body))[0] == 0
+    code, text = run(*asked, "--body", "-", stdin=b'{"query": "mutation Drop { a }"}')
+    assert (code, "mutation Drop" in text) == (1, True)
+    assert "body-unreadable" in run(*asked, "--body", str(body), "--header", "Content-Type: text/plain")[1]
+    assert "--body" in run(*asked)[1]
+    assert run(*asked, "--body", str(tmp_path / "missing"))[0] == 2
+    assert run("-", "--json", "--policy", policy, "--body", "-")[0] == 2
+
+
 def test_lines_need_json(policy: str) -> None:
     """`-` without `--json` is a usage error, not an empty answer."""
     assert run("-", "--policy", policy)[0] == 2

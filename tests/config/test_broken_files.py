@@ -54,6 +54,21 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "bad_cidrs.yaml:3: rules[0].allow[7]: `fd00::/129` has no valid prefix length, write it like `10.0.0.0/8`",
         "bad_cidrs.yaml:3: rules[0].allow[8]: `10.0.0.0/-1` has no valid prefix length, write it like `10.0.0.0/8`",
     ),
+    "bad_bodies": (
+        "bad_bodies.yaml:4: rules[0].mcp.methods[0]: `tools call` is not a method of MCP, write `tools/call`, or `notifications/*`",
+        "bad_bodies.yaml:4: rules[0].mcp.tools: this list is empty, so nothing could match, name at least one, or remove the key",
+        "bad_bodies.yaml:4: rules[0].mcp.arguments.repo: should be a pattern for an argument that is text, not a number, write `repo: acme/*`",
+        "bad_bodies.yaml:4: rules[0].mcp.arguments.owner: should be a pattern for an argument that is text, not nothing, write `repo: acme/*`",
+        "bad_bodies.yaml:6: rules[1].mcp: nothing stands after this key, give it a value, or remove it",
+        "bad_bodies.yaml:8: rules[2].mcp.tool: unknown key, did you mean `tools`?",
+        "bad_bodies.yaml:10: rules[3].mcp: nothing stands after `tools`, give it a value, or remove it",
+        "bad_bodies.yaml:12: rules[4].graphql.operations[0]: unknown word `queries`, did you mean `query`?",
+        "bad_bodies.yaml:12: rules[4].graphql.names[0]: `get-issues` is not an operation's name, write letters, digits and `_`, as in `GetIssues`",
+        "bad_bodies.yaml:15: rules[5].graphql: a body is one of MCP or one of GraphQL, and no request could meet both, write a rule for each",
+        "bad_bodies.yaml:18: rules[6].mcp: `mcp` asks for a body, and none of `methods` has one that it could read, name `POST` in `methods`, or remove it",
+        "bad_bodies.yaml:21: rules[7].graphql: raw TCP is carried unread, so `graphql` can never apply, remove it, or name `https` in `protocol`",
+        "bad_bodies.yaml:23: rules[8].tls: a tunnel is carried unread, so `mcp` can never apply, write `tls: inspect`, or remove them",
+    ),
     "bad_conditions": (
         "bad_conditions.yaml:2: mode: unknown word `audit`, write `enforce` or `report`",
         "bad_conditions.yaml:5: rules[0].query[0]: empty text names no query parameter, write `state=open`, or the name alone",
@@ -363,9 +378,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     ),
     "later_rule_keys": (
         "later_rule_keys.yaml:4: rules[0].sign: `sign` is not supported by this version of egress, remove it",
-        "later_rule_keys.yaml:5: rules[0].mcp: `mcp` is not supported by this version of egress, remove it",
-        "later_rule_keys.yaml:6: rules[0].graphql: `graphql` is not supported by this version of egress, remove it",
-        "later_rule_keys.yaml:7: rules[0].sandboxes: `sandboxes` is not supported by this version of egress, remove it",
+        "later_rule_keys.yaml:5: rules[0].sandboxes: `sandboxes` is not supported by this version of egress, remove it",
     ),
     "later_top_keys": (
         "later_top_keys.yaml:3: sandboxes: `sandboxes` is not supported by this version of egress, remove it",
@@ -645,7 +658,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     ),
     "unknown_rule_key": (
         "unknown_rule_key.yaml:5: rules[1].port: unknown key, did you mean `ports`?",
-        "unknown_rule_key.yaml:7: rules[2].colour: unknown key, write `addresses`, `allow`, `annotate`, `ask`, `deny`, `headers`, `http2`, `ignore_case`, `inject`, `limits`, `methods`, `name`, `paths`, `ports`, `protocol`, `query`, `remove`, `rewrite`, `tls` or `until`",
+        "unknown_rule_key.yaml:7: rules[2].colour: unknown key, write `addresses`, `allow`, `annotate`, `ask`, `deny`, `graphql`, `headers`, `http2`, `ignore_case`, `inject`, `limits`, `mcp`, `methods`, `name`, `paths`, `ports`, `protocol`, `query`, `remove`, `rewrite`, `tls` or `until`",
     ),
     "unknown_top_key": ("unknown_top_key.yaml:2: rulez: unknown key, did you mean `rules`?",),
     "utf16": ("utf16.yaml:1: the file is UTF-16, save it as UTF-8 without a byte order mark",),

@@ -56,7 +56,8 @@ lane: http
 resolve: {db.corp.example: 10.1.2.3, api.corp.example: [10.1.2.4, "2001:db8::1"]}
 policy: [coding-agent, mine.yaml]
 scopes: {org: org.yaml, team: [a.yaml, b.yaml]}
-limits: {connections: 10, head_seconds: 1, idle_seconds: 30.5, tunnel_seconds: 3600, tunnel_bytes: 5000000000}
+limits: {connections: 10, head_seconds: 1, idle_seconds: 30.5, judged_body: 5000,
+  tunnel_seconds: 3600, tunnel_bytes: 5000000000}
 secrets: {github: {env: GITHUB_TOKEN, hosts: [api.github.com]}}
 """
 
@@ -88,6 +89,7 @@ def test_every_key_of_the_file_counts(tmp_path: Path) -> None:
         idle_seconds=30.5,
         tunnel_seconds=3600,
         tunnel_bytes=5_000_000_000,
+        judged_body=5_000,
     )
     assert (config.workers, config.mitm, config.lane, config.upstream.via) == (4, MitmStart.WARM, Lane.HTTP, True)
     assert config.secrets["github"].source == EnvSource("GITHUB_TOKEN")

@@ -85,13 +85,13 @@ def test_audit_unavailable_is_what_the_client_reads(mode: Mode, site: Site) -> N
 @carried("mode", *zip(Mode, strict=True))
 def test_judging_that_waits_goes_on_where_it_was(mode: Mode, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Judging that waits for a resolver or the audit ends in the same exchange."""
-    admit = type(site.proxy.gate).admit
+    admit = type(site.proxy.gate).admit_head
 
     async def later(gate: Gate, asked: Asked) -> object:
         await asyncio.sleep(0.02)
         return await admit(gate, asked)
 
-    monkeypatch.setattr(type(site.proxy.gate), "admit", later)
+    monkeypatch.setattr(type(site.proxy.gate), "admit_head", later)
     with site.serving(mode):
         assert site.exchange(mode).status == 200
 

@@ -143,14 +143,14 @@ def test_fail_closed_where_a_failure_cannot_be_handled(site: Site, hook: str, fa
 
 def test_a_hook_that_hangs_costs_its_own_request_only(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """On one HTTP/2 connection: the others are answered meanwhile and after, since its time limit is its own."""
-    admit = type(site.proxy.gate).admit
+    admit = type(site.proxy.gate).admit_head
 
     async def hang_for_one(gate: Gate, asked: Asked) -> object:
         if asked.request.path == "/slow":
             await hang()
         return await admit(gate, asked)
 
-    monkeypatch.setattr(type(site.proxy.gate), "admit", hang_for_one)
+    monkeypatch.setattr(type(site.proxy.gate), "admit_head", hang_for_one)
     site.proxy.lane.hook_seconds = 0.5
     with site.serving(Mode.TLS2), site.proxy.http2(HOST, site.port) as client:
         name = f"{HOST}:{site.port}"

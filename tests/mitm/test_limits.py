@@ -126,13 +126,13 @@ def test_a_body_that_comes_while_its_request_is_judged_is_not_held_without_end(
     site = make_site(start, origin)
     judged = threading.Event()
     gate = site.proxy.gate
-    admit = type(gate).admit
+    admit = type(gate).admit_head
 
     async def later(self: object, asked: object) -> object:
         await asyncio.to_thread(judged.wait, 30)
         return await admit(self, asked)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(type(gate), "admit", later)
+    monkeypatch.setattr(type(gate), "admit_head", later)
     with site.proxy.connect() as wire:
         name = f"{HOST}:{site.port}"
         head = f"POST http://{name}/ HTTP/1.1\r\nHost: {name}\r\nContent-Length: {1 << 40}\r\n\r\n"

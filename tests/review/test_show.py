@@ -14,8 +14,10 @@ from policy_builders import rule, scope_lists, target
 
 from egress.config import LoadedPolicy, PolicySource, load_policy
 from egress.policy import (
+    GraphqlCondition,
     Host,
     Injection,
+    McpCondition,
     PathPrefix,
     PortRange,
     Protocol,
@@ -60,6 +62,8 @@ STATED: dict[str, object] = {
     "annotate": (("team", "a"),),
     "rewrite": Rewrite(Scheme.HTTPS, Host("b.test"), 8443, PathPrefix("/v1", "")),
     "limits": RuleLimits(requests=Rate(10, 1)),
+    "mcp": McpCondition(("tools/call",), ("a*",), (("repo", "b/*"),)),
+    "graphql": GraphqlCondition(("query",), ("C*",)),
     "default": Verdict.ALLOW,
     "mode": "report",
 }

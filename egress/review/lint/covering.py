@@ -45,6 +45,7 @@ class Shape:
     inside: bool
     until: datetime | None
     pairs: tuple[frozenset[tuple[str, str | None]] | None, ...]
+    bodies: tuple[object | None, ...]
     paths: Paths | None
     folded: Paths | None
     ignores_case: bool
@@ -67,6 +68,7 @@ def make_shape(rule: Rule, scope_tls: TlsMode | None) -> Shape:
         unknown=terms.unknown_terms(rule),
         inside=rule.methods is not None or rule.paths is not None or terms.inside_terms(rule),
         until=terms.until(rule),
+        bodies=terms.bodies(rule),
         pairs=tuple(None if pairs is None else frozenset(pairs) for pairs in stated),
         paths=None if rule.paths is None else _read(rule.paths),
         folded=None if rule.paths is None else _read([path.lower() for path in rule.paths]),
@@ -87,6 +89,10 @@ def conditions_cover(outer: Shape, inner: Shape) -> bool:
     doubtful = outer.verdict is Verdict.ALLOW and inner.verdict is not Verdict.ALLOW
     for stated, other in zip(outer.pairs, inner.pairs, strict=True):
         if stated is not None and (doubtful or other is None or not stated <= other):
+            return False
+    # One condition on a body is compared with another as it is written, no further.
+    for wanted, given in zip(outer.bodies, inner.bodies, strict=True):
+        if wanted is not None and (doubtful or wanted != given):
             return False
     return outer.paths is None or _paths_cover(outer, inner)
 

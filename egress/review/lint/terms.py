@@ -13,6 +13,8 @@ from egress.policy import Rule
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from egress.policy import GraphqlCondition, McpCondition
+
 # The fields of a rule that the lint understands, or that say nothing of which requests it speaks about.
 KNOWN_TERMS: Final = frozenset(
     {
@@ -33,6 +35,8 @@ KNOWN_TERMS: Final = frozenset(
         "ignore_case",
         "query",
         "headers",
+        "mcp",
+        "graphql",
         "until",
         "annotate",
         "rewrite",
@@ -70,6 +74,11 @@ def headers(rule: Rule) -> Pairs | None:
     return None if rule.headers is None else tuple((name.lower(), pattern) for name, pattern in rule.headers)
 
 
+def bodies(rule: Rule) -> tuple[McpCondition | None, GraphqlCondition | None]:
+    """Conditions on the body."""
+    return rule.mcp, rule.graphql
+
+
 def unknown_terms(rule: Rule) -> bool:
     """Whether the rule states something that this lint does not know."""
     return any(getattr(rule, name) != default for name, default in _OTHERS)
@@ -77,4 +86,5 @@ def unknown_terms(rule: Rule) -> bool:
 
 def inside_terms(rule: Rule) -> bool:
     """Whether the rule asks for more of the inside of a request than its method and path."""
-    return query(rule) is not None or headers(rule) is not None or unknown_terms(rule)
+    stated = (query(rule), headers(rule), *bodies(rule))
+    return any(each is not None for each in stated) or unknown_terms(rule)

@@ -78,6 +78,8 @@ def _inside(rule: Rule) -> list[str]:
         "paths": rule.paths is not None,
         "query": terms.query(rule) is not None,
         "headers": terms.headers(rule) is not None,
+        "mcp": rule.mcp is not None,
+        "graphql": rule.graphql is not None,
         "inject": bool(rule.inject),
         "remove": bool(rule.remove),
         "rewrite": rule.rewrite is not None,
