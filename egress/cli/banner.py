@@ -34,11 +34,17 @@ def banner(started: Started, state_dir: Path) -> Iterator[str]:
     yield "in another shell:"
     folder = shlex.quote(str(state_dir.absolute()))
     yield f'  eval "$({_program()} env --listen {where} --state-dir {folder})"'
-    reporting = [scope.scope.value for scope in started.policy.scopes if scope.mode is Mode.REPORT]
+    if started.sandboxes is not None:
+        yield ""
+        yield f"sandboxes    {len(started.sandboxes)}; a client that is none of them is refused (egress sandbox list)"
+    policies = [started.policy, *(started.sandboxes or {}).values()]
+    found = (scope.scope.value for policy in policies for scope in policy.scopes if scope.mode is Mode.REPORT)
+    reporting = list(dict.fromkeys(found))
     if reporting:
         yield ""
         yield f"REPORT MODE: what scope {' and scope '.join(reporting)} would refuse PASSES, recorded as would-deny"
-    tries = list(_tries(started, f"curl --proxy http://{where}"))
+    # Who would try it is no sandbox.
+    tries = [] if started.sandboxes is not None else list(_tries(started, f"curl --proxy http://{where}"))
     if tries:
         yield ""
         yield "try:"

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egress.cli.options import AuditFile, ConfigFile, Policies, Presets, Resolve, StateDir
+from egress.cli.options import (
+    AuditFile,
+    ConfigFile,
+    Policies,
+    Presets,
+    Resolve,
+    Sandbox,
+    SandboxLabels,
+    StateDir,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +38,6 @@ What = Annotated[
     ),
 ]
 Method = Annotated[str | None, typer.Option("--method", metavar="M", help="The HTTP method.  [default: GET]")]
-Sandbox = Annotated[str | None, typer.Option("--sandbox", metavar="S", help="The sandbox that asks.")]
 Header = Annotated[
     list[str] | None,
     typer.Option("--header", metavar="'K: V'", help="A header of the request. May be repeated.", show_default=False),
@@ -66,6 +75,7 @@ def explain(
     config: ConfigFile = None,
     method: Method = None,
     sandbox: Sandbox = None,
+    label: SandboxLabels = None,
     resolve: Resolve = None,
     header: Header = None,
     query: Query = None,
@@ -86,6 +96,7 @@ def explain(
       egress explain tcp://db.corp.example:5432 --policy policy.yaml --resolve db.corp.example:10.1.2.3
       egress explain https://mcp.example.com/mcp --method POST --body call.json --policy policy.yaml
       egress explain 01j0000000000000000000000a
+      egress explain https://files.data.corp.example/ --policy policy.yaml --sandbox ci-7 --label team=data
       egress explain --json - --policy policy.yaml < requests.jsonl
       egress explain host-not-allowed
 
@@ -105,7 +116,12 @@ def explain(
     if review.DECISION_ID.match(what):
         allowed = _retell(what, around, policy, moment, (audit_file, state_dir), as_json=as_json)
         raise typer.Exit(0 if allowed else 1)
-    loaded = around.load_named(policy or (), at=moment)
+    who = around.who(sandbox, label)
+    loaded = around.load_named(policy or (), at=moment, sandbox=sandbox)
+    if who is not None:
+        # What cannot be written out for it is told with its line, before anything is judged.
+        loaded.of(who)
+        loaded = replace(loaded, sandboxes={who.name: who})
     if what == "-":
         if body is not None:
             raise typer.BadParameter("each line has its own: write it as `body`", param_hint="--body")

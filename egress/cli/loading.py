@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from egress.cli.options import sandbox_named
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from egress.config import LoadedPolicy, PolicySource, SecretDefinition
-    from egress.policy import Address
+    from egress.config import LoadedPolicy, PolicySource, SandboxDefinition, SecretDefinition
+    from egress.policy import Address, Sandbox
 
 _NONE_NAMED = "no policy is named: add `--policy NAME` or `--policy FILE`, or the server's `--config`"
 
@@ -36,6 +38,7 @@ class Surroundings:
     secrets: Mapping[str, SecretDefinition] = field(default_factory=dict)
     pins: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
     audit: Path | None = None
+    sandboxes: tuple[SandboxDefinition, ...] = ()
 
     def sources(self, named: Sequence[PolicySource]) -> list[PolicySource]:
         """The configuration's policies but for the scopes of those that are named, then those that are named."""
@@ -50,15 +53,31 @@ class Surroundings:
         clock = time.time if at is None else at.timestamp
         return load_policy(sources, secrets=self.secrets, presets=self.presets, clock=clock)
 
-    def load_named(self, texts: Sequence[str], *, at: datetime | None = None) -> LoadedPolicy:
-        """Load what these texts name, beside what the configuration does; the warnings go to standard error."""
-        sources = self.sources(find(texts))
+    def who(self, name: str | None, labels: list[str] | None) -> Sandbox | None:
+        """The sandbox that is asked about; its labels are those of the configuration, unless some are named."""
+        if name is None and not labels:
+            return None
+        own = self._configured(name)
+        return own.sandbox if own is not None and not labels else sandbox_named(name, labels)
+
+    def load_named(
+        self, texts: Sequence[str], *, at: datetime | None = None, sandbox: str | None = None
+    ) -> LoadedPolicy:
+        """Load what these texts name, beside what the configuration does; the warnings go to standard error.
+
+        `sandbox`: with the files that this one has of its own, if it is configured.
+        """
+        own = self._configured(sandbox)
+        sources = [*self.sources(find(texts)), *(() if own is None else own.policies)]
         if not sources:
             raise typer.BadParameter(_NONE_NAMED, param_hint="--policy")
         loaded = self.load(sources, at=at)
         for warning in loaded.warnings:
             typer.echo(f"warning: {warning}", err=True)
         return loaded
+
+    def _configured(self, name: str | None) -> SandboxDefinition | None:
+        return next((own for own in self.sandboxes if own.name == name), None)
 
 
 def surroundings(
@@ -74,7 +93,7 @@ def surroundings(
     overrides = ServerOverrides(presets=tuple(presets or ()), resolve=tuple(resolve or ()))
     server = load_server_config(config, overrides, os.environ)
     audit = None if config is None else server.audit.path
-    return Surroundings(server.policies, server.presets, server.secrets, server.resolve, audit)
+    return Surroundings(server.policies, server.presets, server.secrets, server.resolve, audit, server.sandboxes)
 
 
 def find(texts: Sequence[str] | None) -> list[PolicySource]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from egress.policy import Sandbox as SandboxOfRules
 
 AuditFile = Annotated[
     Path | None,
@@ -48,6 +51,11 @@ Resolve = Annotated[
         show_default=False,
     ),
 ]
+Sandbox = Annotated[str | None, typer.Option("--sandbox", metavar="NAME", help="The sandbox that asks.")]
+SandboxLabels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="KEY=VALUE", help="A label of the sandbox. May be repeated.", show_default=False),
+]
 StateDir = Annotated[
     Path | None,
     typer.Option(
@@ -67,3 +75,27 @@ def state_folder(given: Path | None) -> Path:
     from egress.config import default_state_dir  # noqa: PLC0415 -- loads pydantic; not needed when the folder is named
 
     return default_state_dir(os.environ)
+
+
+def labels_of(given: list[str] | None) -> dict[str, str]:
+    """Labels as they are written: `team=data`."""
+    found: dict[str, str] = {}
+    for text in given or ():
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"`{text}` is no label: write `team=data`", param_hint="--label")
+        found[key] = value
+    return found
+
+
+def sandbox_named(name: str | None, labels: list[str] | None) -> SandboxOfRules:
+    """The sandbox that `--sandbox` and `--label` name; left out, the one that all clients are."""
+    from egress.config import label_problem  # noqa: PLC0415 -- loads pydantic
+    from egress.policy import DEFAULT_SANDBOX, Sandbox, is_sandbox_word  # noqa: PLC0415
+
+    if name is not None and not is_sandbox_word(name):
+        raise typer.BadParameter(f"`{name}` is not a name for a sandbox", param_hint="--sandbox")
+    pairs = labels_of(labels)
+    for problem in filter(None, (label_problem(key, value) for key, value in pairs.items())):
+        raise typer.BadParameter(problem, param_hint="--label")
+    return Sandbox(name or DEFAULT_SANDBOX.name, tuple(pairs.items()))

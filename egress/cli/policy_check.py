@@ -88,9 +88,35 @@ def _check(files: Sequence[str], config: ConfigFile, presets: Sequence[Path], *,
     except ConfigError as error:
         return [_Part(str(config), unusable(error))]
     if not files:
-        return [_Part(str(config), _check_sources(around.policies, around))]
+        return _check_server(str(config), around)
     groups = [list(files)] if together else [[text] for text in files]
     return [_Part(" ".join(group), _check_named(group, around)) for group in groups]
+
+
+def _check_server(config: str, around: Surroundings) -> list[_Part]:
+    """The files that all have in common, then those of each sandbox on top of them, each set of files once."""
+    from egress.config import load_policies, policy_of  # noqa: PLC0415
+    from egress.errors import ConfigError  # noqa: PLC0415
+    from egress.review.lint import unusable  # noqa: PLC0415
+
+    common = _Part(config, _check_sources(around.policies, around))
+    if not around.sandboxes or not common.checked.usable:
+        return [common]
+    parts = [common] if around.policies else []
+    seen: set[tuple[PolicySource, ...]] = {around.policies}
+    for own in around.sandboxes:
+        group = (*around.policies, *own.policies)
+        name = f"{config}: sandbox {own.name}"
+        if group not in seen:
+            parts.append(_Part(name, _check_sources(group, around)))
+            seen.add(group)
+        try:
+            # A second, empty group: beside others no file stands alone.
+            loaded, _ = load_policies([group, ()], secrets=around.secrets, presets=around.presets)
+            policy_of(loaded.policy, own.sandbox, whole=True)
+        except ConfigError as error:
+            parts.append(_Part(name, unusable(error)))
+    return parts
 
 
 def _check_named(texts: Sequence[str], around: Surroundings) -> Checked:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from egress.cli.options import ConfigFile, Policies, Presets
+from egress.cli.options import ConfigFile, Policies, Presets, Sandbox, SandboxLabels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,7 +24,13 @@ ShowFormat = Annotated[
 
 
 def show(
-    *, policy: Policies = None, presets: Presets = None, config: ConfigFile = None, output_format: ShowFormat = "text"
+    *,
+    policy: Policies = None,
+    presets: Presets = None,
+    config: ConfigFile = None,
+    sandbox: Sandbox = None,
+    label: SandboxLabels = None,
+    output_format: ShowFormat = "text",
 ) -> None:
     """Show the effective policy: every rule with its file, line and scope, in order; secrets by their names alone.
 
@@ -32,12 +38,16 @@ def show(
     Examples:
       egress policy show --policy coding-agent
       egress policy show --policy org=org.yaml --policy policy.yaml --format yaml
+      egress policy show --policy tenants.yaml --sandbox ci-7 --label team=data
+
+    With --sandbox the rules are those of one sandbox, its name and labels filled in.
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
     from egress.cli.loading import surroundings  # noqa: PLC0415  # loaded by the command, so that --help is fast
     from egress.config import printable  # noqa: PLC0415
     from egress.review import effective  # noqa: PLC0415
 
-    values = effective(surroundings(config, presets).load_named(policy or ()))
+    around = surroundings(config, presets)
+    values = effective(around.load_named(policy or (), sandbox=sandbox), around.who(sandbox, label))
     if output_format == "json":
         typer.echo(json.dumps(values))
     elif output_format == "yaml":

@@ -64,6 +64,8 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
     yield f"policy       generation {policy['generation']}, {policy['digest']}"
     yield f"  loaded     {_moment(policy['loaded'])}{'' if policy['watched'] else ', files are not watched'}"
     yield from (f"  scope      {_scope(scope)}" for scope in policy["scopes"])
+    if policy["sandboxes"] is not None:
+        yield f"  sandboxes  {policy['sandboxes']}, a client that is none of them is refused"
     yield from (f"  file       {path}" for path in policy["files"])
     yield from _reload(answer["reload"])
     yield from (_process(process) for process in answer["processes"])

@@ -9,13 +9,15 @@ from egress.config.bindings import is_bound
 from egress.config.case_files import Case, CaseFile, read_cases
 from egress.config.layout import Formatted, format_policy
 from egress.config.limit_fields import bytes_text, rate_text
-from egress.config.load import LoadedPolicy, load_policy
+from egress.config.load import LoadedPolicy, load_policies, load_policy, policy_of, written_out
 from egress.config.machine import Machine
 from egress.config.owners import foreign_owners
 from egress.config.pins import Pin, PinError, parse_pin
 from egress.config.preset_files import is_preset, shipped_presets
 from egress.config.presets import Inclusion
 from egress.config.reading import read_text
+from egress.config.sandboxes import claims, is_token, label_problem, name_problem
+from egress.config.sandboxes_model import UNKNOWN_SANDBOX, SandboxDefinition, hash_token
 from egress.config.schema import policy_schema, policy_schema_text
 from egress.config.secrets_model import EnvSource, FileSource, SecretDefinition
 from egress.config.server import default_state_dir, load_server_config
@@ -28,12 +30,14 @@ from egress.config.server_config import (
     ServerOverrides,
     UpstreamConfig,
 )
+from egress.config.session import read_session
 from egress.config.sources import PolicySource, find_policy, shipped_policies, with_policies
 from egress.config.templates import template_text
 from egress.config.wording import printable
 
 __all__ = [
     "DEFAULT_LISTEN",
+    "UNKNOWN_SANDBOX",
     "AuditConfig",
     "Case",
     "CaseFile",
@@ -48,28 +52,38 @@ __all__ = [
     "Pin",
     "PinError",
     "PolicySource",
+    "SandboxDefinition",
     "SecretDefinition",
     "ServerConfig",
     "ServerOverrides",
     "UpstreamConfig",
     "bytes_text",
+    "claims",
     "default_state_dir",
     "find_policy",
     "foreign_owners",
     "format_policy",
+    "hash_token",
     "is_bound",
     "is_preset",
+    "is_token",
+    "label_problem",
+    "load_policies",
     "load_policy",
     "load_server_config",
+    "name_problem",
     "parse_pin",
+    "policy_of",
     "policy_schema",
     "policy_schema_text",
     "printable",
     "rate_text",
     "read_cases",
+    "read_session",
     "read_text",
     "shipped_policies",
     "shipped_presets",
     "template_text",
     "with_policies",
+    "written_out",
 ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from pydantic import PlainValidator
 from pydantic_core import PydanticCustomError
 
+from egress.config.sandbox_fields import MARK, read_chosen, read_target, sampled
 from egress.config.templates import read_template
 from egress.config.wording import did_you_mean, kind_of, one_of, printable, quoted
 from egress.policy import (
@@ -92,7 +93,8 @@ def target(verdict: Verdict) -> Callable[[object], Target]:
     """A reader for a host, wildcard, address or range, each with or without `:port`."""
 
     def read(value: object) -> Target:
-        parsed = parse_target(text(value), verdict=verdict)
+        written = text(value)
+        parsed = read_target(written, verdict) if MARK in written else parse_target(written, verdict=verdict)
         if isinstance(parsed, TargetError):
             raise wrong(parsed.message, parsed.hint)
         return parsed
@@ -103,6 +105,8 @@ def target(verdict: Verdict) -> Callable[[object], Target]:
 def bound_host(value: object) -> Target:
     """A host that a secret is bound to: a target that names something."""
     parsed = target(Verdict.ALLOW)(value)
+    if MARK in str(value):
+        raise wrong("a secret is bound to hosts that are written out, without templates", "name the hosts")
     if isinstance(parsed.what, AnyTarget):
         raise wrong("a secret is bound to hosts that are named, not to any", "name the hosts it may be sent to")
     return parsed
@@ -152,10 +156,21 @@ def path_pattern(value: object) -> str:
         raise wrong(
             f"{quoted(pattern)} holds a query or fragment", "write the path alone; it is matched without its query"
         )
-    compiled = compile_path(pattern)
+    sample = sampled(pattern)
+    if isinstance(sample, TargetError):
+        raise wrong(sample.message, sample.hint)
+    compiled = compile_path(sample)
     if not isinstance(compiled, PathPattern):
         raise wrong(compiled.message, compiled.hint)
     return pattern
+
+
+def chosen_sandbox(value: object) -> str:
+    """`NAME` of a sandbox, or `label=value`."""
+    found = read_chosen(text(value))
+    if isinstance(found, TargetError):
+        raise wrong(found.message, found.hint)
+    return found
 
 
 def word(kind: type[Protocol | TlsMode | Verdict | Mode | Scheme]) -> Callable[[object], Enum]:
@@ -287,4 +302,5 @@ type HeaderValueField = Annotated[tuple[str, str | None], PlainValidator(header_
 type MomentField = Annotated[datetime, PlainValidator(moment, json_schema_input_type=str)]
 type LabelField = Annotated[str, PlainValidator(label, json_schema_input_type=str)]
 type LabelNameField = Annotated[str, PlainValidator(label_name, json_schema_input_type=str)]
+type SandboxField = Annotated[str, PlainValidator(chosen_sandbox, json_schema_input_type=str)]
 type NameField = Annotated[str, PlainValidator(rule_name, json_schema_input_type=str)]

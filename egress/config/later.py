@@ -6,15 +6,14 @@ from typing import Final
 
 # Where the key may stand ("" is the top of the file), and the keys.
 LATER_KEYS: Final[dict[str, frozenset[str]]] = {
-    "": frozenset({"sandboxes", "deny_page"}),
+    "": frozenset({"deny_page"}),
     "rules": frozenset(
         {
             "sign",
-            "sandboxes",
         }
     ),
     "secrets": frozenset({"placeholder", "store", "command", "oauth2", "azure", "vault", "keyring", "google"}),
-    "server": frozenset({"sandboxes", "dns", "forwards", "transparent", "metrics", "deny_page"}),
+    "server": frozenset({"dns", "forwards", "transparent", "metrics", "deny_page"}),
     "upstream": frozenset({"proxy"}),
 }
 

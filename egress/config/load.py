@@ -18,9 +18,9 @@ from egress.config.presets import Includer
 from egress.config.reading import read_text
 from egress.config.rules import RuleReader
 from egress.config.secret_definitions import read_secrets
-from egress.config.wording import kind_of, printable
+from egress.config.wording import kind_of, printable, quoted
 from egress.errors import ConfigError, Problem
-from egress.policy import Mode, Policy, Scope, ScopeRules, Verdict, compile_policy
+from egress.policy import Mode, Policy, Sandbox, Scope, ScopeRules, Verdict, compile_policy, expand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from egress.config.presets import Inclusion
     from egress.config.secrets_model import SecretDefinition
     from egress.config.sources import PolicySource
-    from egress.policy import Rule, TlsMode
+    from egress.policy import Rule, TlsMode, Unfilled
 
 _STRICTEST_FIRST = (Verdict.DENY, Verdict.ASK, Verdict.ALLOW)
 
@@ -40,6 +40,8 @@ class LoadedPolicy:
     """A policy ready to judge, the secrets that its rules may name, every file it was made of, and what to look at.
 
     `files` are those of presets and of the tools' configuration too. `includes` are the presets with their parameters.
+    `policy` is as the files have it: where it depends on the sandbox, ask `of`, which gives it as it holds for one.
+    `sandboxes` are those with labels, by name, that are asked about by their names alone.
     """
 
     policy: Policy
@@ -47,11 +49,56 @@ class LoadedPolicy:
     files: tuple[Path, ...]
     warnings: tuple[Problem, ...]
     includes: tuple[Inclusion, ...] = ()
+    sandboxes: Mapping[str, Sandbox] = field(default_factory=dict)
+    clock: Callable[[], float] = time.time
+    _written: dict[Sandbox, Policy] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def rules(self) -> int:
         """How many rules there are, over all scopes."""
         return sum(len(scope.rules) for scope in self.policy.scopes)
+
+    def of(self, sandbox: Sandbox | str) -> Policy:
+        """The policy as it holds for one sandbox; the same object wherever it is the same for all.
+
+        Raises ConfigError for a denial that cannot be written out for it.
+        """
+        known = self.sandboxes.get(sandbox, Sandbox(sandbox)) if isinstance(sandbox, str) else sandbox
+        if known not in self._written:
+            self._written[known] = policy_of(self.policy, known, clock=self.clock)
+        return self._written[known]
+
+
+def policy_of(
+    policy: Policy, sandbox: Sandbox, *, whole: bool = False, clock: Callable[[], float] = time.time
+) -> Policy:
+    """A policy as it holds for one sandbox; itself if that is the same. `whole`: nothing may be left out of it.
+
+    Raises ConfigError for what cannot be written out: a denial, or with `whole` anything.
+    """
+    scopes = written_out(policy.scopes, sandbox, whole=whole)
+    if all(mine is theirs for mine, theirs in zip(scopes, policy.scopes, strict=True)):
+        return policy
+    return compile_policy(scopes, digest=policy.digest, clock=clock)
+
+
+def written_out(scopes: Sequence[ScopeRules], sandbox: Sandbox, *, whole: bool = False) -> tuple[ScopeRules, ...]:
+    """Rules as they hold for one sandbox. Raises ConfigError, as `policy_of` does."""
+    found, unfilled = expand(scopes, sandbox)
+    problems = [_unfilled(item, sandbox) for item in unfilled if whole or item.rule.verdict is not Verdict.ALLOW]
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def _unfilled(item: Unfilled, sandbox: Sandbox) -> Problem:
+    rule = item.rule
+    if item.missing is None:
+        message = f"{quoted(item.text)} is no host with the values of the sandbox `{sandbox.name}`"
+        return Problem(rule.file, rule.line, rule.verdict.value, message, "give it shorter values")
+    message = f"{quoted(item.text)} cannot be filled in: the sandbox `{sandbox.name}` has no label `{item.missing}`"
+    hint = "give it the label, or keep the rule to those that have it with `sandboxes`"
+    return Problem(rule.file, rule.line, rule.verdict.value, message, hint)
 
 
 @dataclass(slots=True)
@@ -88,26 +135,60 @@ def load_policy(
     presets look for a tool's configuration; None for this one. `clock` tells seconds since 1970, by which rules expire.
     Raises ConfigError with every problem of every file.
     """
+    (loaded,) = load_policies([sources], secrets=secrets, presets=presets, machine=machine, clock=clock)
+    return loaded
+
+
+def load_policies(
+    groups: Sequence[Sequence[PolicySource]],
+    *,
+    secrets: Mapping[str, SecretDefinition] | None = None,
+    presets: Sequence[Path] = (),
+    machine: Machine | None = None,
+    clock: Callable[[], float] = time.time,
+) -> list[LoadedPolicy]:
+    """A policy for each group of files; a file that stands in many is read once, and its rules are shared.
+
+    Of several groups no file stands alone, so that only those of scope `org` define secrets, as they do beside others.
+    Raises ConfigError with every problem of every file.
+    """
     state = _Loading()
     library = PresetLibrary(tuple(presets), machine)
     library.check_folders()
-    files = [_open(source, state) for source in sources]
-    known = _gather_secrets(files, dict(secrets or {}), state)
-    for file in files:
+    distinct = dict.fromkeys(source for group in groups for source in group)
+    files = {source: _open(source, state) for source in distinct}
+    alone = len(groups) == 1 and len(groups[0]) == 1
+    known = _gather_secrets(list(files.values()), dict(secrets or {}), state, alone=alone)
+    for file in files.values():
         _read_rules(file, known, state)
         _include(file, known, library, state)
-    _check_report(files, state)
+    members = [[files[source] for source in group] for group in groups]
+    for group in members:
+        _check_report(group, state)
     state.problems.extend(library.problems)
     state.warnings.extend(library.warnings)
     if state.problems:
         raise ConfigError(_in_order(state.problems))
-    policy = compile_policy(_by_scope(files), digest=_digest(files), clock=clock)
+    defined = {name: definition for name, definition in known.items() if definition is not None}
+    warnings = tuple(dict.fromkeys(state.warnings))
+    shared: dict[tuple[PolicySource, ...], ScopeRules] = {}
+    return [_loaded(group, defined, warnings, shared, clock) for group in members]
+
+
+def _loaded(
+    files: list[_File],
+    secrets: Mapping[str, SecretDefinition],
+    warnings: tuple[Problem, ...],
+    shared: dict[tuple[PolicySource, ...], ScopeRules],
+    clock: Callable[[], float],
+) -> LoadedPolicy:
     return LoadedPolicy(
-        policy=policy,
-        secrets={name: definition for name, definition in known.items() if definition is not None},
+        policy=compile_policy(_by_scope(files, shared), digest=_digest(files), clock=clock),
+        secrets=secrets,
         files=tuple(dict.fromkeys(path for file in files for path in file.files)),
-        warnings=tuple(dict.fromkeys(state.warnings)),
+        warnings=warnings,
         includes=tuple(inclusion for file in files for inclusion in file.includes),
+        clock=clock,
     )
 
 
@@ -140,14 +221,14 @@ def _told_as(path: Path) -> Path:
 
 
 def _gather_secrets(
-    files: list[_File], server: dict[str, SecretDefinition], state: _Loading
+    files: list[_File], server: dict[str, SecretDefinition], state: _Loading, *, alone: bool
 ) -> dict[str, SecretDefinition | None]:
     known: dict[str, SecretDefinition | None] = dict(server)
     owners = dict.fromkeys(server, "the server's configuration")
     for file in files:
         if file.document is None or not file.secrets:
             continue
-        if len(files) > 1 and file.source.scope is not Scope.ORG:
+        if not alone and file.source.scope is not Scope.ORG:
             # Else a team's file could name any file or variable of the proxy's and have it sent to a host of its own.
             message = f"a policy of scope `{file.source.scope}` beside others may name secrets, not define them"
             hint = "define them in the org policy or in the server's configuration"
@@ -230,12 +311,19 @@ def _stated_tls(file: _File) -> TlsMode | None:
     return None if file.model is None else file.model.tls
 
 
-def _by_scope(files: list[_File]) -> list[ScopeRules]:
-    """Several files of one scope are one list, with the strictest `default` and `tls` that any of them states."""
+def _by_scope(files: list[_File], shared: dict[tuple[PolicySource, ...], ScopeRules]) -> list[ScopeRules]:
+    """Several files of one scope are one list, with the strictest `default` and `tls` that any of them states.
+
+    `shared` are those of other groups, which are the same where their files are.
+    """
     scopes = []
     for scope in Scope:
         members = [file for file in files if file.source.scope is scope]
         if not members:
+            continue
+        sources = tuple(file.source for file in members)
+        if sources in shared:
+            scopes.append(shared[sources])
             continue
         defaults = {file.model.default for file in members if file.model is not None}
         stated = [file.model.tls for file in members if file.model is not None and file.model.tls is not None]
@@ -243,7 +331,8 @@ def _by_scope(files: list[_File]) -> list[ScopeRules]:
         default = next((verdict for verdict in _STRICTEST_FIRST if verdict in defaults), None)
         modes = {Mode.ENFORCE if file.model is None or file.model.mode is None else file.model.mode for file in members}
         mode = Mode.REPORT if modes == {Mode.REPORT} else Mode.ENFORCE
-        scopes.append(ScopeRules(scope, rules, default=default, tls=max(stated, default=None), mode=mode))
+        shared[sources] = ScopeRules(scope, rules, default=default, tls=max(stated, default=None), mode=mode)
+        scopes.append(shared[sources])
     return scopes
 
 

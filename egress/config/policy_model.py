@@ -26,6 +26,7 @@ from egress.config.fields import (
     PortField,
     QueryField,
     RefusedField,
+    SandboxField,
     TemplateField,
     listed,
     text,
@@ -98,6 +99,7 @@ type Query = Annotated[list[QueryField], BeforeValidator(listed, json_schema_inp
 type HeaderValues = Annotated[list[HeaderValueField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
 type Headers = Annotated[list[HeaderField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
 type Networks = Annotated[list[NetworkField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
+type Sandboxes = Annotated[list[SandboxField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
 type BoundHosts = Annotated[list[BoundHostField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
 
 type _ProtocolWord = Literal["http", "https", "ws", "wss", "grpc", "tcp"]
@@ -189,6 +191,9 @@ class RuleModel(Strict):
     )
     until: MomentField | None = Field(
         None, description="When the rule stops to match, with its offset, as in `2026-12-31T18:00:00Z`."
+    )
+    sandboxes: Sandboxes | None = Field(
+        None, description="The sandboxes that the rule is for: names, or `label=value`."
     )
     protocol: Protocols | None = Field(None, description="What the connection may carry; `tcp` needs `ports`.")
     tls: TlsField | None = Field(None, description="How much of a TLS connection is opened.")

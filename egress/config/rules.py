@@ -102,6 +102,7 @@ class RuleReader:
             limits=_limits(model),
             mcp=None if model.mcp is None else model.mcp.condition(),
             graphql=None if model.graphql is None else model.graphql.condition(),
+            sandboxes=None if model.sandboxes is None else tuple(model.sandboxes),
         )
 
     def _verdict(self, model: RuleModel, place: Place) -> Verdict | None:

@@ -13,6 +13,7 @@ from egress.config.checking import check
 from egress.config.document import read_document
 from egress.config.pins import PinError, make_pin, parse_pin
 from egress.config.reading import read_text
+from egress.config.sandboxes import SandboxReader
 from egress.config.secret_definitions import read_secrets
 from egress.config.server_config import (
     DEFAULT_LISTEN,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from egress.config.document import Document
+    from egress.config.sandboxes_model import SandboxDefinition
     from egress.config.secrets_model import SecretDefinition
     from egress.config.wording import Place
     from egress.policy import Address
@@ -106,8 +108,11 @@ class _Merge:
         """All of it together."""
         flags, model = self.overrides, self.model
         state_dir = flags.state_dir or self._state_dir(env)
+        listens = self._listens()
         return ServerConfig(
-            listen=self._flag("--listen", flags.listen, read_listen, model.listen) or DEFAULT_LISTEN,
+            listen=listens[0],
+            also_listen=listens[1:],
+            sandboxes=self._sandboxes(listens, env),
             state_dir=state_dir,
             audit=self._audit(model.audit or AuditModel.model_validate({}), state_dir),
             ca_dir=flags.ca_dir or self._path(model.ca_dir) or state_dir / "ca",
@@ -123,6 +128,22 @@ class _Merge:
             watch=_stated(flag=flags.watch, file=model.watch),
             last_known_good=_stated(flag=flags.last_known_good, file=model.last_known_good),
         )
+
+    def _listens(self) -> tuple[tuple[str, int], ...]:
+        given = self._flag("--listen", self.overrides.listen, read_listen, None)
+        stated = [given] if given is not None else self.model.listen or [DEFAULT_LISTEN]
+        for index, address in enumerate(stated):
+            if address[1] and address in stated[:index]:
+                self._problem(("listen", index), "this address stands here twice", "remove one of them")
+        return tuple(stated)
+
+    def _sandboxes(self, listens: tuple[tuple[str, int], ...], env: Mapping[str, str]) -> tuple[SandboxDefinition, ...]:
+        if self.document is None or not self.model.sandboxes:
+            return ()
+        reader = SandboxReader(self.document, listens, env, self._find)
+        found = reader.read(self.model.sandboxes)
+        self.problems.extend(reader.problems)
+        return found
 
     def _state_dir(self, env: Mapping[str, str]) -> Path:
         if not env.get("EGRESS_STATE_DIR"):

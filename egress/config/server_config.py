@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from egress.config.sandboxes_model import SandboxDefinition
     from egress.config.secrets_model import SecretDefinition
     from egress.config.sources import PolicySource
     from egress.policy import Address, Lane
@@ -84,6 +85,8 @@ class Limits:
 class ServerConfig:
     """Everything the proxy needs to start.
 
+    `also_listen` are addresses besides `listen`. `sandboxes`: who clients are told apart as; none: they are all one.
+
     `file` is the configuration file, if there is one. `workers` are processes. `lane` is the one that is forced, for
     tests; None lets the rules pick. `presets` are folders of the user's own presets. `watch`: whether the policy is
     read again when its files change. `last_known_good`: whether a start whose policy files do not load takes the last
@@ -106,6 +109,19 @@ class ServerConfig:
     presets: tuple[Path, ...] = ()
     watch: bool = True
     last_known_good: bool = True
+    also_listen: tuple[tuple[str, int], ...] = ()
+    sandboxes: tuple[SandboxDefinition, ...] = ()
+
+    @property
+    def listens(self) -> tuple[tuple[str, int], ...]:
+        """Every address to listen on."""
+        return (self.listen, *self.also_listen)
+
+    @property
+    def sources(self) -> tuple[PolicySource, ...]:
+        """Every policy file that is named, once each."""
+        own = (source for sandbox in self.sandboxes for source in sandbox.policies)
+        return tuple(dict.fromkeys((*self.policies, *own)))
 
 
 @dataclass(frozen=True, slots=True)

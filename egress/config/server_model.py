@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, PlainValidator
 
 from egress.config.fields import text, wrong
-from egress.config.policy_model import SecretModel, Strict, TextField
+from egress.config.policy_model import Networks, SecretModel, Strict, TextField
 from egress.config.server_config import MitmStart
 from egress.config.wording import did_you_mean, kind_of, one_of, quoted
 from egress.policy import Lane, Refusal, parse_authority
@@ -85,6 +85,12 @@ def _list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _one_or_more(value: object) -> object:
+    if value == []:
+        raise wrong("this list is empty, so the proxy would listen nowhere", "write `127.0.0.1:3128`")
+    return value if isinstance(value, list) else [value]
+
+
 type PathField = Annotated[str, PlainValidator(file_path, json_schema_input_type=str)]
 type PathList = Annotated[list[PathField], BeforeValidator(_list, json_schema_input_type=str | list[str])]
 type TextList = Annotated[list[TextField], BeforeValidator(_list, json_schema_input_type=str | list[str])]
@@ -92,6 +98,8 @@ Seconds = Annotated[float, BeforeValidator(_number)]
 Count = Annotated[int, BeforeValidator(_number)]
 type MaybeUnlimited[Number] = Annotated[Number | None, BeforeValidator(_unlimited)]
 type ScopeWord = Literal["org", "team", "sandbox", "session"]
+# The scope `org` speaks for all sandboxes, or it would be none.
+type OwnScopeWord = Literal["team", "sandbox", "session"]
 
 
 class AuditModel(Strict):
@@ -130,10 +138,25 @@ class LimitsModel(Strict):
     drain_seconds: Seconds | None = Field(None, ge=0, le=3_600)
 
 
+ListenField = Annotated[tuple[str, int], PlainValidator(read_listen, json_schema_input_type=str)]
+
+
+class SandboxModel(Strict):
+    """A sandbox: what tells its clients from others, and the files that it has of its own."""
+
+    source: Networks | None = None
+    listener: ListenField | None = None
+    token: TextField | None = None
+    token_env: TextField | None = None
+    labels: dict[str, TextField] | None = None
+    policy: TextList | None = None
+    scopes: dict[OwnScopeWord, TextList] | None = None
+
+
 class ServerModel(Strict):
     """The server's configuration; flags of `egress run` win over it."""
 
-    listen: Annotated[tuple[str, int], PlainValidator(read_listen, json_schema_input_type=str)] | None = None
+    listen: Annotated[list[ListenField], BeforeValidator(_one_or_more)] | None = None
     workers: Annotated[int, PlainValidator(read_workers, json_schema_input_type=int)] | None = None
     mitm: Annotated[MitmStart, PlainValidator(read_mitm, json_schema_input_type=str)] | None = None
     lane: Annotated[Lane | None, PlainValidator(read_lane, json_schema_input_type=str)] = None
@@ -149,3 +172,4 @@ class ServerModel(Strict):
     presets: PathList | None = None
     limits: LimitsModel | None = None
     secrets: dict[str, SecretModel] | None = None
+    sandboxes: dict[str, SandboxModel] | None = None

@@ -9,24 +9,29 @@ from typing import TYPE_CHECKING
 
 from egress.audit import AuditWriter
 from egress.certs import BUNDLE_NAME, write_bundle, write_roots
-from egress.config import load_policy
+from egress.config import load_policies, policy_of
 from egress.credentials import CredentialStore
 from egress.errors import ConfigError, StartError, StateError
+from egress.gate.enrol import enrol
 from egress.gate.gate import Gate, GateLimits
 from egress.gate.generation import Generation
 from egress.gate.judged_body import BodyRoom
 from egress.gate.record import Recorder
 from egress.gate.resolver import Resolver
+from egress.gate.roster import Member, Roster
+from egress.policy import DEFAULT_SANDBOX, telling
 from egress.review.lint import Severity, check_loaded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
     from pathlib import Path
 
     from egress.certs import Authority
-    from egress.config import ServerConfig
+    from egress.config import LoadedPolicy, PolicySource, SandboxDefinition, ServerConfig
+    from egress.errors import Problem
     from egress.gate.record import AuditSink
     from egress.gate.resolver import NameService
+    from egress.policy import Policy, Sandbox
 
 # What judging may take beyond its two waits, on a busy machine.
 _SLACK_SECONDS = 5.0
@@ -50,28 +55,80 @@ def load_generation(
     previous: Generation | None = None,
     *,
     kept: bool = False,
+    registered: Sequence[SandboxDefinition] | None = None,
 ) -> Generation:
     """Read the policy files into the next generation. Raises ConfigError with every problem; nothing is half-used.
 
     `kept`: what is read was judged, and kept, by an earlier start, so whose the files are now does not matter.
+    `registered`: the sandboxes that were registered at run time; None: there never was one.
     """
-    if not config.policies:
+    if not config.policies and not config.sandboxes:
         raise StartError("no policy is named", hint="use --policy NAME or --policy FILE, for example --policy starter")
-    loaded = load_policy(config.policies, secrets=config.secrets, presets=config.presets)
-    checked = check_loaded(loaded, now=datetime.now(UTC), kept=kept)
-    if not checked.usable:
-        raise ConfigError(checked.problems(Severity.ERROR))
-    for warning in checked.problems(Severity.WARNING):
+    groups = dict.fromkeys([config.policies, *((*config.policies, *own.policies) for own in config.sandboxes)])
+    policies = load_policies(list(groups), secrets=config.secrets, presets=config.presets)
+    loaded = dict(zip(groups, policies, strict=True))
+    common = loaded[config.policies]
+    files = tuple(dict.fromkeys(path for policy in policies for path in policy.files))
+    now = datetime.now(UTC)
+    checks = [check_loaded(policy, now=now, kept=kept) for policy in policies]
+    refused = dict.fromkeys(problem for checked in checks for problem in checked.problems(Severity.ERROR))
+    if refused:
+        raise ConfigError(list(refused))
+    for warning in dict.fromkeys(problem for checked in checks for problem in checked.problems(Severity.WARNING)):
         logger.warning("%s", warning)
+    roster = _roster(config, loaded, registered)
+    policy = common.of(DEFAULT_SANDBOX) if roster is None else common.policy
     if previous is None:
-        credentials = CredentialStore(loaded.secrets, env=env)
+        credentials = CredentialStore(common.secrets, env=env)
     else:
-        credentials = previous.credentials.reloaded(loaded.secrets, env=env)
+        credentials = previous.credentials.reloaded(common.secrets, env=env)
     credentials.scrub_environment(env)
     for problem in (*credentials.problems(), *credentials.warnings()):
         logger.warning("%s", problem)
     number = 1 if previous is None else previous.number + 1
-    return Generation(number, loaded.policy, credentials, loaded.files)
+    return Generation(number, policy, credentials, files, roster, common.policy.scopes)
+
+
+def _roster(
+    config: ServerConfig,
+    loaded: Mapping[tuple[PolicySource, ...], LoadedPolicy],
+    registered: Sequence[SandboxDefinition] | None,
+) -> Roster | None:
+    """All sandboxes; None where there never was one. Raises ConfigError for rules that one cannot have."""
+    members: list[Member] = []
+    problems: list[Problem] = []
+    written = {sources: WrittenOut(policy.policy) for sources, policy in loaded.items()}
+    for own in config.sandboxes:
+        try:
+            members.append(Member(own, written[(*config.policies, *own.policies)].of(own.sandbox)))
+        except ConfigError as error:
+            problems += error.problems
+    common = loaded[config.policies].policy
+    for own in registered or ():
+        try:
+            members.append(enrol(common, common.scopes, own))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    # Once there was one, whoever is none stays unknown, also after the last has gone.
+    return Roster(members) if members or registered is not None else None
+
+
+class WrittenOut:
+    """A policy written out for sandboxes: one object for all to which it says the same."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._tell = telling(policy.scopes)
+        self._made: dict[Hashable, Policy] = {}
+
+    def of(self, sandbox: Sandbox) -> Policy:
+        """The policy of one. Raises ConfigError for a template that it cannot fill in."""
+        told = self._tell(sandbox)
+        if told not in self._made:
+            self._made[told] = policy_of(self._policy, sandbox, whole=True)
+        return self._made[told]
 
 
 def make_folder(path: Path) -> None:

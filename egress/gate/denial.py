@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from egress.policy import RuleRef
 
 DECISION_HEADER = "X-Egress-Decision"
+_WHO = 407
 
 
 @dataclass(frozen=True, slots=True)
 class Denial:
     """A refusal as it is told: verdict, reason, the rule that said it, one sentence of detail, the decision's id.
 
-    `retry_after`: seconds until the same may be allowed, where that is known.
+    `retry_after`: seconds until the same may be allowed, where that is known. `asks_who`: the client is asked for a
+    sandbox's name and token (RFC 9110, section 11.7.1).
     """
 
     decision_id: str
@@ -35,11 +37,12 @@ class Denial:
     host: str = ""
     port: int = 0
     retry_after: float | None = None
+    asks_who: bool = False
 
     @property
     def status(self) -> int:
         """The HTTP status of the page."""
-        return TEXTS[self.reason].status
+        return _WHO if self.asks_who else TEXTS[self.reason].status
 
     @property
     def reason_phrase(self) -> str:
@@ -77,8 +80,10 @@ class Denial:
     def headers(self, *, length: int) -> list[tuple[bytes, bytes]]:
         """The fields of the response, without any that concern the connection."""
         retry = () if self.retry_after is None else ((b"Retry-After", b"%d" % max(1, ceil(self.retry_after))),)
+        challenge = ((b"Proxy-Authenticate", b'Basic realm="egress", charset="UTF-8"'),) if self.asks_who else ()
         return [
             *retry,
+            *challenge,
             (b"Content-Type", b"application/problem+json"),
             (b"Content-Length", b"%d" % length),
             (b"Cache-Control", b"no-store"),

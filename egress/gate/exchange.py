@@ -19,17 +19,24 @@ if TYPE_CHECKING:
 
     from egress.credentials import Rendered
     from egress.gate.generation import Generation
+    from egress.gate.roster import ClientPlace
     from egress.gate.shares import Held
     from egress.policy import Decision, Request
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who asks: the sandbox's name, the peer's `address:port`, and the lane that carries it once one was picked."""
+    """Who asks: the sandbox's name, the peer's `address:port`, and the lane that carries it once one was picked.
+
+    `place` is where it came from, if that is known. `settled`: a request or CONNECT on the connection said, or left it
+    to its place, who it is; from then on it is nobody else.
+    """
 
     sandbox: str
     peer: str
     lane: str | None = None
+    place: ClientPlace | None = None
+    settled: bool = False
 
 
 @dataclass(slots=True, eq=False)

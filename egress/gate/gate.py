@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 from egress.audit import OutcomeEvent
 from egress.gate.denial import Denial
 from egress.gate.dial import DialFailure, Dialled, dial
-from egress.gate.exchange import Client, Exchange
+from egress.gate.exchange import Exchange
 from egress.gate.grant import GRANT_SECONDS, Grant, GrantBook
+from egress.gate.identity import arrived, as_unknown, identify
 from egress.gate.ids import new_decision_id
 from egress.gate.judged_body import BodyRoom, BodyWanted
 from egress.gate.own import OwnListeners
@@ -31,23 +32,37 @@ from egress.gate.quota import Over
 from egress.gate.shares import ShareBook, limit_detail
 from egress.gate.standing import Standing, decide_connect
 from egress.gate.within import within
-from egress.policy import Certainty, Decision, Host, NameDecision, Protocol, Reason, Request, TlsMode, Verdict
+from egress.policy import (
+    Certainty,
+    Decision,
+    Host,
+    NameDecision,
+    Protocol,
+    Reason,
+    Request,
+    TlsMode,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from egress.audit import DecisionEvent
     from egress.credentials import Secret
+    from egress.gate.exchange import Client
     from egress.gate.generation import Generation
     from egress.gate.record import Recorder
     from egress.gate.resolver import NameService
-    from egress.policy import Address, Policy
+    from egress.gate.roster import ClientPlace
+    from egress.policy import Address, Policy, Refusal
+    from egress.wire.head import RequestHead
 
 logger = logging.getLogger(__name__)
 
 # The outcome of what a reload cut.
 RELOADED = "policy-reload"
 _NOW_DENIED = "the policy was reloaded and denies it"
+_NO_SANDBOX = "the sandbox is not known any more"
 _EXPIRED = "the rule that allowed it has expired"
 # The next expiry is looked for again after so long at most: the clock may be set.
 _LOOK_SECONDS = 60.0
@@ -104,8 +119,8 @@ class Asked:
 class Gate:
     """One gate a process. All methods run on the event loop's thread.
 
-    `via`: upstreams are told of the proxy. `standing`: the connections of the lane that stand idle.
-    `quotas`: the limits of rules, as far as this process has a part in them.
+    `via`: upstreams are told of the proxy. `standing`: the connections of the lane that stand idle. `quotas`: the
+    limits of rules, as far as this process has a part in them. `clients`: the sandbox of each that is open.
     """
 
     generation: Generation
@@ -118,8 +133,23 @@ class Gate:
     quotas: ShareBook = field(default_factory=ShareBook)
     standing: Callable[[], Iterable[Standing]] = tuple
     bodies: BodyRoom = field(default_factory=BodyRoom)
+    clients: Callable[[], Iterable[str]] = tuple
     open: dict[str, Exchange] = field(default_factory=dict)
     _expiry: asyncio.TimerHandle | None = None
+    _expires: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Know when rules expire: asked at each request, and the same for a whole generation."""
+        self._expires = self.generation.expiries
+
+    def arrived(self, peer: str, place: ClientPlace) -> Client:
+        """A client that has said nothing yet: `peer` is its `address:port`."""
+        return arrived(self.generation.roster, peer, place)
+
+    def identify(self, client: Client, head: RequestHead) -> Client | Refusal:
+        """Who sends a head to the proxy itself; the lane records the refusal, if it is one."""
+        roster = self.generation.roster
+        return client if roster is None else identify(roster, client, head)
 
     async def judge_connect(self, client: Client, host: Host, port: int) -> Destination | Denial:
         """May a client go on towards this destination? No name is resolved unless the tunnel stays unopened."""
@@ -165,7 +195,10 @@ class Gate:
         if request.host.address is not None and peer != request.host.address:
             return "the connection goes to another address than the one judged"
         if peer not in exchange.addresses:  # else it was judged as this request was
-            judged = exchange.generation.policy.decide_address(request, exchange.decision, [peer])
+            policy = exchange.generation.policy_of(request.sandbox)
+            if policy is None:
+                return _NO_SANDBOX
+            judged = policy.decide_address(request, exchange.decision, [peer])
             if not judged.addresses:
                 return judged.decision.detail or "the connection's address is not permitted"
         if is_secure(request) and not verified_tls:
@@ -196,6 +229,7 @@ class Gate:
     def adopt(self, generation: Generation) -> None:
         """Judge by a new generation from now on."""
         self.generation = generation
+        self._expires = generation.expiries
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
@@ -215,7 +249,7 @@ class Gate:
 
     def _cut_if_denied(self, standing: Standing) -> bool:
         try:
-            denied = decide_connect(self.generation.policy, standing.request).denied
+            denied = self._denied_now(standing)
             if denied is None:
                 return False
             self._record_cut(standing, denied)
@@ -227,15 +261,23 @@ class Gate:
             logger.exception("a connection that the new policy denies could not be cut")
         return True
 
+    def _denied_now(self, standing: Standing) -> Refused | None:
+        policy = self.generation.policy_of(standing.client.sandbox)
+        if policy is None:
+            # Nobody's connection that has not said who it is may still do so.
+            return Refused(Reason.SANDBOX_UNKNOWN, "") if standing.bound or standing.client.settled else None
+        return decide_connect(policy, standing.request).denied if standing.bound else None
+
     def _record_cut(self, standing: Standing, denied: Refused) -> None:
         """The row of a connection on which nothing was under way; nothing waits for it, since it closes anyhow."""
         decision_id = new_decision_id()
-        detail = f"{RELOADED}: the policy was reloaded and denies it"
+        gone = denied.reason is Reason.SANDBOX_UNKNOWN
+        detail = f"{RELOADED}: {_NO_SANDBOX if gone else _NOW_DENIED}"
         said = denied.decision
         verdict = Verdict.ASK if said is not None and said.verdict is Verdict.ASK else Verdict.DENY
         decision = Decision(verdict, denied.reason, detail, (), None if said is None else said.rule)
         asked = standing.client, standing.request, None
-        event = self.recorder.event(decision_id, asked, decision, self.generation.policy.digest)
+        event = self.recorder.event(decision_id, asked, decision, self.generation.digest)
         audit = self.recorder.audit
         now = time.time_ns() // 1000
         if not (audit.offer(event) and audit.offer(OutcomeEvent(id=decision_id, time_us=now, error=detail))):
@@ -244,7 +286,10 @@ class Gate:
     async def _judge_connect(self, client: Client, request: Request) -> Destination | Denial:
         if self.draining:
             return await self.refuse(client, request, Reason.SHUTTING_DOWN)
-        policy = self.generation.policy
+        generation = self.generation
+        policy = generation.policy if generation.roster is None else generation.policy_of(request.sandbox)
+        if policy is None:
+            return await self.refuse(client, request, Reason.SANDBOX_UNKNOWN)
         decisions = decide_connect(policy, request)
         https, denied = decisions.https, decisions.denied
         destination = Destination(
@@ -261,7 +306,7 @@ class Gate:
             return await self._refuse(client, request, denied, None)
         if destination.https and https.tls is TlsMode.TUNNEL:
             # The tunnel's addresses are judged now, while a readable 403 can still be given.
-            outcome = await permit(self.generation, self.resolver, self.own, request, None)
+            outcome = await permit(generation, self.resolver, self.own, request, None)
             if isinstance(outcome, BodyWanted):
                 raise LookupError("a body is asked for where none can be read")
             if isinstance(outcome, Refused):
@@ -286,12 +331,12 @@ class Gate:
             exchange.quota = over
         told = outcome.told or outcome.decision
         event = self.recorder.event(
-            exchange.id, (client, request, sni), told, generation.policy.digest, outcome, sent=outcome.request
+            exchange.id, (client, request, sni), told, generation.digest, outcome, sent=outcome.request
         )
         if not await self._recorded(exchange, event):
             return Denial(exchange.id, Reason.AUDIT_UNAVAILABLE, host=request.host.text, port=request.port)
         self.open[exchange.id] = exchange
-        if generation.policy.expiries:
+        if self._expires:
             self._watch_expiries()
         if generation is not self.generation and not self._still_allowed(exchange):
             # A reload came while this was being judged; it could not be cut yet, so it ends here.
@@ -341,7 +386,9 @@ class Gate:
         )
         host, port, retry = request.host.text, request.port, refused.retry_after
         denial = Denial(decision_id, refused.reason, refused.detail, verdict, rule, host, port, retry)
-        digest = refused.digest or self.generation.policy.digest
+        if refused.reason is Reason.SANDBOX_UNKNOWN:
+            client, denial = as_unknown(self.generation.roster, client, denial)
+        digest = refused.digest or self.generation.digest
         event = self.recorder.event(decision_id, (client, request, sni), denied, digest, sent=refused.sent)
         if await self.recorder.record(event):
             now = time.time_ns() // 1000
@@ -366,7 +413,7 @@ class Gate:
     def _watch_expiries(self) -> None:
         """Have what an expiring rule lets pass cut when the rule expires."""
         now = time.time()
-        coming = next((moment for moment in self.generation.policy.expiries if moment > now), None)
+        coming = next((moment for moment in self._expires if moment > now), None)
         if self._expiry is None and coming is not None:
             loop = asyncio.get_running_loop()
             self._expiry = loop.call_later(min(coming - now, _LOOK_SECONDS), self._at_expiry)
@@ -378,8 +425,10 @@ class Gate:
             self._watch_expiries()
 
     def _still_allowed(self, exchange: Exchange) -> bool:
-        policy = self.generation.policy
         asked = exchange.asked or exchange.request
+        policy = self.generation.policy_of(asked.sandbox)
+        if policy is None:
+            return False
         try:
             now = policy.follow(asked, policy.decide_request(asked))
             # What would go elsewhere now is as good as denied where it goes.
@@ -392,7 +441,7 @@ class Gate:
 
 def _refused_over(over: Over, permitted: Permit, generation: Generation) -> Refused:
     """A limit of a rule that allows is reached."""
-    digest = generation.policy.digest
+    digest = generation.digest
     return Refused(over.reason, limit_detail(over), permitted.decision, digest, permitted.request, over.seconds)
 
 

@@ -73,7 +73,7 @@ def is_secure(request: Request) -> bool:
     return request.protocol in OVER_TLS
 
 
-async def permit(
+async def permit(  # noqa: PLR0911 -- one return a step
     generation: Generation,
     resolver: NameService,
     own: OwnListeners,
@@ -86,8 +86,11 @@ async def permit(
 
     `reads_body`: who asks can read the body first, where a rule asks for it.
     """
-    digest = generation.policy.digest
-    judged = _judged(generation.policy, request, reads_body=reads_body)
+    digest = generation.digest
+    policy = generation.policy if generation.roster is None else generation.policy_of(request.sandbox)
+    if policy is None:
+        return Refused(Reason.SANDBOX_UNKNOWN, "", None, digest)
+    judged = _judged(policy, request, digest, reads_body=reads_body)
     if not isinstance(judged, _Judged):
         return judged
     decision, both = judged.decision, judged.both
@@ -106,7 +109,7 @@ async def permit(
     candidates = await _candidates(resolver, request, peer)
     if isinstance(candidates, str):
         return Refused(Reason.NAME_NOT_RESOLVED, candidates, decision, digest, request)
-    reached = generation.policy.decide_address(request, decision, candidates)
+    reached = policy.decide_address(request, decision, candidates)
     if not reached.addresses:
         return Refused(reached.decision.reason, reached.decision.detail, reached.decision, digest, request)
     foreign = tuple(address for address in reached.addresses if not own.includes(address, request.port))
@@ -125,14 +128,14 @@ class _Judged:
     both: Decision | None = None
 
 
-def _judged(policy: Policy, request: Request, *, reads_body: bool) -> _Judged | Refused | BodyWanted:
+def _judged(policy: Policy, request: Request, digest: str, *, reads_body: bool) -> _Judged | Refused | BodyWanted:
     """What the policy says to a request, and to what a rule makes of it."""
     decision = policy.decide_request(request)
     if decision.needs_body and reads_body:
         return BODY_WANTED
     if not decision.allowed:
         asks = "" if decision.reason is Reason.BODY_NOT_ALLOWED else _asked(request)
-        return Refused(decision.reason, f"{decision.detail}{asks}", decision, policy.digest)
+        return Refused(decision.reason, f"{decision.detail}{asks}", decision, digest)
     if decision.rewrite is None:
         return _Judged(request, decision)
     followed = policy.follow(request, decision)
@@ -140,7 +143,7 @@ def _judged(policy: Policy, request: Request, *, reads_body: bool) -> _Judged | 
     if sent.needs_body and reads_body:
         return BODY_WANTED
     if not sent.allowed:
-        return Refused(sent.reason, _from(decision, sent.detail), sent, policy.digest, followed.request)
+        return Refused(sent.reason, _from(decision, sent.detail), sent, digest, followed.request)
     return _Judged(followed.request, sent, _of_both(decision, sent, followed.request))
 
 

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One such connection: who asked, for what (as its CONNECT was judged), and what ends it with a reason code."""
+    """One such connection: who asked, for what (as its CONNECT was judged), and what ends it with a reason code.
+
+    `bound` False: it leads nowhere, since its client speaks to the proxy itself; only who that is counts.
+    """
 
     client: Client
     request: Request
     cut: Callable[[str], None]
+    bound: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from egress.gate.grant import GrantBook
-from egress.policy import Reason
+from egress.gate.roster import ClientPlace
+from egress.policy import Reason, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 
     from egress.gate.exchange import Client, Exchange
-    from egress.gate.gate import Destination
+    from egress.gate.gate import Destination, Gate
     from egress.mitm.awaited import Awaited
     from egress.mitm.sessions import Handshake
+    from egress.wire.head import RequestHead
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +53,14 @@ class ClientConnection:
     foreign: bool = False
     closed: bool = False
     _deadline: asyncio.TimerHandle | None = None
+
+    def identify(self, gate: Gate, head: RequestHead) -> Refusal | None:
+        """Learn from a head to the proxy itself which sandbox this is; a refusal if it is none, or another one."""
+        found = gate.identify(self.client, head)
+        if isinstance(found, Refusal):
+            return found
+        self.client = found
+        return None
 
     def await_head(self) -> None:
         """A head must be here in time."""
@@ -127,7 +137,8 @@ class ClientConnection:
         self.close()
 
 
-def peer_text(client: MitmClient) -> str:
-    """The client's `address:port`."""
+def peer_of(client: MitmClient) -> tuple[str, ClientPlace]:
+    """The client's `address:port`, and where it came from."""
     host, port = client.peername[0], client.peername[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    listener = str(client.sockname[0]), int(client.sockname[1])
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}", ClientPlace(str(host), listener)

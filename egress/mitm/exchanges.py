@@ -123,6 +123,9 @@ class ExchangeHooks:
             return Refusal(Reason.REQUEST_MALFORMED, "the request's head breaks the rules of HTTP")
         destination = connection.destination
         if destination is None:
+            stranger = connection.identify(self._gate, head)
+            if stranger is not None:
+                return stranger
             return name_request(head, connection.client.sandbox, None)
         http2 = flow.request.is_http2
         tls = connection.hello_checked

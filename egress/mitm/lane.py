@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from mitmproxy import http
 
 from egress.gate.dial import DialFailure
-from egress.gate.exchange import Client
+from egress.gate.naming import unnamed
 from egress.gate.standing import Standing
-from egress.mitm.arrival import Arrival, Carrier
-from egress.mitm.connection import ClientConnection, peer_text
+from egress.mitm.arrival import Carrier
+from egress.mitm.connection import ClientConnection, peer_of
 from egress.mitm.exchanges import ExchangeHooks, exchange_of, finish
 from egress.mitm.handler import ANSWERED
 from egress.mitm.tunnels import TunnelHooks
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from egress.mitm.contexts import TlsContexts
 
 logger = logging.getLogger(__name__)
-
-SANDBOX = "default"
 
 # What carries a connection, and with which certificate, no other addon has a say in.
 _OURS_ALONE = frozenset({"next_layer", "tls_start_client", "tls_start_server", "dns_request"})
@@ -77,6 +75,7 @@ class MitmLane:
         self.hook_seconds = hook_seconds
         self.connections: dict[str, ClientConnection] = {}
         gate.standing = self._standing
+        gate.clients = lambda: [connection.client.sandbox for connection in self.connections.values()]
         self._connections_at_most = connections_at_most
         self._head_seconds = head_seconds
         self._tls_seconds = tls_seconds
@@ -200,6 +199,9 @@ class MitmLane:
             if destination is not None and connection.idle:
                 request = Request(connection.client.sandbox, Protocol.HTTPS, destination.host, destination.port)
                 yield Standing(connection.client, request, connection.cut)
+            elif connection.client.settled and connection.idle:
+                request = unnamed(connection.client.sandbox, None, None)
+                yield Standing(connection.client, request, connection.cut, bound=False)
 
     def crashed(self, handler: ProxyConnectionHandler) -> None:
         """A layer raised: what was under way ends with an error."""
@@ -235,7 +237,9 @@ class MitmLane:
 
     async def _client_connected(self, handler: ProxyConnectionHandler, client: MitmClient) -> None:
         arrival = handler.arrival if isinstance(handler, Carrier) else None
-        connection = ClientConnection(handler, _who_asks(arrival, client), self._head_seconds, on_slow=self._too_slow)
+        known = self.gate.arrived(*peer_of(client)) if arrival is None else arrival.client
+        asking = replace(known, lane=Lane.MITM.value)
+        connection = ClientConnection(handler, asking, self._head_seconds, on_slow=self._too_slow)
         if len(self.connections) >= self._connections_at_most:
             await self.gate.refuse_unread(connection.client, Reason.LIMIT_CONNECTIONS, "")
             return
@@ -265,11 +269,6 @@ class MitmLane:
         # The gate opens connections on a grant; this lets mitmproxy's own addons see which.
         if len(connection.book):
             data.server.error = None
-
-
-def _who_asks(arrival: Arrival | None, client: MitmClient) -> Client:
-    known = Client(SANDBOX, peer_text(client)) if arrival is None else arrival.client
-    return replace(known, lane=Lane.MITM.value)
 
 
 def _end_unfinished_tls(handler: ProxyConnectionHandler, server: Server) -> None:

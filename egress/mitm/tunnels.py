@@ -80,6 +80,9 @@ class TunnelHooks:
         """Judge the destination of a CONNECT, before anything is resolved."""
         connection.met()
         named, problem = _connect_target(flow, inside=connection.destination is not None)
+        head: RequestHead | None = getattr(flow.request, HEAD, None)
+        if head is not None and connection.destination is None:
+            problem = connection.identify(self._gate, head) or problem
         if problem is not None:
             request = Request(connection.client.sandbox, Protocol.HTTPS, *named)
             denial = await self._gate.refuse(connection.client, request, problem.reason, problem.detail)

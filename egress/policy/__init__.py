@@ -13,6 +13,17 @@ from egress.policy.names import parse_authority, parse_host, parse_port
 from egress.policy.paths import PathPattern, PatternError, canonical_path, compile_path
 from egress.policy.reasons import TEXTS, Reason, ReasonText
 from egress.policy.rewrites import PathPrefix, Rewrite, Rewritten, rewritten
+from egress.policy.sandboxes import (
+    DEFAULT_SANDBOX,
+    TEMPLATE,
+    Sandbox,
+    Unfilled,
+    depends_on_sandbox,
+    expand,
+    is_label_key,
+    is_sandbox_word,
+    telling,
+)
 from egress.policy.targets import TargetError, lean_network, parse_network, parse_target, target_covers
 from egress.policy.values import (
     Address,
@@ -57,8 +68,10 @@ from egress.policy.vocabulary import (
 )
 
 __all__ = [
+    "DEFAULT_SANDBOX",
     "HTTP_PROTOCOLS",
     "OVER_TLS",
+    "TEMPLATE",
     "TEXTS",
     "Address",
     "AddressClass",
@@ -96,6 +109,7 @@ __all__ = [
     "Rule",
     "RuleLimits",
     "RuleRef",
+    "Sandbox",
     "Say",
     "Scheme",
     "Scope",
@@ -104,11 +118,16 @@ __all__ = [
     "Target",
     "TargetError",
     "TlsMode",
+    "Unfilled",
     "Verdict",
     "canonical_path",
     "classify",
     "compile_path",
     "compile_policy",
+    "depends_on_sandbox",
+    "expand",
+    "is_label_key",
+    "is_sandbox_word",
     "lean_network",
     "parse_authority",
     "parse_host",
@@ -119,6 +138,7 @@ __all__ = [
     "readings",
     "rewritten",
     "target_covers",
+    "telling",
     "told",
     "unmap",
 ]

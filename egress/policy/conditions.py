@@ -139,6 +139,8 @@ class CompiledRule:
         self.ref = RuleRef(scope, rule.file, rule.line, rule.name, rule.annotate)
         # What a scope in report mode refuses passes, unless another scope refuses it.
         self.saying = SAYS_ALLOW if own.mode is Mode.REPORT else SAYING[verdict]
+        if own.narrows and self.saying == SAYS_ALLOW:
+            self.saying = SAYS_NOTHING
         self.say = Say(scope, verdict, REASON_OF_VERDICT[verdict], self.ref)
         # The decision where this rule alone spoke, once it was made: [request known, opaque].
         self.sole: list[Decision | None] = [None, None]
@@ -148,7 +150,9 @@ class CompiledRule:
         self.limits: tuple[str, RuleLimits] | None = None
         self.doubt_say = Say(scope, verdict, Reason.PATH_AMBIGUOUS, self.ref)
         self.methods = rule.methods
-        self.paths = None if rule.paths is None else _path_set(rule, rule.paths)
+        self.paths = None
+        if rule.paths is not None:
+            self.paths = _path_set(rule.paths, allows=self.allows, ignore_case=rule.ignore_case)
         self.query = None if rule.query is None else Values(rule.query, allows=self.allows, headers=False)
         self.headers = None if rule.headers is None else Values(rule.headers, allows=self.allows, headers=True)
         asks_body = rule.mcp is not None or rule.graphql is not None
@@ -373,20 +377,20 @@ def _protocols(rule: Rule) -> int:
     return _HTTP | _WEBSOCKET if rule.methods is None else _HTTP
 
 
-def _path_set(rule: Rule, texts: tuple[str, ...]) -> PathSet:
+# Policies of many sandboxes are made of the same rules; reading their patterns is most of the work.
+@lru_cache(maxsize=4_096)
+def _path_set(texts: tuple[str, ...], *, allows: bool, ignore_case: bool) -> PathSet:
     compiled = [compile_path(text) for text in texts]
     patterns = [pattern for pattern in compiled if isinstance(pattern, PathPattern)]
-    if len(patterns) < len(compiled) and rule.verdict is not Verdict.ALLOW:
+    if len(patterns) < len(compiled) and not allows:
         # A pattern that cannot be read denies every path; config refuses it before, so only hand-made rules get here.
         patterns = [pattern for pattern in [compile_path("/**")] if isinstance(pattern, PathPattern)]
-    return PathSet(tuple(patterns), _folding(rule))
+    return PathSet(tuple(patterns), _folding(allows=allows) if ignore_case else None)
 
 
-def _folding(rule: Rule) -> Callable[[str], str] | None:
+def _folding(*, allows: bool) -> Callable[[str], str]:
     """How paths are made alike in upper and lower case: an allow's letters A to Z only, a deny's as far as any do."""
-    if not rule.ignore_case:
-        return None
-    return _ascii_lower if rule.verdict is Verdict.ALLOW else str.casefold
+    return _ascii_lower if allows else str.casefold
 
 
 def _ascii_lower(path: str) -> str:

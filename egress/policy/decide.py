@@ -34,6 +34,7 @@ from egress.policy.names import MAX_PORT, is_canonical_name
 from egress.policy.overrides import asks_for_another
 from egress.policy.reasons import Reason
 from egress.policy.rewrites import Rewritten, rewritten, united
+from egress.policy.sandboxes import as_refusal
 from egress.policy.survey import Silence, Survey, take_survey
 from egress.policy.values import Decision, NameDecision, Refusal, Say, ScopeRules
 from egress.policy.vocabulary import OVER_TLS, Certainty, Mode, Protocol, Scope, TlsMode, Verdict
@@ -72,6 +73,7 @@ class Policy:
         "_clock",
         "_default_tls",
         "_index",
+        "_narrowing",
         "_passed",
         "_passes_unnamed",
         "_reporting",
@@ -94,7 +96,12 @@ class Policy:
         self._silences = tuple(map(Silence, scopes))
         self._default_tls = tuple(TlsMode.INSPECT if scope.tls is None else scope.tls for scope in scopes)
         # For each scope, whether no other states a default; then where its rule spoke alone, nobody else said anything.
-        self._alone = tuple(all(other.default is None for other in scopes if other is not scope) for scope in scopes)
+        self._alone = tuple(
+            not scope.narrows and all(other.default is None for other in scopes if other is not scope)
+            for scope in scopes
+        )
+        # For each scope, whether its allow is none where no other scope allows. Empty where that holds of none.
+        self._narrowing = tuple(scope.narrows for scope in scopes) if any(scope.narrows for scope in scopes) else ()
         # The TLS mode of each scope in report mode; None for one that enforces. Empty where all enforce.
         reporting = [scope.mode is Mode.REPORT for scope in scopes]
         modes = zip(reporting, self._default_tls, strict=True)
@@ -235,12 +242,19 @@ class Policy:
 
     def _conclude(self, request: Request, says: tuple[Say, ...], rules: list[CompiledRule]) -> Decision:
         say = law.strictest(says)
+        if self._narrowing and say is not None and say.verdict is Verdict.ALLOW and self._only_narrowed(says):
+            says = tuple(law.muted(own) for own in says)
+            say = law.strictest(says)
         if say is not None and say.verdict is Verdict.ALLOW:
             return law.allow(say, says, rules, self._modes_of_defaults(says), opaque=request.method is None)
         refused = self._refusal(request, say, says)
         if not self._reporting:
             return refused
         return law.report(request, refused, says, self._reporting, rules)
+
+    def _only_narrowed(self, says: tuple[Say, ...]) -> bool:
+        pairs = zip(self._narrowing, says, strict=True)
+        return all(narrows for narrows, say in pairs if say.verdict is Verdict.ALLOW)
 
     def _refusal(self, request: Request, say: Say | None, says: tuple[Say, ...]) -> Decision:
         if say is not None:
@@ -278,12 +292,16 @@ def compile_policy(
 
     `rest` is called now and then, so that a thread which compiles beside other work can give way to it.
     """
-    merged: dict[Scope, ScopeRules] = {}
-    for own in scopes:
-        seen = merged.get(own.scope)
-        merged[own.scope] = own if seen is None else _merge(seen, own)
-    ordered = tuple(sorted(merged.values(), key=lambda own: _RANK[own.scope]))
-    return Policy(ordered, digest, clock=clock, rest=rest or _no_rest)
+    # A scope that can only narrow stays apart: what stands before it in one list would keep it from narrowing.
+    merged: dict[tuple[Scope, bool], ScopeRules] = {}
+    for written in scopes:
+        # To report is to let pass, which is no narrowing.
+        own = replace(written, mode=Mode.ENFORCE) if written.narrows else written
+        key = own.scope, own.narrows
+        seen = merged.get(key)
+        merged[key] = own if seen is None else _merge(seen, own)
+    ordered = sorted(merged.values(), key=lambda own: (_RANK[own.scope], own.narrows))
+    return Policy(tuple(ordered), digest, clock=clock, rest=rest or _no_rest)
 
 
 def _merge(first: ScopeRules, second: ScopeRules) -> ScopeRules:
@@ -296,6 +314,7 @@ def _merge(first: ScopeRules, second: ScopeRules) -> ScopeRules:
         tls=max(modes, default=None),
         # Enforcing is the stricter.
         mode=first.mode if first.mode is second.mode else Mode.ENFORCE,
+        narrows=first.narrows,
     )
 
 
@@ -312,7 +331,7 @@ def _build_index(scopes: tuple[ScopeRules, ...], rest: Callable[[], None]) -> In
     order = 0
     keys = LimitKeys()
     for place, scope in enumerate(scopes):
-        for rule in scope.rules:
+        for rule in filter(None, map(as_refusal, scope.rules)):
             compiled = CompiledRule(rule, scope, place)
             if rule.limits is not None:
                 compiled.limits = (keys.key(scope.scope, rule), rule.limits)

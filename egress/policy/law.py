@@ -114,6 +114,11 @@ def report(
     )
 
 
+def muted(say: Say) -> Say:
+    """What a scope that can only narrow says by itself: its allow is nothing."""
+    return Say(say.scope, None, Reason.HOST_NOT_ALLOWED) if say.verdict is Verdict.ALLOW else say
+
+
 def _soft(say: Say) -> Say:
     return Say(say.scope, Verdict.ALLOW, Reason.WOULD_DENY, None, say.rule or say.nearest)
 

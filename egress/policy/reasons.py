@@ -17,6 +17,8 @@ class Reason(StrEnum):
     RULE_ALLOW = "rule-allow"
     DEFAULT_ALLOW = "default-allow"
     WOULD_DENY = "would-deny"
+    # denied before any policy is asked
+    SANDBOX_UNKNOWN = "sandbox-unknown"
     # denied by what the policy says
     HOST_NOT_ALLOWED = "host-not-allowed"
     PORT_NOT_ALLOWED = "port-not-allowed"
@@ -95,6 +97,11 @@ TEXTS: dict[Reason, ReasonText] = {
         "The policy refuses this request, and passes it on all the same, since it is in report mode.",
         "write `mode: enforce` once what passes so is what should be refused",
         200,
+    ),
+    Reason.SANDBOX_UNKNOWN: ReasonText(
+        "sandbox unknown",
+        "The proxy does not know which sandbox this client is.",
+        "use the proxy's address with the sandbox's name and token, as in `http://NAME:TOKEN@HOST:PORT`",
     ),
     Reason.HOST_NOT_ALLOWED: ReasonText(
         "host not allowed",

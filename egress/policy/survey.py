@@ -27,6 +27,8 @@ class Silence:
         stated = TlsMode.INSPECT if scope.tls is None else scope.tls
         reports = scope.mode is Mode.REPORT
         self.saying = SAYS_ALLOW if reports else SAYING[scope.default]
+        if scope.narrows and self.saying == SAYS_ALLOW:
+            self.saying = SAYS_NOTHING
         self.mode = stated if reports or scope.default is Verdict.ALLOW else None
 
 

@@ -208,7 +208,8 @@ class Rule:
     offer HTTP/2 get it. `ignore_case`: paths are the same in upper and lower case. `query` and `headers` are names that
     must be there, each with a pattern for its value or None. `mcp` and `graphql` are what the body may ask for.
     `until` (aware) is when the rule stops to match. `annotate` are labels for the audit, by name. `rewrite`: where what
-    the rule allows goes instead. `limits` hold for each sandbox on its own.
+    the rule allows goes instead. `limits` hold for each sandbox on its own. `sandboxes` are names and `label=value` of
+    those that the rule is for; it and templates are gone once the rule was written out for a sandbox (see `sandboxes`).
     """
 
     verdict: Verdict
@@ -234,6 +235,7 @@ class Rule:
     limits: RuleLimits | None = None
     mcp: McpCondition | None = None
     graphql: GraphqlCondition | None = None
+    sandboxes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,7 @@ class ScopeRules:
     """All rules of one scope in order, and what it states besides. None: not stated.
 
     `mode` REPORT: what the scope alone would refuse passes, and is recorded as what would have been refused.
+    `narrows`: an allow of this scope counts only where another scope allows too.
     """
 
     scope: Scope
@@ -248,6 +251,7 @@ class ScopeRules:
     default: Verdict | None = None
     tls: TlsMode | None = None
     mode: Mode = Mode.ENFORCE
+    narrows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -17,17 +17,19 @@ from egress.gate.exchange import Exchange
 from egress.gate.gate import Asked
 from egress.gate.grant import GrantBook
 from egress.gate.judged_body import BodyWanted
-from egress.policy import Protocol, Reason, Request
+from egress.policy import Protocol, Reason, Refusal, Request
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Awaitable, Callable
 
     from egress.gate.exchange import Client
     from egress.gate.gate import Destination, Gate
-    from egress.policy import Address, Host, Refusal
+    from egress.policy import Address, Host
     from egress.proxy.clock import Clock
     from egress.proxy.endpoint import Endpoint
     from egress.proxy.limits import FrontLimits
+    from egress.wire.head import RequestHead
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +44,17 @@ class Phase(Enum):
     CARRYING = auto()
 
 
+async def _everywhere() -> bool:
+    return True
+
+
 @dataclass(slots=True, eq=False)
 class Connection:
     """One accepted connection. `recorded` counts the decisions that it left; `deadline` is the loop's time.
 
     `address` is the peer's, without its port. `judging` is what the gate is being asked, and no row tells of yet.
-    `bound` is the CONNECT that was allowed, for as long as this process carries what comes inside.
+    `bound` is the CONNECT that was allowed, for as long as this process carries what comes inside. `move_in` takes a
+    place among its sandbox's connections, once that is known.
     """
 
     gate: Gate
@@ -66,6 +73,7 @@ class Connection:
     recorded: int = 0
     judging: Request | None = None
     bound: Request | None = None
+    move_in: Callable[[], Awaitable[bool]] = _everywhere
 
     # time
 
@@ -90,6 +98,22 @@ class Connection:
             self.task.cancel()
 
     # decisions
+
+    async def identify(self, head: RequestHead) -> Refusal | None:
+        """Learn from a head to the proxy itself which sandbox this is; a refusal if it is none, or has no room."""
+        if self.gate.generation.roster is None:
+            return None
+        found = self.gate.identify(self.client, head)
+        if isinstance(found, Refusal):
+            return found
+        if found is self.client:
+            return None
+        # Not settled until it has room: the next head asks for some again.
+        self.client = replace(found, settled=False)
+        if await self.move_in():
+            self.client = found
+            return None
+        return Refusal(Reason.LIMIT_CONNECTIONS, "")
 
     async def judge_connect(self, host: Host, port: int) -> Destination | Denial:
         """Ask the gate whether the client may go on towards a destination."""

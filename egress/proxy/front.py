@@ -14,9 +14,11 @@ import errno
 import logging
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from egress.gate.exchange import Client
+from egress.gate.naming import unnamed
+from egress.gate.roster import ClientPlace, room_of
 from egress.gate.standing import Standing
 from egress.gate.within import within
 from egress.policy import Reason, Refusal
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SANDBOX = "default"
 _CONNECTIONS = 4096
 # Accepted at once before everything else gets its turn.
 _ACCEPTS = 32
@@ -52,13 +53,8 @@ _EXHAUSTED_SECONDS = 0.2
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-def everyone(_peer: str) -> str:
-    """The one sandbox that all clients are while none is configured."""
-    return SANDBOX
-
-
 class Front:
-    """Serves listening sockets on the running loop. `identify` names the sandbox of a peer's address."""
+    """Serves listening sockets on the running loop."""
 
     def __init__(
         self,
@@ -71,14 +67,12 @@ class Front:
         forced: Lane | None = None,
         slots: Slots | None = None,
         client_slots: Callable[[str], Slots] | None = None,
-        identify: Callable[[str], str] = everyone,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._gate = gate
         self._limits = limits
         self._slots = slots or OwnSlots(_CONNECTIONS)
         self._client_slots = client_slots or OwnClientSlots(_CONNECTIONS).of
-        self._identify = identify
         self._clock = Clock(self._loop)
         self._pool = UpstreamPool(gate, upstream_tls, self._clock, limits)
         http = HttpParts(self._pool, memoryview(bytearray(SHARED)))
@@ -87,16 +81,19 @@ class Front:
             tls, http, pipes=self._pipes, hand_over=hand_over, forced=forced, turns=Turns(self._loop)
         )
         self._listening: list[socket.socket] = []
+        self._addresses: dict[socket.socket, tuple[str, int] | None] = {}
         self._open: dict[asyncio.Task[None], Connection] = {}
         gate.standing = self._standing
+        gate.clients = lambda: [connection.client.sandbox for connection in self._open.values()]
 
     @property
     def connections(self) -> int:
         """How many are open."""
         return len(self._open)
 
-    def serve(self, listening: socket.socket) -> None:
-        """Accept on a listening socket, whose owner keeps it open."""
+    def serve(self, listening: socket.socket, address: tuple[str, int] | None = None) -> None:
+        """Accept on a listening socket, whose owner keeps it open. `address`: as the configuration calls it."""
+        self._addresses[listening] = address
         listening.setblocking(False)  # noqa: FBT003 - the method takes it so
         self._listening.append(listening)
         self._loop.add_reader(listening.fileno(), self._accept, listening)
@@ -131,7 +128,7 @@ class Front:
                     return
                 logger.warning("a connection could not be accepted: %s", os.strerror(error.errno or 0))
                 return
-            self._begin(sock, str(peer[0]), int(peer[1]))
+            self._begin(sock, ClientPlace(str(peer[0]), self._addresses[listening]), int(peer[1]))
 
     def _rest(self, listening: socket.socket, error: OSError) -> None:
         """No descriptor is left: leave new connections where they are for a moment, instead of asking in a circle."""
@@ -143,12 +140,13 @@ class Front:
         if listening in self._listening:
             self._loop.add_reader(listening.fileno(), self._accept, listening)
 
-    def _begin(self, sock: socket.socket, address: str, port: int) -> None:
+    def _begin(self, sock: socket.socket, place: ClientPlace, port: int) -> None:
         sock.setblocking(False)  # noqa: FBT003 - the method takes it so
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        address = place.address
         peer = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-        client = Client(self._identify(address), peer)
+        client = self._gate.arrived(peer, place)
         connection = Connection(self._gate, self._clock, self._limits, client, Endpoint(self._loop, sock), address)
         task = self._loop.create_task(self._run(connection))
         connection.task = task
@@ -166,8 +164,13 @@ class Front:
         """What a reload may find idle: nothing is judged, carried or answered on it."""
         for connection in self._open.values():
             idle = connection.exchange is None and connection.judging is None
-            if connection.bound is not None and idle and connection.phase is not Phase.CARRYING:
+            if not idle or connection.phase is Phase.CARRYING:
+                continue
+            if connection.bound is not None:
                 yield Standing(connection.client, connection.bound, connection.interrupt)
+            elif connection.client.settled:
+                request = unnamed(connection.client.sandbox, None, None)
+                yield Standing(connection.client, request, connection.interrupt, bound=False)
 
     # one connection
 
@@ -177,6 +180,7 @@ class Front:
             if not await self._place(connection, taken):
                 await self._turn_away(connection)
                 return
+            connection.move_in = partial(self._move_in, connection, taken)
             self._clock.watch(connection)
             await self._opening.carry(connection)
         except asyncio.CancelledError:
@@ -195,13 +199,25 @@ class Front:
                 slots.give_back()
 
     async def _place(self, connection: Connection, taken: list[Slots]) -> bool:
-        for slots in (self._client_slots(connection.address), self._slots):
+        for slots in (self._client_slots(room_of(connection.client, connection.address)), self._slots):
             free = slots.try_take()
             if free is None:
                 free = await slots.take()
             if not free:
                 return False
             taken.append(slots)
+        return True
+
+    async def _move_in(self, connection: Connection, taken: list[Slots]) -> bool:
+        """Take a place of the sandbox's that the client turned out to be, and give back that of its address."""
+        slots = self._client_slots(room_of(connection.client, connection.address))
+        if slots is taken[0]:
+            return True
+        free = slots.try_take()
+        if not (await slots.take() if free is None else free):
+            return False
+        taken[0].give_back()
+        taken[0] = slots
         return True
 
     async def _turn_away(self, connection: Connection) -> None:

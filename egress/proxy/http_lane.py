@@ -100,6 +100,11 @@ class HttpLane:
     async def _serve(self, head: RequestHead) -> bool:
         """One request; whether another may follow."""
         connection = self._connection
+        if self._route is None and connection.gate.generation.roster is not None:
+            stranger = await self._identify(head)
+            if stranger is not None:
+                denial = await connection.refuse(unnamed(connection.client.sandbox, head, None), stranger)
+                return await self._answer(head, denial)
         named = self.repeats.name(head) or name_request(head, connection.client.sandbox, self._route)
         if not isinstance(named, Refusal):
             self.repeats.named(head, named)
@@ -115,6 +120,14 @@ class HttpLane:
         if keep:
             connection.expect(Phase.IDLE, connection.limits.idle_seconds)
         return keep
+
+    async def _identify(self, head: RequestHead) -> Refusal | None:
+        before = self._connection.client.sandbox
+        stranger = await self._connection.identify(head)
+        if self._connection.client.sandbox != before:
+            # What was named before was another's.
+            self.repeats = Repeats()
+        return stranger
 
     async def _answer(self, head: RequestHead, denial: Denial, *, consumed: bool = False) -> bool:
         """Send a refusal's page; whether the connection can go on, since nothing of the request is left on it."""

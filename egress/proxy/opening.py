@@ -109,6 +109,7 @@ class Opening:
     async def _connect(self, connection: Connection, head: RequestHead) -> None:
         """Judge a CONNECT, answer it, and go on inside the tunnel."""
         (host, port), problem = name_connect(head, inside=False)
+        problem = await connection.identify(head) or problem
         if problem is not None:
             request = Request(connection.client.sandbox, Protocol.HTTPS, host, port)
             await _tell(connection, await connection.refuse(request, problem))

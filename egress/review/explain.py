@@ -45,7 +45,11 @@ def explain(
         return _refused(question)
     try:
         answer = _explain(question, loaded, pins or {})
-        return answer if answer.request is None else replace(answer, tried=tried(loaded.policy, answer.request))
+        return (
+            answer
+            if answer.request is None
+            else replace(answer, tried=tried(loaded.of(question.sandbox), answer.request))
+        )
     except Exception:  # noqa: BLE001  INVARIANT fail-closed: what cannot be judged is denied
         return _refused(Refusal(Reason.INTERNAL_ERROR, "the request could not be judged"))
 
@@ -53,12 +57,13 @@ def explain(
 def judge(request: Request, loaded: LoadedPolicy, addresses: tuple[Address, ...] = ()) -> Explanation:
     """The policy's answer to a request that is read already: name, request, bindings, addresses. Never raises."""
     try:
-        answer = _follow(_judge(request, loaded.policy), loaded.policy)
+        policy = loaded.of(request.sandbox)
+        answer = _follow(_judge(request, policy), policy)
         if answer.allowed:
             answer = _check_secrets(answer, loaded)
         sent = answer.sent or request
         if answer.allowed and (addresses or sent.host.address is not None):
-            answer = _check_addresses(answer, loaded.policy, addresses)
+            answer = _check_addresses(answer, policy, addresses)
         return _settled(answer)
     except Exception:  # noqa: BLE001  INVARIANT fail-closed: what cannot be judged is denied
         return _refused(Refusal(Reason.INTERNAL_ERROR, "the request could not be judged"))
@@ -73,19 +78,20 @@ def _explain(question: Question, loaded: LoadedPolicy, pins: Mapping[str, tuple[
     destination = parse_url(question.url)
     if isinstance(destination, Refusal):
         return _refused(destination)
+    policy = loaded.of(question.sandbox)
     request = _request(question, destination)
     mismatch = _check_host(request)
     if mismatch is not None:
-        return _settled(replace(_refused(mismatch), request=request, lane=_judge(request, loaded.policy).lane))
-    answer = _judge(request, loaded.policy, bare=destination.bare)
+        return _settled(replace(_refused(mismatch), request=request, lane=_judge(request, policy).lane))
+    answer = _judge(request, policy, bare=destination.bare)
     if destination.bare and not answer.allowed:
         # A CONNECT does not say what it will carry; raw TCP is allowed by rules of its own.
-        raw = _judge(replace(request, protocol=Protocol.TCP), loaded.policy, bare=True)
+        raw = _judge(replace(request, protocol=Protocol.TCP), policy, bare=True)
         answer = raw if raw.allowed else answer
     if question.ignored:
         keys = ", ".join(f"`{key[:40]}`" for key in question.ignored[:10])
         answer = replace(answer, notes=(*answer.notes, f"ignored: {keys}"))
-    answer = _follow(answer, loaded.policy)
+    answer = _follow(answer, policy)
     if answer.reason is Reason.BODY_UNREADABLE and question.body is None:
         answer = replace(answer, notes=(*answer.notes, "no body was given (try --method POST --body FILE)"))
     if answer.allowed:
@@ -93,7 +99,7 @@ def _explain(question: Question, loaded: LoadedPolicy, pins: Mapping[str, tuple[
     if answer.allowed:
         reached = destination.host if answer.sent is None else answer.sent.host
         addresses = question.addresses or pins.get(reached.text, ())
-        answer = _check_addresses(answer, loaded.policy, addresses)
+        answer = _check_addresses(answer, policy, addresses)
     return _settled(answer)
 
 

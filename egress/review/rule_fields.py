@@ -10,7 +10,7 @@ from dataclasses import MISSING, fields
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from egress.policy import Rule
+from egress.policy import Rule, depends_on_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,8 @@ def stated(rule: Rule) -> frozenset[str]:
 
 def conditions(rule: Rule) -> frozenset[str]:
     """What a request must meet besides the rule's targets. A field that is not known here counts."""
-    return stated(rule) - _ACTIONS
+    found = stated(rule) - _ACTIONS
+    return found | {"sandboxes"} if depends_on_sandbox(rule) else found
 
 
 @cache

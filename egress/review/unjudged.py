@@ -5,11 +5,11 @@ A field of a rule that `representatives` does not know how to try out is such a 
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Final
 
-from egress.policy import Rule
-from egress.review.spelling import place_text, plain, scope_values, target_text
+from egress.policy import Rule, depends_on_sandbox
+from egress.review.spelling import place_text, plain, rule_values, scope_values, target_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,12 +33,21 @@ def unjudged(old: LoadedPolicy, new: LoadedPolicy) -> list[str]:
         for field in fields(Rule)
         if field.name not in JUDGED and _differs([_values(side, field.name) for side in sides])
     ]
+    told = [_for_some(side) for side in sides]
+    if told[0] != told[1] and not any(sentence.startswith("`sandboxes`") for sentence in found):
+        found.append("rules with templates differ: what they say depends on the sandbox")
     modes = [_modes(side) for side in sides]
     return found + [
         f"`mode` of scope {scope} differs: {modes[0].get(scope)} in the old policy, {modes[1].get(scope)} in the new"
         for scope in sorted({*modes[0], *modes[1]})
         if _differs([mode.get(scope) for mode in modes])
     ]
+
+
+def _for_some(side: LoadedPolicy) -> list[object]:
+    """The rules that are not the same for every sandbox, as they are written, without their places."""
+    rules = [(scope.scope, rule) for scope in side.policy.scopes for rule in scope.rules if depends_on_sandbox(rule)]
+    return [(scope, rule_values(replace(rule, file="", line=None))) for scope, rule in rules]
 
 
 def _differs(values: list[object]) -> bool:

@@ -23,9 +23,11 @@ from egress.server.watch import add_unread
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from egress.config import ServerConfig
+    from egress.config import SandboxDefinition, ServerConfig
     from egress.gate.generation import Generation
     from egress.server.last_good import Kept
+
+type Registered = tuple[SandboxDefinition, ...]
 
 logger = logging.getLogger(__name__)
 
@@ -51,16 +53,16 @@ class Begun:
         return f"the policy files do not load; the last good policy is in force, {self.kept.digest} of {since}"
 
 
-def begin(config: ServerConfig, env: MutableMapping[str, str]) -> Begun:
+def begin(config: ServerConfig, env: MutableMapping[str, str], registered: Registered | None = None) -> Begun:
     """Load the first generation. Raises EgressError if there is none to begin with."""
     record = Record()
     try:
         with recorded.recording(record):
-            generation = load_generation(config, env)
+            generation = load_generation(config, env, registered=registered)
         add_unread(record, generation.files)
     except ConfigError as error:
         kept = _find(config) if config.last_known_good else None
-        reloaded = None if kept is None else _load(config, env, kept)
+        reloaded = None if kept is None else _load(config, env, kept, registered)
         if kept is None or reloaded is None:
             raise
         add_unread(record, kept.texts)
@@ -83,9 +85,9 @@ def keep_first(config: ServerConfig, begun: Begun) -> None:
 
 def stage(config: ServerConfig, generation: Generation, record: Record) -> None:
     """Write down what is about to be in force. What cannot be written is said, and not kept."""
-    sources = last_good.sources_of(config.policies)
+    sources = last_good.sources_of(config.sources)
     try:
-        last_good.stage(config.state_dir, sources, record.contents, generation.policy.digest)
+        last_good.stage(config.state_dir, sources, record.contents, generation.files_digest)
     except OSError as error:
         logger.warning("the policy cannot be kept for a later start: %s", error.strerror)
 
@@ -105,20 +107,22 @@ def keep_staged(config: ServerConfig) -> None:
 
 def _find(config: ServerConfig) -> Kept | None:
     try:
-        return last_good.find(config.state_dir, last_good.sources_of(config.policies))
+        return last_good.find(config.state_dir, last_good.sources_of(config.sources))
     except StateError as error:
         logger.warning("the last good policy is not used: %s", error.message)
         return None
 
 
-def _load(config: ServerConfig, env: MutableMapping[str, str], kept: Kept) -> Generation | None:
+def _load(
+    config: ServerConfig, env: MutableMapping[str, str], kept: Kept, registered: Registered | None
+) -> Generation | None:
     try:
         with recorded.replaying(kept.texts):
-            generation = load_generation(config, env, kept=True)
+            generation = load_generation(config, env, kept=True, registered=registered)
     except EgressError as error:
         logger.warning("the last good policy is not used: it does not load any more: %s", error)
         return None
-    if generation.policy.digest != kept.digest:
+    if generation.files_digest != kept.digest:
         # Not what was in force: what it refers to has changed, or what reads it.
         logger.warning("the last good policy is not used: it comes to another digest than it had")
         return None

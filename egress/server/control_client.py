@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SOCKET_NAME: Final = "control.sock"
-MOST_ASKED: Final = 4 * 1024
+# The policy of a session, written as JSON, is at most three times as long as its text.
+MOST_ASKED: Final = 128 * 1024
 MOST_ANSWERED: Final = 4 * 1024 * 1024
 
 

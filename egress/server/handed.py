@@ -11,6 +11,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from egress.gate.exchange import Client
+from egress.gate.roster import ClientPlace
 from egress.policy import Lane
 from egress.server.channel import Gone, Word, close_all, encode, receive, send
 
@@ -31,9 +32,11 @@ class HandedOver:
 
     def hand_over(self, sock: socket.socket, client: Client, destination: tuple[str, int] | None) -> bool:
         """Give a socket away; its caller closes its own copy. False: the queue is full."""
-        host, port = destination or (None, 0)
+        place = client.place
+        whence = None if place is None else (place.address, place.listener)
+        who = client.sandbox, client.peer, whence, client.settled
         try:
-            return send(self._end, encode(Word.HANDED, client.sandbox, client.peer, host, port), sock.fileno())
+            return send(self._end, encode(Word.HANDED, who, destination), sock.fileno())
         except Gone:
             return False
 
@@ -47,9 +50,10 @@ def take_handed(end: socket.socket) -> Iterator[tuple[socket.socket, Client, Des
                 return
             values, descriptors = message
             match values, descriptors:
-                case (Word.HANDED, sandbox, peer, host, port), [descriptor]:
-                    destination = None if host is None else (host, port)
-                    yield socket.socket(fileno=descriptor), Client(sandbox, peer, Lane.MITM.value), destination
+                case (Word.HANDED, (sandbox, peer, whence, settled), destination), [descriptor]:
+                    place = None if whence is None else ClientPlace(*whence)
+                    client = Client(sandbox, peer, Lane.MITM.value, place, settled)
+                    yield socket.socket(fileno=descriptor), client, destination
                 case _:
                     # No descriptor was left for it: the connection is closed already.
                     close_all(descriptors)

@@ -12,7 +12,8 @@ import asyncio
 import gc
 import logging
 import socket
-from typing import TYPE_CHECKING, Final
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
 
 from egress.credentials import redact_logs
 from egress.gate.build import build_gate
@@ -124,9 +125,10 @@ class Judging:
             case _:
                 raise ValueError(values[0])
 
-    def _status(self) -> dict[str, int]:
+    def _status(self) -> dict[str, Any]:
         """Plain values. `refused`: rows that were turned away, of which the hub has not been told yet."""
         return {
+            "sandboxes": {} if self.gate.generation.roster is None else dict(Counter(self.gate.clients())),
             "generation": self.gate.generation.number,
             "connections": self.shares.connections.used,
             "open": len(self.gate.open),
@@ -139,7 +141,7 @@ class Judging:
         gc.disable()
         try:
             # A large policy takes seconds to compile; what is open goes on meanwhile, in the rests.
-            self._next = await asyncio.to_thread(read_generation, descriptor, Rest())
+            self._next = await asyncio.to_thread(read_generation, descriptor, self.gate.generation, Rest())
             gc.freeze()
         except Exception:
             # Going on with the old one is no choice: this process ends, and begins anew with the new generation.
@@ -154,7 +156,7 @@ class Judging:
         """Let an old policy go a little at a time: freeing a large one at once would hold up everything else."""
         while any(exchange.generation is old for exchange in self.gate.open.values()):  # noqa: ASYNC110 - as above
             await asyncio.sleep(_RELEASE_SECONDS)
-        policies = [old.policy]
+        policies = [old.policy, *(() if old.roster is None else old.roster.policies.values())]
         del old
         await asyncio.to_thread(release, policies, Rest())
 

@@ -129,7 +129,9 @@ class Loader:
         problems: tuple[str, ...] = ()
         try:
             with recording(record):
-                generation = load_generation(self._config, os.environ, start.generation)
+                generation = load_generation(
+                    self._config, os.environ, start.generation, registered=start.generation.registered
+                )
             fill(into, encode_generation(generation))
             stage(self._config, generation, record)
             add_unread(record, generation.files)

@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from egress.errors import EgressError
+from egress.gate.roster import room_of
 from egress.policy import Reason
 from egress.server.channel import Word, encode, send
 from egress.server.handed import take_handed
@@ -84,7 +85,8 @@ class MitmProcess:
         shares = self._judging.shares
         taken: list[LeasedSlots] = []
         try:
-            for slots in (shares.of_client(client.peer.rpartition(":")[0].strip("[]")), shares.connections):
+            address = client.peer.rpartition(":")[0].strip("[]")
+            for slots in (shares.of_client(room_of(client, address)), shares.connections):
                 if not (slots.try_take() or await slots.take()):
                     await self._judging.gate.refuse_unread(client, Reason.LIMIT_CONNECTIONS, "")
                     return

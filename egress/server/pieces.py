@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Rules, and then for each of them its targets, in pieces.
 type Pieces = list[tuple[bytes, list[list[bytes]]]]
+# A scope without its rules, and those.
+type Packed = tuple[ScopeRules, Pieces]
 
 _RULES: Final = 20
 _TARGETS: Final = 250
@@ -52,12 +54,12 @@ class Rest:
             self._rested = time.perf_counter()
 
 
-def pack(scopes: Iterable[ScopeRules]) -> list[tuple[ScopeRules, Pieces]]:
+def pack(scopes: Iterable[ScopeRules]) -> list[Packed]:
     """Scopes without rules, each with its rules in pieces."""
     return [(replace(scope, rules=()), [_packed(some) for some in _by(scope.rules, _RULES)]) for scope in scopes]
 
 
-def unpack(packed: Iterable[tuple[ScopeRules, Pieces]], rest: Callable[[], None]) -> list[ScopeRules]:
+def unpack(packed: Iterable[Packed], rest: Callable[[], None]) -> list[ScopeRules]:
     """What `pack` packed."""
     return [
         replace(scope, rules=tuple(rule for rules, targets in pieces for rule in _unpacked(rules, targets, rest)))

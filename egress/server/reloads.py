@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from egress.server.begin import Begun, keep_staged
@@ -115,6 +115,21 @@ class Reloads:
         self._asking = []
         self._tell(self._refused(("the proxy is stopping",)))
 
+    def read_again(self) -> None:
+        """What is being read now was begun under another generation: it is read again, for who waits for it too."""
+        busy = self._loader.running or self._read is not None
+        self._loader.stop()
+        if self._read is not None:
+            os.close(self._read[1])
+            self._read = None
+        if busy:
+            self._wanted = True
+            self._asking, self._waiting = [*self._waiting, *self._asking], []
+
+    def changed(self, generation: Generation) -> None:
+        """Another generation, of the same files, is in force."""
+        self.begun = replace(self.begun, generation=generation)
+
     # one reload
 
     def _start(self) -> None:
@@ -148,9 +163,9 @@ class Reloads:
         self.loaded = time.time()
         self.begun = Begun(after, self.begun.record)
         keep_staged(self._config)
-        supervisor.note("reload", f"{before.policy.digest} to {after.policy.digest}; {cut} connections cut")
+        supervisor.note("reload", f"{before.digest} to {after.digest}; {cut} connections cut")
         logger.warning("reload: policy generation %d is in force, %d connections cut", after.number, cut)
-        self._tell(Outcome(self.loaded, before.policy.digest, after.policy.digest, after.number, cut))
+        self._tell(Outcome(self.loaded, before.digest, after.digest, after.number, cut))
 
     def _take_over(self, descriptor: int) -> Generation:
         try:
@@ -170,7 +185,7 @@ class Reloads:
 
     def _refused(self, problems: tuple[str, ...]) -> Outcome:
         kept = self._supervisor.generation
-        return Outcome(time.time(), kept.policy.digest, kept.policy.digest, kept.number, problems=problems)
+        return Outcome(time.time(), kept.digest, kept.digest, kept.number, problems=problems)
 
     def _tell(self, outcome: Outcome) -> None:
         self.last = outcome

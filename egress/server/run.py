@@ -7,11 +7,12 @@ processes and costs time or secrets to make is made here, once, before the first
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ from egress.server.channel import make_pair
 from egress.server.children import Role, Start
 from egress.server.control import Control, claim
 from egress.server.mitm_process import MitmProcess
+from egress.server.registrations import Registrations
+from egress.server.registry import read_registry
 from egress.server.reloads import Reloads
 from egress.server.requests import Requests
 from egress.server.status import Place, Status
@@ -35,20 +38,25 @@ from egress.server.supervisor import HUB, MITM, Supervisor
 from egress.server.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from egress.config import ServerConfig
+    from egress.config import SandboxDefinition, ServerConfig
     from egress.gate.generation import Generation
     from egress.policy import Policy
     from egress.server.begin import Begun
+
+logger = logging.getLogger(__name__)
 
 _BACKLOG = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What a caller tells people once the proxy listens. `warning`: what they must not overlook, if anything."""
+    """What a caller tells people once the proxy listens. `warning`: what they must not overlook, if anything.
+
+    `sandboxes`: the policy of each, by name; None: clients are not told apart.
+    """
 
     address: tuple[str, int]
     ca: Path
@@ -56,6 +64,7 @@ class Started:
     audit: Path
     policy: Policy
     warning: str = ""
+    sandboxes: Mapping[str, Policy] | None = None
 
 
 def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
@@ -71,33 +80,54 @@ def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
 
 
 def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None]) -> int:
-    begun = begin(config, os.environ)
+    registered = _registered(config)
+    begun = begin(config, os.environ, registered)
     generation = begun.generation
     authority = Authority.load_or_create(config.ca_dir)
     trust = write_trust(config, authority)
     tls = ClientTls(authority), UpstreamTls(trust.roots)
-    with _listen(*config.listen) as listening:
-        host, port, *_ = listening.getsockname()
+    with ExitStack() as stack:
+        listening = tuple([stack.enter_context(_listen(*address)) for address in config.listens])
+        host, port, *_ = listening[0].getsockname()
+        told = ", ".join(_told(sock) for sock in listening)
         supervisor, leave = _compose(config, generation, (authority, tls, trust.roots), listening)
         supervisor.closers.append(lambda: os.close(lock))
         redact_logs(supervisor.secrets)
         reloads = Reloads(config, supervisor, begun, leave)
-        with supervisor.signals(), _controlled(config, supervisor, reloads, f"{host}:{port}"):
-            supervisor.start(warm=config.mitm is MitmStart.WARM, recorded=lambda: _begin(listening, config.listen))
+        registrations = Registrations(config.state_dir, supervisor, reloads, registered)
+        answering = reloads, registrations
+        with supervisor.signals(), _controlled(config, supervisor, answering, told):
+            supervisor.start(warm=config.mitm is MitmStart.WARM, recorded=lambda: _begin(listening, config.listens))
             if not supervisor.stopping:
-                _note_start(supervisor, begun, f"{host}:{port}")
+                _note_start(supervisor, begun, told)
                 keep_first(config, begun)
                 reloads.watch()
+                sandboxes = None if generation.roster is None else generation.roster.policies
                 files = authority.certificate_path, trust.bundle, config.audit.path
-                on_started(Started((host, port), *files, generation.policy, begun.warning))
+                on_started(Started((host, port), *files, generation.policy, begun.warning, sandboxes))
             reloads.act()
             while not supervisor.stopping:
                 supervisor.turn()
                 reloads.act()
-            listening.close()
+                registrations.act()
+            for sock in listening:
+                sock.close()
             reloads.stop()
             supervisor.drain()
     return 0
+
+
+def _registered(config: ServerConfig) -> tuple[SandboxDefinition, ...] | None:
+    """The sandboxes that were registered before this start and have not expired; None: there never was one."""
+    found = read_registry(config.state_dir)
+    if found is None:
+        return None
+    configured = {own.name for own in config.sandboxes}
+    for own in found:
+        if own.name in configured:
+            logger.warning("the sandbox `%s` is configured now, so the one that was registered is not used", own.name)
+    now = time.time()
+    return tuple(own for own in found if own.name not in configured and (own.expires is None or own.expires > now))
 
 
 def _note_start(supervisor: Supervisor, begun: Begun, listening: str) -> None:
@@ -107,10 +137,13 @@ def _note_start(supervisor: Supervisor, begun: Begun, listening: str) -> None:
 
 
 @contextmanager
-def _controlled(config: ServerConfig, supervisor: Supervisor, reloads: Reloads, listening: str) -> Iterator[None]:
+def _controlled(
+    config: ServerConfig, supervisor: Supervisor, answering: tuple[Reloads, Registrations], listening: str
+) -> Iterator[None]:
     """With a control socket, until the end of the last process."""
+    reloads, registrations = answering
     status = Status(config, supervisor, reloads, Place(listening, time.monotonic()))
-    control = Control(config.state_dir, supervisor.events, Requests(reloads, status).handle)
+    control = Control(config.state_dir, supervisor.events, Requests(reloads, status, registrations).handle)
     supervisor.closers.append(control.close_inherited)
     try:
         yield
@@ -123,7 +156,7 @@ def _compose(
     config: ServerConfig,
     generation: Generation,
     trust: tuple[Authority, tuple[ClientTls, UpstreamTls], Path],
-    listening: socket.socket,
+    listening: tuple[socket.socket, ...],
 ) -> tuple[Supervisor, Callable[[], None]]:
     """The processes, each with what it keeps of what is open here; and what closes, in a new one, all of it."""
     authority, tls, roots = trust
@@ -140,13 +173,14 @@ def _compose(
     def be_hub(start: Start) -> int:
         return asyncio.new_event_loop().run_until_complete(hub.serve(start.control, config))
 
-    worker = Worker(config, tls, (listening,), into)
-    mitm = MitmProcess(config, (authority, roots), out_of, frozenset({listening.getsockname()[1]}))
-    nothing = leaves(listening, into, out_of)
+    worker = Worker(config, tls, listening, into)
+    ports = frozenset(sock.getsockname()[1] for sock in listening)
+    mitm = MitmProcess(config, (authority, roots), out_of, ports)
+    nothing = leaves(*listening, into, out_of)
     roles = {
         HUB: Role(be_hub, nothing, judges=False),
         **{f"worker {number}": Role(worker.main, leaves(out_of)) for number in range(1, config.workers + 1)},
-        MITM: Role(mitm.main, leaves(listening, into)),
+        MITM: Role(mitm.main, leaves(*listening, into)),
     }
     supervisor = Supervisor(roles, generation, out_of, drain_seconds=config.limits.drain_seconds)
     return supervisor, nothing
@@ -166,12 +200,18 @@ def _listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _begin(sock: socket.socket, address: tuple[str, int]) -> None:
+def _told(sock: socket.socket) -> str:
+    host, port, *_ = sock.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _begin(listening: tuple[socket.socket, ...], addresses: tuple[tuple[str, int], ...]) -> None:
     """Have connections accepted: not before the audit stands, since the kernel accepts them at once."""
-    try:
-        sock.listen(_BACKLOG)
-    except OSError as error:
-        raise _taken(*address, error) from error
+    for sock, address in zip(listening, addresses, strict=True):
+        try:
+            sock.listen(_BACKLOG)
+        except OSError as error:
+            raise _taken(*address, error) from error
 
 
 def _taken(host: str, port: int, error: OSError) -> StartError:

@@ -21,7 +21,7 @@ from egress.server.supervisor import HUB, MITM
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from egress.config import ServerConfig
+    from egress.config import SandboxDefinition, ServerConfig
     from egress.policy import ScopeRules
     from egress.server.children import Child
     from egress.server.reloads import Reloads
@@ -50,6 +50,11 @@ class Status:
         self._reloads = reloads
         self._place = place
 
+    @property
+    def address(self) -> str:
+        """The first of the addresses that the proxy listens on."""
+        return self._place.listening.partition(", ")[0]
+
     def ask(self, done: Callable[[Plain], None]) -> None:
         """Ask every process that serves; `done` gets the whole once all have answered, or the time is over."""
         for child in self._supervisor.children:
@@ -58,6 +63,18 @@ class Status:
                 child.asked += 1
                 self._supervisor.tell(child, Word.STATUS, child.asked)
         self._wait(done, time.monotonic() + _ANSWER_SECONDS)
+
+    def ask_sandboxes(self, done: Callable[[Plain], None]) -> None:
+        """Who is known, and how many connections each has open; answered as `ask` is."""
+        self.ask(lambda _: done({"listening": self._place.listening, "sandboxes": self._sandboxes()}))
+
+    def _sandboxes(self) -> list[Plain]:
+        roster = self._supervisor.generation.roster
+        open_now: Counter[str] = Counter()
+        for child in self._supervisor.children:
+            open_now.update(child.told[1].get("sandboxes", {}))
+        now = time.time()
+        return [_sandbox(own.definition, open_now, now) for own in (() if roster is None else roster.members)]
 
     def _wait(self, done: Callable[[Plain], None], deadline: float) -> None:
         if time.monotonic() < deadline and any(_is_silent(child) for child in self._supervisor.children):
@@ -103,7 +120,8 @@ class Status:
         generation, begun = self._supervisor.generation, self._reloads.begun
         return {
             "generation": generation.number,
-            "digest": generation.policy.digest,
+            "digest": generation.digest,
+            "sandboxes": None if generation.roster is None else len(generation.roster.members),
             "loaded": self._reloads.loaded,
             "files": [str(absolute(path)) for path in generation.files],
             "scopes": [_scope(scope) for scope in generation.policy.scopes],
@@ -111,6 +129,20 @@ class Status:
             "last_good": begun.warning or None,
             "problems": list(begun.problems),
         }
+
+
+def _sandbox(own: SandboxDefinition, open_now: Counter[str], now: float) -> Plain:
+    listener = own.listener
+    return {
+        "name": own.name,
+        "sources": [str(source) for source in own.sources],
+        "listener": None if listener is None else f"{listener[0]}:{listener[1]}",
+        "token": own.token is not None,
+        "labels": dict(own.sandbox.labels),
+        "registered": own.registered,
+        "ttl": None if own.expires is None else max(round(own.expires - now, 1), 0),
+        "connections": open_now[own.name],
+    }
 
 
 def _is_silent(child: Child) -> bool:

@@ -53,8 +53,8 @@ class Worker:
             slots=judging.shares.connections,
             client_slots=judging.shares.of_client,
         )
-        for sock in self._listening:
-            self._front.serve(sock)
+        for sock, address in zip(self._listening, self._config.listens, strict=True):
+            self._front.serve(sock, address)
         judging.ready()
         await judging.until_drained()
         return await judging.finish(self._front.close)

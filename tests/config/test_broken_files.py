@@ -378,10 +378,9 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     ),
     "later_rule_keys": (
         "later_rule_keys.yaml:4: rules[0].sign: `sign` is not supported by this version of egress, remove it",
-        "later_rule_keys.yaml:5: rules[0].sandboxes: `sandboxes` is not supported by this version of egress, remove it",
     ),
     "later_top_keys": (
-        "later_top_keys.yaml:3: sandboxes: `sandboxes` is not supported by this version of egress, remove it",
+        "later_top_keys.yaml:3: deny_page: `deny_page` is not supported by this version of egress, remove it",
     ),
     "latin1": ("latin1.yaml:2: byte 0xe9 is not UTF-8, save it as UTF-8",),
     "line_separator": (
@@ -562,6 +561,21 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "second_dash_without_space": (
         "second_dash_without_space.yaml:4: this line's indentation fits nothing above it, give the keys of one mapping the same indentation, and quote values with special characters",
     ),
+    "sandbox_words": (
+        "sandbox_words.yaml:3: rules[0].allow: `${sandbox.nmae}.corp.example` holds a template that is none, write `${sandbox.name}` or `${sandbox.label.KEY}`",
+        "sandbox_words.yaml:4: rules[1].allow[0]: `${sandbox.name}.com`: what follows the template is a name that anyone can register under, write more of the host after it, as in `${sandbox.name}.corp.example`",
+        "sandbox_words.yaml:4: rules[1].allow[1]: `*.${...}` covers names that anyone can register, write more of the host after it, as in `${sandbox.name}.corp.example`",
+        "sandbox_words.yaml:4: rules[1].allow[2]: `${sandbox.label.team}.co.uk`: what follows the template is a name that anyone can register under, write more of the host after it, as in `${sandbox.name}.corp.example`",
+        "sandbox_words.yaml:4: rules[1].allow[3]: `10.0.0.${sandbox.name}`: what follows the template is a name that anyone can register under, write more of the host after it, as in `${sandbox.name}.corp.example`",
+        "sandbox_words.yaml:4: rules[1].allow[4]: `a.example:${...}` has no valid port, a port is a number from 1 to 65535; `ports` takes ranges",
+        "sandbox_words.yaml:6: rules[2].paths[0]: `/${sandbox.label.Team}/**` holds a template that is none, write `${sandbox.name}` or `${sandbox.label.KEY}`",
+        "sandbox_words.yaml:6: rules[2].paths[1]: `/${secret}` holds a template that is none, write `${sandbox.name}` or `${sandbox.label.KEY}`",
+        "sandbox_words.yaml:7: rules[2].sandboxes[0]: `ci_7` is neither a sandbox's name nor `label=value`, write `ci-7` or `team=data`, in lower-case letters, digits and `-`",
+        "sandbox_words.yaml:7: rules[2].sandboxes[1]: `team=a.b` is neither a sandbox's name nor `label=value`, write `ci-7` or `team=data`, in lower-case letters, digits and `-`",
+        "sandbox_words.yaml:7: rules[2].sandboxes[2]: `=x` is neither a sandbox's name nor `label=value`, write `ci-7` or `team=data`, in lower-case letters, digits and `-`",
+        "sandbox_words.yaml:7: rules[2].sandboxes[3]: `team*` is neither a sandbox's name nor `label=value`, write `ci-7` or `team=data`, in lower-case letters, digits and `-`",
+        "sandbox_words.yaml:9: rules[3].sandboxes: this list is empty, so nothing could match, name at least one, or remove the key",
+    ),
     "secret_bad_name": (
         'secret_bad_name.yaml:3: secrets["a b"]: `a b` is not a name for a secret, write letters, digits, `_` and `-`, as in `github`',
     ),
@@ -658,7 +672,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     ),
     "unknown_rule_key": (
         "unknown_rule_key.yaml:5: rules[1].port: unknown key, did you mean `ports`?",
-        "unknown_rule_key.yaml:7: rules[2].colour: unknown key, write `addresses`, `allow`, `annotate`, `ask`, `deny`, `graphql`, `headers`, `http2`, `ignore_case`, `inject`, `limits`, `mcp`, `methods`, `name`, `paths`, `ports`, `protocol`, `query`, `remove`, `rewrite`, `tls` or `until`",
+        "unknown_rule_key.yaml:7: rules[2].colour: unknown key, write `addresses`, `allow`, `annotate`, `ask`, `deny`, `graphql`, `headers`, `http2`, `ignore_case`, `inject`, `limits`, `mcp`, `methods`, `name`, `paths`, `ports`, `protocol`, `query`, `remove`, `rewrite`, `sandboxes`, `tls` or `until`",
     ),
     "unknown_top_key": ("unknown_top_key.yaml:2: rulez: unknown key, did you mean `rules`?",),
     "utf16": ("utf16.yaml:1: the file is UTF-16, save it as UTF-8 without a byte order mark",),

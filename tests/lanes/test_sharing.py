@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import pytest
 from rig.modes import HOST, make_site
 from rig.proxy import Carrier
 from rig.wire import Wire
+
+from egress.config import SandboxDefinition
+from egress.policy import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,7 +22,10 @@ if TYPE_CHECKING:
     from rig.modes import Site
     from rig.proxy import Proxy
 
-SANDBOXES = {"127.0.0.1": "one", "127.0.0.2": "two", "127.0.0.3": "two"}
+SANDBOXES = (
+    SandboxDefinition(Sandbox("one"), (ip_network("127.0.0.1"),)),
+    SandboxDefinition(Sandbox("two"), (ip_network("127.0.0.2"), ip_network("127.0.0.3"))),
+)
 
 
 @contextlib.contextmanager
@@ -40,7 +47,7 @@ def ask(wire: Wire, site: Site) -> None:
 @pytest.mark.parametrize("carrier", [Carrier.FRONT], indirect=True)
 def test_upstream_connections_are_never_shared_between_sandboxes(start: Callable[..., Proxy], origin: Origins) -> None:
     """One that carried a sandbox's credential carries no other sandbox's request, though it is free."""
-    site = make_site(start, origin, identify=SANDBOXES.__getitem__)
+    site = make_site(start, origin, sandboxes=SANDBOXES)
     with inside(site, "127.0.0.1") as one, inside(site, "127.0.0.2") as two:
         for wire in (one, two, one, two):
             ask(wire, site)
@@ -51,7 +58,7 @@ def test_upstream_connections_are_never_shared_between_sandboxes(start: Callable
 @pytest.mark.parametrize("carrier", [Carrier.FRONT], indirect=True)
 def test_upstream_connections_serve_all_clients_of_one_sandbox(start: Callable[..., Proxy], origin: Origins) -> None:
     """One that is free is used again, whichever client of its sandbox asks; one that is busy is not."""
-    site = make_site(start, origin, identify=SANDBOXES.__getitem__)
+    site = make_site(start, origin, sandboxes=SANDBOXES)
     with inside(site, "127.0.0.2") as one, inside(site, "127.0.0.3") as other:
         for wire in (one, other, one, other):
             ask(wire, site)

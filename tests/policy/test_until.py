@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 from policy_builders import request, rule, scope
 
-from egress.policy import Certainty, Policy, Rule
+from egress.policy import Certainty, Policy, Rule, compile_policy
 
 END = datetime(2030, 1, 1, tzinfo=UTC)
 BEFORE, AT = END.timestamp() - 1, END.timestamp()
@@ -28,7 +28,7 @@ class Clock:
 def judged(*rules: Rule, now: float) -> tuple[Policy, Clock]:
     """A policy of these rules at a moment."""
     clock = Clock(now)
-    return Policy((scope(*rules),), "test", clock=clock), clock
+    return compile_policy((scope(*rules),), digest="test", clock=clock), clock
 
 
 TEMPORARY = rule("allow", "api.example.com", until=END)
@@ -75,6 +75,6 @@ def test_a_policy_without_moments_asks_no_clock() -> None:
     def never() -> float:
         raise AssertionError("the clock was read")
 
-    policy = Policy((scope(rule("allow", "api.example.com")),), "test", clock=never)
+    policy = compile_policy((scope(rule("allow", "api.example.com")),), digest="test", clock=never)
     assert policy.decide_request(REQUEST).allowed
     assert policy.expiries == ()

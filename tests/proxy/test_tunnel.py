@@ -33,6 +33,7 @@ class Counted:
     bytes_up: int = 0
     bytes_down: int = 0
     first_byte: float | None = None
+    quota: None = None
     statuses: list[int | None] = field(default_factory=list)
 
     def response_started(self, status: int | None) -> None:

@@ -151,7 +151,6 @@ UNFIT = (
     "{version: 1, rules: []}\n",
     "{version: 1}\n",
     "rules: [\n  {allow: a.example.com},\n]\n",
-    "rules: &all\n",
     "version: 1\n...\n",
 )
 

@@ -64,6 +64,8 @@ STATED: dict[str, object] = {
     "limits": RuleLimits(requests=Rate(10, 1)),
     "mcp": McpCondition(("tools/call",), ("a*",), (("repo", "b/*"),)),
     "graphql": GraphqlCondition(("query",), ("C*",)),
+    "sandboxes": ("ci-7", "team=data"),
+    "narrows": True,
     "default": Verdict.ALLOW,
     "mode": "report",
 }

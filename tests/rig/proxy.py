@@ -20,7 +20,7 @@ from egress.mitm.build import build_lane
 from egress.mitm.listener import MitmListener
 from egress.policy import Scope
 from egress.proxy.client_tls import ClientTls
-from egress.proxy.front import Front, everyone
+from egress.proxy.front import Front
 from egress.proxy.handing import NoHandOver
 from egress.proxy.limits import FrontLimits, OwnSlots
 from egress.proxy.upstream_tls import UpstreamTls
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from harness.authority import TestAuthority
 
+    from egress.config import SandboxDefinition
     from egress.gate.gate import Gate
     from egress.mitm.lane import MitmLane
     from egress.policy import Address
@@ -76,7 +77,7 @@ def port_of(origins: Origins) -> int:
 class Setup:
     """How a proxy is set up: the text of its policy, pins, environment of secrets, roots, limits.
 
-    `identify` names the sandbox of a client's address, for the front.
+    `sandboxes` are who clients are told apart as; none: they are all one.
     """
 
     policy: str
@@ -84,7 +85,7 @@ class Setup:
     env: Mapping[str, str] = field(default_factory=dict)
     roots: tuple[Path, ...] = ()
     limits: Limits = field(default_factory=lambda: Limits(audit_seconds=0.2, connect_seconds=2, resolve_seconds=1))
-    identify: Callable[[str], str] = everyone
+    sandboxes: tuple[SandboxDefinition, ...] = ()
 
 
 class Proxy:
@@ -92,7 +93,7 @@ class Proxy:
 
     def __init__(self, folder: Path, setup: Setup, carrier: Carrier = Carrier.MITM) -> None:
         self.folder = folder
-        self.carrier, self.identify = carrier, setup.identify
+        self.carrier = carrier
         self.ledger = Ledger()
         self.policy_file = folder / "policy.yaml"
         self.policy_file.write_text(setup.policy)
@@ -106,6 +107,7 @@ class Proxy:
             policies=(PolicySource(Scope.SANDBOX, self.policy_file),),
             limits=setup.limits,
             secrets={},
+            sandboxes=setup.sandboxes,
         )
         self.authority = Authority.load_or_create(self.config.ca_dir)
         generation = load_generation(self.config, dict(setup.env))
@@ -161,12 +163,11 @@ class Proxy:
             FrontLimits(own.head_seconds, own.tls_seconds, own.idle_seconds),
             hand_over=NoHandOver(),
             slots=OwnSlots(own.connections),
-            identify=self.identify,
         )
         with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
             self.address = listening.getsockname()
             self.gate.own.ports.add(self.address[1])
-            self.front.serve(listening)
+            self.front.serve(listening, self.address[:2])
             self._ready.set()
             await self._stop.wait()
             await self.front.close()

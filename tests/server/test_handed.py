@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from egress.gate.exchange import Client
+from egress.gate.roster import ClientPlace
 from egress.server.channel import Word, encode, make_pair, send
 from egress.server.handed import HandedOver, drop_handed, take_handed
 
@@ -47,6 +48,25 @@ def test_a_connection_arrives_with_what_is_known_of_it(
         with sock:
             assert (client.sandbox, client.peer, taken) == (CLIENT.sandbox, CLIENT.peer, destination)
             assert sock.recv(12, socket.MSG_WAITALL) == b"before after"
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        Client("ci-7", "192.0.2.1:1", "mitm", ClientPlace("192.0.2.1", ("127.0.0.1", 3128)), settled=True),
+        Client("unknown", "192.0.2.1:1", "mitm", ClientPlace("192.0.2.1")),
+    ],
+)
+def test_who_the_client_is_and_where_it_came_from_arrive(
+    queue: tuple[HandedOver, socket.socket], client: Client
+) -> None:
+    """So that the other process takes it for nobody else, and can tell who it is where that is still open."""
+    near, far = socket.socketpair()
+    with far, near:
+        assert queue[0].hand_over(near, client, None)
+        ((sock, taken, _),) = take_handed(queue[1])
+        sock.close()
+        assert taken == client
 
 
 def test_a_full_queue_refuses(queue: tuple[HandedOver, socket.socket]) -> None:

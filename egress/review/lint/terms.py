@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Final
 
-from egress.policy import Rule
+from egress.policy import Rule, depends_on_sandbox
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -41,6 +41,7 @@ KNOWN_TERMS: Final = frozenset(
         "annotate",
         "rewrite",
         "limits",
+        "sandboxes",
     }
 )
 
@@ -81,7 +82,8 @@ def bodies(rule: Rule) -> tuple[McpCondition | None, GraphqlCondition | None]:
 
 def unknown_terms(rule: Rule) -> bool:
     """Whether the rule states something that this lint does not know."""
-    return any(getattr(rule, name) != default for name, default in _OTHERS)
+    # A template names another host or path for each sandbox.
+    return depends_on_sandbox(rule) or any(getattr(rule, name) != default for name, default in _OTHERS)
 
 
 def inside_terms(rule: Rule) -> bool:

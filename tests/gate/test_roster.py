@@ -1,0 +1,134 @@
+"""Who a client is: by source, listener, name and token."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egress.config import SandboxDefinition, hash_token
+from egress.gate import roster as roster_module
+from egress.gate.roster import ClientPlace, Member, Roster
+from egress.policy import Sandbox, compile_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LISTENER, OTHER = ("127.0.0.2", 3128), ("127.0.0.1", 3128)
+TOKEN = "t" * 40
+POLICY = compile_policy([], digest="d", clock=lambda: 0.0)
+
+
+def sandbox(
+    name: str, *sources: str, listener: tuple[str, int] | None = None, token: str | None = None
+) -> SandboxDefinition:
+    """A sandbox in short."""
+    hashed = None if token is None else hash_token(token.encode())
+    return SandboxDefinition(Sandbox(name), tuple(map(ip_network, sources)), listener, hashed)
+
+
+def roster(*own: SandboxDefinition) -> Roster:
+    """A roster of these, with one policy for all."""
+    return Roster([Member(each, POLICY) for each in own])
+
+
+def basic(name: str, token: str = TOKEN) -> bytes:
+    """The value of the field."""
+    return b"Basic " + base64.b64encode(f"{name}:{token}".encode())
+
+
+FOUR = roster(
+    sandbox("wide", "10.0.0.0/8", "fd00::/8"),
+    sandbox("narrow", "10.1.0.0/16", "fd00::1"),
+    sandbox("door", listener=LISTENER),
+    sandbox("inner", "10.1.2.0/24", listener=LISTENER),
+    sandbox("key", "10.1.2.3", token=TOKEN),
+)
+PLACES = [
+    ("10.9.9.9", OTHER, "wide"),
+    ("10.1.9.9", OTHER, "narrow"),
+    ("10.1.2.3", OTHER, "narrow"),
+    ("::ffff:10.1.9.9", OTHER, "narrow"),
+    ("fd00::2", OTHER, "wide"),
+    ("fd00::1", OTHER, "narrow"),
+    ("192.0.2.1", LISTENER, "door"),
+    ("10.1.2.3", LISTENER, "inner"),
+    # One fits by its listener, another by its source, and neither in both.
+    ("10.9.9.9", LISTENER, None),
+    ("192.0.2.1", OTHER, None),
+    ("192.0.2.1", None, None),
+    ("no address", OTHER, None),
+    ("", LISTENER, "door"),
+]
+
+
+@pytest.mark.parametrize(("address", "listener", "name"), PLACES)
+def test_the_narrowest_place_counts_and_a_doubtful_one_is_nobodys(
+    address: str, listener: tuple[str, int] | None, name: str | None
+) -> None:
+    """Asked twice, since places are remembered."""
+    place = ClientPlace(address, listener)
+    assert [FOUR.at(place), FOUR.identify(place, ())] == [name, name]
+
+
+def test_a_token_needs_everything_else_that_its_sandbox_states() -> None:
+    """And never falls back to the place."""
+    here, elsewhere = ClientPlace("10.1.2.3", OTHER), ClientPlace("10.1.9.9", OTHER)
+    assert FOUR.identify(here, [basic("key")]) == "key"
+    assert FOUR.identify(elsewhere, [basic("key")]) is None
+    assert FOUR.identify(elsewhere, [basic("narrow")]) is None
+    assert FOUR.identify(elsewhere, [basic("nobody")]) is None
+    assert FOUR.identify(here, [basic("key", TOKEN[1:])]) is None
+    assert (FOUR.asks(here), FOUR.asks(elsewhere)) == (True, False)
+
+
+@given(st.binary(max_size=120), st.sampled_from([b"", b"Basic ", b"basic "]))
+def test_whatever_is_sent_is_an_answer(value: bytes, scheme: bytes) -> None:
+    """No bytes raise, and none but the right ones are somebody."""
+    assert FOUR.identify(ClientPlace("10.1.2.3", OTHER), [scheme + value]) is None
+
+
+def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As hashes of one length, also for a name that there is not, and by nothing else before."""
+    compared: list[tuple[int, int]] = []
+    compare: Callable[[bytes, bytes], bool] = hmac.compare_digest
+
+    def counted(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return compare(one, other)
+
+    monkeypatch.setattr(roster_module.hmac, "compare_digest", counted)
+    for name in ("key", "narrow", "nobody"):
+        FOUR.identify(ClientPlace("10.1.2.3", OTHER), [basic(name, "x" * 40)])
+    assert compared == [(32, 32)] * 3
+
+
+def test_a_definition_shows_no_hash() -> None:
+    """Not in its `repr`, which may stand in a log."""
+    own = sandbox("key", token=TOKEN)
+    assert own.token is not None
+    assert own.token.hex() not in repr(own)
+    assert str(own.token) not in repr(own)
+
+
+def test_the_digest_tells_of_each_change() -> None:
+    """Who there is, from where, with which labels, and whether a token is asked for; not in which order."""
+    one, two = sandbox("one", "10.0.0.0/8"), sandbox("two", "10.1.0.0/16")
+    digests = {
+        roster(*own).digest
+        for own in (
+            (one, two),
+            (one,),
+            (sandbox("one", "10.0.0.0/9"), two),
+            (sandbox("one", "10.0.0.0/8", token=TOKEN), two),
+            (SandboxDefinition(Sandbox("one", (("a", "b"),)), one.sources), two),
+            (),
+        )
+    }
+    assert len(digests) == 6
+    assert roster(one, two).digest == roster(two, one).digest
