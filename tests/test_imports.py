@@ -125,7 +125,13 @@ def test_only_the_command_line_writes_to_standard_output(source: Path) -> None:
         node.lineno
         for node in ast.walk(tree)
         if (isinstance(node, ast.Name) and node.id == "print")
-        or (isinstance(node, ast.Attribute) and node.attr in {"stdout", "__stdout__"})
+        or (
+            isinstance(node, ast.Attribute)
+            and node.attr in {"stdout", "__stdout__"}
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "sys"
+        )
+        or (isinstance(node, ast.alias) and node.name in {"stdout", "__stdout__"})
     ]
     assert printing == []
 

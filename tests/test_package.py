@@ -36,7 +36,7 @@ def test_the_wheel_carries_every_module_and_every_shipped_policy(wheel: zipfile.
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "egress").rglob("*.py")}
     folder = ROOT / "policies"
     policies = {f"egress/config/shipped/{path.relative_to(folder)}" for path in folder.rglob("*.yaml")}
-    assert {Path(path).parent.name for path in policies} == {"shipped", "presets", "multi-tenant"}
+    assert {Path(path).parent.name for path in policies} == {"shipped", "presets", "multi-tenant", "tests"}
     assert modules | policies <= names
 
 
