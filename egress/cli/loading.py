@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -48,9 +47,9 @@ class Surroundings:
 
     def load(self, sources: Sequence[PolicySource], *, at: datetime | None = None) -> LoadedPolicy:
         """Load these policies, and no others, as they are now or at a moment. Raises ConfigError with every problem."""
-        from egress.config import load_policy  # noqa: PLC0415
+        from egress.config import load_policy, wall_clock  # noqa: PLC0415
 
-        clock = time.time if at is None else at.timestamp
+        clock = wall_clock if at is None else at.timestamp
         return load_policy(sources, secrets=self.secrets, presets=self.presets, clock=clock)
 
     def who(self, name: str | None, labels: list[str] | None) -> Sandbox | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from egress.config.bindings import is_bound
 from egress.config.case_files import Case, CaseFile, read_cases
+from egress.config.clock import wall_clock
 from egress.config.layout import Formatted, format_policy
 from egress.config.limit_fields import bytes_text, rate_text
 from egress.config.load import LoadedPolicy, load_policies, load_policy, policy_of, written_out
@@ -84,6 +85,7 @@ __all__ = [
     "shipped_policies",
     "shipped_presets",
     "template_text",
+    "wall_clock",
     "with_policies",
     "written_out",
 ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from egress.config.checking import check
+from egress.config.clock import wall_clock
 from egress.config.document import read_document
 from egress.config.policy_model import PolicyModel, RuleModel
 from egress.config.preset_files import PresetLibrary
@@ -50,7 +50,7 @@ class LoadedPolicy:
     warnings: tuple[Problem, ...]
     includes: tuple[Inclusion, ...] = ()
     sandboxes: Mapping[str, Sandbox] = field(default_factory=dict)
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = wall_clock
     _written: dict[Sandbox, Policy] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -70,7 +70,7 @@ class LoadedPolicy:
 
 
 def policy_of(
-    policy: Policy, sandbox: Sandbox, *, whole: bool = False, clock: Callable[[], float] = time.time
+    policy: Policy, sandbox: Sandbox, *, whole: bool = False, clock: Callable[[], float] = wall_clock
 ) -> Policy:
     """A policy as it holds for one sandbox; itself if that is the same. `whole`: nothing may be left out of it.
 
@@ -127,7 +127,7 @@ def load_policy(
     secrets: Mapping[str, SecretDefinition] | None = None,
     presets: Sequence[Path] = (),
     machine: Machine | None = None,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] = wall_clock,
 ) -> LoadedPolicy:
     """Load policy files, several of one scope as one list in the order given.
 
@@ -145,7 +145,7 @@ def load_policies(
     secrets: Mapping[str, SecretDefinition] | None = None,
     presets: Sequence[Path] = (),
     machine: Machine | None = None,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] = wall_clock,
 ) -> list[LoadedPolicy]:
     """A policy for each group of files; a file that stands in many is read once, and its rules are shared.
 

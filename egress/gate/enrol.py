@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import operator
-import time
 from typing import TYPE_CHECKING
 
-from egress.config import read_session, written_out
+from egress.config import read_session, wall_clock, written_out
 from egress.gate.generation import Generation
 from egress.gate.roster import Member, Roster
 from egress.policy import compile_policy
@@ -50,4 +49,4 @@ def enrol(common: Policy, scopes: tuple[ScopeRules, ...], own: SandboxDefinition
     found = written_out(whole, own.sandbox)
     if len(found) == len(common.scopes) and all(map(operator.is_, found, common.scopes)):
         return Member(own, common)
-    return Member(own, compile_policy(found, digest=digest, clock=time.time))
+    return Member(own, compile_policy(found, digest=digest, clock=wall_clock))

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from egress.audit import OutcomeEvent
+from egress.config import wall_clock
 from egress.gate.denial import Denial
 from egress.gate.dial import DialFailure, Dialled, dial
 from egress.gate.exchange import Exchange
@@ -412,7 +413,7 @@ class Gate:
 
     def _watch_expiries(self) -> None:
         """Have what an expiring rule lets pass cut when the rule expires."""
-        now = time.time()
+        now = wall_clock()
         coming = next((moment for moment in self._expires if moment > now), None)
         if self._expiry is None and coming is not None:
             loop = asyncio.get_running_loop()

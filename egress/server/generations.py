@@ -9,10 +9,10 @@ from __future__ import annotations
 import fcntl
 import os
 import pickle
-import time
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from egress.config import wall_clock
 from egress.credentials import CredentialStore
 from egress.gate.generation import Generation
 from egress.gate.roster import Member, Roster
@@ -158,7 +158,7 @@ class _Reading:
         key = digest, tuple(map(id, packed))
         if key not in self._compiled:
             scopes = self.scopes(packed)
-            self._compiled[key] = compile_policy(scopes, digest=digest, clock=time.time, rest=self._rest)
+            self._compiled[key] = compile_policy(scopes, digest=digest, clock=wall_clock, rest=self._rest)
         return self._compiled[key]
 
     def scopes(self, packed: Sequence[Packed]) -> tuple[ScopeRules, ...]:

@@ -18,7 +18,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from egress.config import SandboxDefinition, hash_token, label_problem, name_problem
+from egress.config import SandboxDefinition, hash_token, label_problem, name_problem, wall_clock
 from egress.errors import ConfigError
 from egress.gate.enrol import enrolled
 from egress.policy import Sandbox
@@ -74,7 +74,7 @@ class Registrations:
 
     def act(self) -> None:
         """Make the changes that are due. To be called between the supervisor's turns, never within one."""
-        now = time.time()
+        now = wall_clock()
         expired = [own.name for own in self._known.values() if own.expires is not None and own.expires <= now]
         if expired:
             self._remove(expired, "sandbox-expire")
@@ -89,7 +89,7 @@ class Registrations:
     def _look(self) -> None:
         """Only wakes the supervisor, which then calls `act`."""
         moments = [own.expires for own in self._known.values() if own.expires is not None]
-        seconds = min([moment - time.time() for moment in moments], default=_LOOK_SECONDS)
+        seconds = min([moment - wall_clock() for moment in moments], default=_LOOK_SECONDS)
         self._timer = self._supervisor.events.later(min(max(seconds, 0.05), _LOOK_SECONDS), self._look)
 
     def _change(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -148,7 +148,7 @@ class Registrations:
             token=hash_token(token.encode()),
             registered=True,
             session=session,
-            expires=None if ttl is None else time.time() + ttl,
+            expires=None if ttl is None else wall_clock() + ttl,
         )
 
     def _check_room(self, name: str) -> None:

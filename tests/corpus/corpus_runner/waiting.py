@@ -11,7 +11,6 @@ from corpus_runner.cases import CASES, Case
 class Issue(StrEnum):
     """The later issues, by what they bring."""
 
-    POLICY = "the whole policy language"
     CREDENTIALS = "credentials"
     AUDIT = "the audit that stands up"
     ROADS = "every way in and out"
@@ -44,16 +43,9 @@ WAITING: tuple[Waiting, ...] = (
     Waiting(("TAMPER-013", "TAMPER-014"), Issue.ROADS, "only confinement takes the other ways out from the sandbox"),
     Waiting(("AUDITLOG-008",), Issue.AUDIT, "no command takes a column to sort by"),
     Waiting(("AUDITLOG-009", "AUDITLOG-010"), Issue.AUDIT, "there is no export to CSV or HTML"),
-    Waiting(
-        ("ISOLATION-001", "ISOLATION-004", "ISOLATION-006"),
-        Issue.POLICY,
-        "there is one sandbox only; several with identities and policies of their own come with `sandboxes`",
-    ),
-    Waiting(("ISOLATION-008",), Issue.POLICY, "one sandbox only, and no DNS server to share a cache through"),
+    Waiting(("ISOLATION-008",), Issue.ROADS, "there is no DNS server to share a cache through"),
     Waiting(("ISOLATION-003",), Issue.CREDENTIALS, "no client certificates for upstreams"),
-    Waiting(("UPGRADETUN-016",), Issue.POLICY, "no rule looks at WebSocket messages, so nothing drops one"),
-    Waiting(("FAILOPEN-038",), Issue.POLICY, "no rule expires: `until` is not there"),
-    Waiting(("TAMPER-020",), Issue.POLICY, "there is no status command or control socket"),
+    Waiting(("UPGRADETUN-016",), Issue.CREDENTIALS, "nothing looks at WebSocket messages, so nothing drops one"),
     Waiting(
         (
             "SECRETREFL-001",

@@ -100,9 +100,9 @@ class Attacker:
             if not self.send(part):
                 return
 
-    def connect(self, authority: str) -> bool:
-        """Ask for a tunnel; True if the proxy opened it."""
-        self.wire(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode("latin-1"))
+    def connect(self, authority: str, more: str = "") -> bool:
+        """Ask for a tunnel, with more fields; True if the proxy opened it."""
+        self.wire(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{more}\r\n".encode("latin-1"))
         self._read_until(b"\r\n\r\n", self.answers.tunnel, PATIENCE * 2)
         match = _STATUS.match(self.answers.tunnel)
         self.answers.connect_status = int(match[1]) if match else None
