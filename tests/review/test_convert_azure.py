@@ -9,7 +9,7 @@ import pytest
 
 from egress.config import PolicySource, load_policy
 from egress.errors import ConfigError
-from egress.policy import Scope
+from egress.policy import Host, Rewrite, Scheme, Scope
 from egress.review import explain, make_question
 from egress.review.convert import ConversionError, Effect
 from egress.review.convert.azure_export import to_azure_policy
@@ -169,7 +169,7 @@ REFUSED = (
     ("when: night\n    match: {host: a.example.com}\n    action: {type: Allow}", "an unknown key of the rule"),
     ("match: {host: a.example.com, path: /v1/x*}\n    action: {type: Allow}", "a star inside a segment"),
     ("match: {host: a.example.com, methods: [TRACE]}\n    action: {type: Allow}", "methods that no rule allows"),
-    ("match: {host: a.example.com}\n    action: {type: Rewrite, host: b.example.com}", "a rewrite"),
+    ("match: {host: a.example.com}\n    action: {type: Rewrite, host: b.example.com, path: /x}", "a rewrite of paths"),
     (
         "match: {host: a.example.com}\n    action: {type: Transform, headers: [{name: A, valueRef: {vault: x}}]}",
         "an unknown reference",
@@ -179,6 +179,18 @@ REFUSED = (
         "a secret for every host",
     ),
 )
+
+
+def test_a_rewrite_goes_where_a_rule_allows_it(tmp_path: Path) -> None:
+    """It is said as one, the loss says what else it needs, and without that it refuses."""
+    rewrite = "match: {host: a.example.com}\n    action: {type: Rewrite, scheme: https, host: b.example.com}"
+    converted = from_azure_policy(f"defaultAction: Deny\nrules:\n  - {rewrite}\n", "azure.yaml")
+    assert Effect.NARROWER in {loss.effect for loss in converted.losses}
+    assert not allows(load(converted.text, tmp_path), "GET", "http://a.example.com/")
+    allowed = load(f"{converted.text}  - allow: b.example.com\n", tmp_path)
+    assert allows(allowed, "GET", "http://a.example.com/")
+    (rule, _) = allowed.policy.scopes[0].rules
+    assert rule.rewrite == Rewrite(Scheme.HTTPS, Host("b.example.com"))
 
 
 @pytest.mark.parametrize(("rule", "what"), REFUSED, ids=[what for _, what in REFUSED])

@@ -15,7 +15,8 @@ takes; and, for hosts, paths, header operations and references, the reference of
 
 1. rules     in order; the first that matches decides, as here
 2. hostRules after the rules, as the document says; a sample says before them. So their denials stand on both sides.
-3. Rewrite   cannot be said: it becomes a `deny` in its place, for the request must not reach the host it was sent to
+3. Rewrite   to another scheme or host is a `rewrite`, which goes only where a rule allows the new place too; one that
+             changes paths becomes a `deny` in its place, for the request must not reach the host it was sent to
 4. unknown   a key of a rule that is not known here makes an Allow a `deny` and a Deny one of the whole host
 """
 
@@ -24,6 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from egress.policy import Refusal, parse_host
 from egress.review.convert.azure_headers import Headers, UnsaidError
 from egress.review.convert.azure_paths import from_azure
 from egress.review.convert.incoming import allowed_host, denied_host
@@ -117,12 +119,11 @@ class _Reader:
             self._deny(source)
 
     def _allow(self, source: Source, action: Source, kind: str) -> None:
-        if kind == "Rewrite":
-            raise UnsaidError("`Rewrite`")
+        rewrite = _rewrite(action) if kind == "Rewrite" else {}
         match = source.mapping("match")
         unknown = [*source.unknown("name", "description", "ruleType", "match", "action")]
         unknown += [] if match is None else match.unknown("host", "path", "methods")
-        unknown += action.unknown("type", "headers")
+        unknown += action.unknown("type", *(("scheme", "host") if rewrite else ("headers",)))
         if unknown:
             raise UnsaidError(f"`{unknown[0]}`")
         line = source.line("match") if match is not None else source.line()
@@ -142,6 +143,12 @@ class _Reader:
         values |= {"inject": headers.inject} if headers.inject else {}
         removed = [name for name in headers.remove if name not in headers.inject]
         values |= {"remove": removed} if removed else {}
+        if rewrite:
+            values |= {"rewrite": rewrite}
+            message = (
+                "what is rewritten goes only where a rule allows the new place, so one for it may have to be added"
+            )
+            self.losses.add(Effect.NARROWER, message, action.line())
         self._add(values, source)
 
     def _allowed_conditions(self, match: Source) -> dict[str, Plain]:
@@ -189,3 +196,14 @@ class _Reader:
             self.names.add(name)
             values = {"name": name, **values}
         self.policy.rules.append(ImportedRule(values))
+
+
+def _rewrite(action: Source) -> dict[str, Plain]:
+    """Where a Rewrite sends requests. Raises UnsaidError for what no `rewrite` can say."""
+    scheme, host = action.text("scheme"), action.text("host")
+    if action.unknown("type", "scheme", "host") or not (scheme or host) or scheme not in {None, "http", "https"}:
+        raise UnsaidError("this `Rewrite`")
+    if host is not None and isinstance(parse_host(host), Refusal):
+        raise UnsaidError("the host of this `Rewrite`")
+    said: dict[str, Plain] = {"scheme": scheme} if scheme else {}
+    return said | ({"host": host} if host else {})
