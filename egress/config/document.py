@@ -263,7 +263,10 @@ def is_unread(value: object) -> bool:
 
 
 class WrittenInt(int):
-    """A whole number that remembers how it was written, so that a message can show what to put in quotes."""
+    """A whole number that remembers how it was written, so that a message can show what to put in quotes.
+
+    What reads a value gives a plain number on: other processes are sent those only.
+    """
 
     written = ""
 

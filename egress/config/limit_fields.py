@@ -50,7 +50,7 @@ def whole_number(value: object) -> int:
         raise wrong(f"should be a whole number, not {kind_of(value)}", "write `20`")
     if not 1 <= value <= _COUNT_AT_MOST:
         raise wrong(f"{value} is outside the numbers from 1 to {_COUNT_AT_MOST}", "write `20`")
-    return value
+    return int(value)
 
 
 def rate_text(rate: Rate) -> str:

@@ -30,7 +30,7 @@ def _host(value: object) -> Host:
 
 def _port(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= HIGHEST_PORT:
-        return value
+        return int(value)
     shown = quoted(value) if isinstance(value, (str, int, float)) else kind_of(value)
     raise wrong(f"should be one port from 1 to {HIGHEST_PORT}, not {shown}", "write `port: 8443`")
 

@@ -39,7 +39,7 @@ def read_listen(value: object) -> tuple[str, int]:
 def read_workers(value: object) -> int:
     """How many processes carry connections."""
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_WORKERS:
-        return value
+        return int(value)
     number_or_text = isinstance(value, (int, float, str)) and not isinstance(value, bool)
     shown = quoted(value) if number_or_text else kind_of(value)
     raise wrong(f"should be a whole number from 1 to {MOST_WORKERS}, not {shown}", "write one for each processor")
@@ -72,7 +72,7 @@ def file_path(value: object) -> str:
 def _number(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise wrong(f"should be a number, not {kind_of(value)}", "write it without quotes or unit")
-    return value
+    return int(value) if isinstance(value, int) else float(value)
 
 
 def _unlimited(value: object) -> object:
