@@ -23,7 +23,8 @@ _ALL = (*_OPENED, *CLOSED)
 POINTS = {
     "egress.gate.gate:permit": _ALL,
     "egress.gate.gate:dial": _ALL,
-    "egress.gate.gate:Gate.admit": _ALL,
+    "egress.gate.gate:Gate.admit": CLOSED,
+    "egress.gate.gate:Gate.admit_head": _OPENED,
     "egress.gate.gate:Gate.dial": _ALL,
     "egress.gate.gate:Gate.judge_connect": ("tls", "h2", "closed", "raw"),
     "egress.gate.gate:Gate.ready": _OPENED,

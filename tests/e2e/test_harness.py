@@ -76,7 +76,7 @@ def test_nothing_leaves_the_namespace(world: World) -> None:
 def test_raw_http2_frames_are_sent_unchecked(world: World) -> None:
     """A header list that no library would send reaches the peer as it is."""
     connections, _, _ = world.marks()
-    with Attacker(world.namespace, (ALLOWED4, 443)) as client, world.origins.behaving(_absorb, alpn=("h2",)):
+    with world.origins.behaving(_absorb, alpn=("h2",)), Attacker(world.namespace, (ALLOWED4, 443)) as client:
         assert client.handshake("allowed.test", ["h2"])
         assert client.alpn == "h2"
         http2 = Http2(client)

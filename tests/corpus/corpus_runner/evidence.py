@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
+import time
 import urllib.parse
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -129,6 +130,11 @@ def wait_rows(evidence: Evidence, verdict: str) -> None:
         lambda rows: any(row["verdict"] == verdict or (verdict == "deny" and stopped(row)) for row in rows),
         patience=2.0,
     )
+    # What goes on has no outcome yet: a moment is enough for all that has ended.
+    deadline = time.monotonic() + 1.0
+    while any(row["state"] != "done" for row in evidence.rows) and time.monotonic() < deadline:
+        time.sleep(0.02)
+        evidence.rows = evidence.proxy.rows(evidence.client)
 
 
 # Each function gives what is wrong, or "".
