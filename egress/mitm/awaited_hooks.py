@@ -12,7 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from egress.gate.body import count_up, limited_up
-from egress.gate.denial import Denial, failure
+from egress.gate.denial import Denial
 from egress.gate.judged_body import HeldBody, judged_unread, judged_whole
 from egress.mitm.awaited import AWAITED, Awaited, awaited_of
 from egress.mitm.http1 import HEAD
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     type Admit = Callable[[ClientConnection, Request, str | None], Awaitable[Exchange | Denial]]
     type Admitted = Callable[[ClientConnection, http.HTTPFlow, Exchange], bool]
+    type Over = Callable[[ClientConnection, http.HTTPFlow, RequestHead | Reject, Exchange], None]
     type Refuse = Callable[[ClientConnection, http.HTTPFlow, RequestHead | Reject, Denial, bool], None]
 
 _TRAILERS = "fields after the body are not passed on: no rule has seen them"
@@ -40,13 +41,14 @@ _BROKEN = "the body breaks the rules of HTTP, or its client left"
 
 
 class AwaitedHooks:
-    """`admit` asks the gate, `admitted` and `refuse` do to a flow what it answered."""
+    """`admit` asks the gate, `admitted` and `refuse` do to a flow what it answered; `over` ends what a limit holds."""
 
-    def __init__(self, gate: Gate, admit: Admit, admitted: Admitted, refuse: Refuse) -> None:
+    def __init__(self, gate: Gate, admit: Admit, admitted: Admitted, refuse: Refuse, over: Over) -> None:
         self._gate = gate
         self._admit = admit
         self._admitted = admitted
         self._refuse = refuse
+        self._over = over
         self._recording: set[asyncio.Task[Denial]] = set()
 
     def judged_unread(self, flow: http.HTTPFlow, head: RequestHead | Reject, request: Request) -> Request | None:
@@ -98,9 +100,7 @@ class AwaitedHooks:
             self._refuse(connection, flow, head, outcome, True)  # noqa: FBT003 - likewise
         elif self._admitted(connection, flow, outcome):
             if len(await limited_up(outcome, data)) < len(data):
-                # Nothing of it has left: it is told as what never began.
-                outcome.finish(Reason.LIMIT_BYTES.value)
-                self._refuse(connection, flow, head, failure(outcome, Reason.LIMIT_BYTES, ""), True)  # noqa: FBT003
+                self._over(connection, flow, head, outcome)
                 return True
             _frame(flow, head, bytes(count_up(outcome, data)) + bytes(outcome.upward.end()))
             flow.response = None

@@ -57,7 +57,7 @@ class ExchangeHooks:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self.bodies = AwaitedHooks(gate, self._admit_judged, self._admitted, self._refuse)
+        self.bodies = AwaitedHooks(gate, self._admit_judged, self._admitted, self._refuse, self._over)
 
     async def requestheaders(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
         """A request's head is here: admit it, or answer it with its refusal."""
@@ -114,6 +114,17 @@ class ExchangeHooks:
             connection.limited = exchange
         else:
             flow.metadata[LIMITED] = True
+
+    def _over(
+        self, connection: ClientConnection, flow: http.HTTPFlow, head: RequestHead | Reject, exchange: Exchange
+    ) -> None:
+        """A held body is more than the limits of its rules let pass: nothing of the request has left, or will."""
+        del flow.metadata[EXCHANGE]
+        connection.book.drop(exchange.id)
+        denial = failure(exchange, Reason.LIMIT_BYTES, "")
+        exchange.response_started(denial.status)
+        finish(connection, exchange, Reason.LIMIT_BYTES.value)
+        self._refuse(connection, flow, head, denial, whole=True)
 
     def _name(self, connection: ClientConnection, flow: http.HTTPFlow, head: RequestHead | Reject) -> Request | Refusal:
         if isinstance(head, Reject):
