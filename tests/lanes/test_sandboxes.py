@@ -274,3 +274,19 @@ def test_connections_are_counted_for_the_sandbox_wherever_they_come_from(tenants
     tenants.proxy.until(lambda: tenants.proxy.connections == 0, "all connections to end")
     assert {key: slots._room for key, slots in rooms._of.items()} == dict.fromkeys(rooms._of, 1)
     assert {"sandbox agent", "sandbox other", "sandbox near", NOBODY} <= set(rooms._of)
+
+
+def test_each_sandbox_has_a_limit_of_its_own(start: Callable[..., Proxy], origin: Origins) -> None:
+    """What one has used up is still there for the other, whose rule it is as well, whatever address both come from."""
+    port = port_of(origin)
+    policy = (
+        f'version: 1\nrules:\n  - {{name: both, allow: "{HOST}:{port}", protocol: http, {LOOPBACK},'
+        " limits: {requests: 2/h}}\n"
+    )
+    sandboxes = tuple(
+        SandboxDefinition(Sandbox(name), token=hash_token(TOKENS[name].encode())) for name in ("agent", "other")
+    )
+    tenants = Tenants(start(policy, HOST, sandboxes=sandboxes), origin)
+    answers = [tenants.ask(field).status for field in (AGENT, AGENT, AGENT, OTHER, OTHER, OTHER)]
+    assert answers == [200, 200, 429, 200, 200, 429]
+    assert {decision.sandbox for decision in tenants.proxy.ledger.wait(6)} == {"agent", "other"}
