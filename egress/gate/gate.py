@@ -235,7 +235,7 @@ class Gate:
             self._expiry.cancel()
             self._expiry = None
         if self.open:
-            self._watch_expiries()
+            self._watch_expiries(wall_clock())
 
     def cut_denied(self, code: str = RELOADED, detail: str = _NOW_DENIED) -> int:
         """Cut what the generation in force denies now. Returns how many were cut."""
@@ -319,6 +319,7 @@ class Gate:
         if self.draining:
             return await self.refuse(client, request, Reason.SHUTTING_DOWN, sni=sni)
         generation = self.generation
+        since = wall_clock() if self._expires else 0.0
         outcome = await permit(generation, self.resolver, self.own, request, asked.peer, reads_body=asked.reads_body)
         if not isinstance(outcome, Permit):
             return outcome if isinstance(outcome, BodyWanted) else await self._refuse(client, request, outcome, sni)
@@ -338,7 +339,7 @@ class Gate:
             return Denial(exchange.id, Reason.AUDIT_UNAVAILABLE, host=request.host.text, port=request.port)
         self.open[exchange.id] = exchange
         if self._expires:
-            self._watch_expiries()
+            self._watch_expiries(since)
         if generation is not self.generation and not self._still_allowed(exchange):
             # A reload came while this was being judged; it could not be cut yet, so it ends here.
             exchange.finish(f"{RELOADED}: {_NOW_DENIED}")
@@ -411,19 +412,27 @@ class Gate:
         if not self.recorder.audit.offer(outcome):
             logger.error("the outcome of decision %s could not be recorded", exchange.id)
 
-    def _watch_expiries(self) -> None:
-        """Have what an expiring rule lets pass cut when the rule expires."""
-        now = wall_clock()
-        coming = next((moment for moment in self._expires if moment > now), None)
-        if self._expiry is None and coming is not None:
-            loop = asyncio.get_running_loop()
-            self._expiry = loop.call_later(min(coming - now, _LOOK_SECONDS), self._at_expiry)
+    def _watch_expiries(self, since: float) -> None:
+        """Have what an expiring rule lets pass cut when the rule expires.
+
+        `since`: what is open was judged then or later. A moment that has come meanwhile would else be met by nobody.
+        """
+        coming = next((moment for moment in self._expires if moment > since), None)
+        if coming is None:
+            return
+        left = max(coming - wall_clock(), 0.0)
+        if self._expiry is not None:
+            if left:
+                return
+            self._expiry.cancel()
+        self._expiry = asyncio.get_running_loop().call_later(min(left, _LOOK_SECONDS), self._at_expiry)
 
     def _at_expiry(self) -> None:
         self._expiry = None
+        since = wall_clock()
         self.cut_denied(Reason.RULE_EXPIRED.value, _EXPIRED)
         if self.open:
-            self._watch_expiries()
+            self._watch_expiries(since)
 
     def _still_allowed(self, exchange: Exchange) -> bool:
         asked = exchange.asked or exchange.request

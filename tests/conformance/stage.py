@@ -132,12 +132,12 @@ class Stage:
                 self.secure(client, host)
             yield client
 
-    def rows(self, address: str) -> list[Row]:
-        """The audit rows of a client that has hung up, as soon as there is one and each has its outcome."""
+    def rows(self, address: str, count: int = 1) -> list[Row]:
+        """The audit rows of a client that has hung up, as soon as there are so many and each has its outcome."""
         deadline = time.monotonic() + PATIENCE
         while True:
             found = self._rows(address)
-            if found and all(row["duration_us"] is not None for row in found):
+            if len(found) >= count and all(row["duration_us"] is not None for row in found):
                 return found
             assert time.monotonic() < deadline, f"the rows of {address} are not complete: {found}"
             time.sleep(0.005)

@@ -443,7 +443,7 @@ def test_connection_that_went_stale_is_replaced(stage: Stage, way: Way) -> None:
                 client.send(request(way))
                 answer = final(client)
             assert answer.body == b"ok"
-    answered = [row for row in stage.rows(client.address) if row["status"] == 200]
+    answered = [row for row in stage.rows(client.address, 4) if row["status"] == 200]
     assert len(answered) == 4
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from workbench import Bench, request
 
+from egress.config import clock
 from egress.gate.denial import Denial
 
 if TYPE_CHECKING:
+    import pytest
+
+    from egress.audit import DecisionEvent
     from egress.gate.exchange import Exchange
 
 
@@ -47,6 +52,56 @@ def test_what_an_expired_rule_let_pass_is_cut(bench: Make) -> None:
         denied = await made.admit(request("a.test"))
         assert isinstance(denied, Denial)
         assert denied.reason == "rule-expired"
+
+    asyncio.run(run())
+
+
+class Clock:
+    """The time of day, as far as this process is told; it stands still until it is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = time.time()
+        monkeypatch.setattr(clock, "_latest", [0.0])
+        monkeypatch.setattr(clock.time, "time", lambda: self.now)
+
+    def in_a_moment(self) -> str:
+        """A moment that comes when it is set."""
+        return datetime.fromtimestamp(self.now + 0.05, UTC).isoformat()
+
+
+def test_a_moment_that_comes_while_is_cut_is_met(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timers may be early: what was looked at just before the moment is looked at again."""
+    told = Clock(monkeypatch)
+    made = bench(f"rules: [{{allow: a.test, until: '{told.in_a_moment()}'}}]", PINS)
+    cut = made.gate.cut_denied
+
+    def then_it_comes(*words: str) -> int:
+        count = cut(*words)
+        told.now += 1
+        return count
+
+    async def run() -> None:
+        monkeypatch.setattr(type(made.gate), "cut_denied", lambda _, *words: then_it_comes(*words))
+        await until_finished(await made.allowed(request("a.test")))
+        assert made.cuts == ["rule-expired"]
+
+    asyncio.run(run())
+
+
+def test_a_moment_that_comes_while_a_request_is_judged_is_met(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Allowed just before it, and open just after."""
+    told = Clock(monkeypatch)
+    made = bench(f"rules: [{{allow: a.test, until: '{told.in_a_moment()}'}}]", PINS)
+    record = made.gate.recorder.record
+
+    async def then_it_comes(event: DecisionEvent) -> bool:
+        told.now += 1
+        return await record(event)
+
+    async def run() -> None:
+        monkeypatch.setattr(type(made.gate.recorder), "record", lambda _, event: then_it_comes(event))
+        await until_finished(await made.allowed(request("a.test")))
+        assert made.cuts == ["rule-expired"]
 
     asyncio.run(run())
 
