@@ -20,7 +20,8 @@ from egress.config.reading import read_text
 from egress.config.sandboxes import claims, is_token, label_problem, name_problem
 from egress.config.sandboxes_model import UNKNOWN_SANDBOX, SandboxDefinition, hash_token
 from egress.config.schema import policy_schema, policy_schema_text
-from egress.config.secrets_model import EnvSource, FileSource, SecretDefinition
+from egress.config.secret_sources import EnvSource, FileSource
+from egress.config.secrets_model import SecretDefinition
 from egress.config.server import default_state_dir, load_server_config
 from egress.config.server_config import (
     DEFAULT_LISTEN,

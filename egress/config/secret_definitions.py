@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from egress.config.checking import check
 from egress.config.policy_model import SecretModel
-from egress.config.secrets_model import EnvSource, FileSource, SecretDefinition
+from egress.config.secret_sources import EnvSource, FileSource
+from egress.config.secrets_model import SecretDefinition
 from egress.config.templates import SECRET_NAME
 from egress.config.wording import kind_of, quoted
 

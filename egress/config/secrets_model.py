@@ -6,23 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from egress.config.secret_sources import SecretSource
     from egress.policy import Target
-
-
-@dataclass(frozen=True, slots=True)
-class EnvSource:
-    """The value is in an environment variable of the proxy."""
-
-    variable: str
-
-
-@dataclass(frozen=True, slots=True)
-class FileSource:
-    """The value is a file's content, without one final newline."""
-
-    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,5 +15,5 @@ class SecretDefinition:
     """A secret's name, source, and binding: it is sent to `hosts` and nowhere else."""
 
     name: str
-    source: EnvSource | FileSource
+    source: SecretSource
     hosts: tuple[Target, ...]

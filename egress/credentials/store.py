@@ -14,7 +14,7 @@ from __future__ import annotations
 import pickle
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, assert_never
+from typing import TYPE_CHECKING, Self
 
 from egress.config import EnvSource, FileSource, is_bound
 from egress.credentials.headers import settable
@@ -235,7 +235,7 @@ class CredentialStore:
             case FileSource(path=path):
                 return self._read_changed(name, path)
             case _:
-                assert_never(source)
+                return CredentialError(f"secret `{name}`: nothing here fetches it")
 
     def _read_changed(self, name: str, path: Path) -> Secret | CredentialError:
         with self._lock:
