@@ -6,6 +6,7 @@ from egress.audit.asked import AskedRow
 from egress.audit.event import AuditEvent, DecisionEvent, OutcomeEvent
 from egress.audit.filters import Filter, parse_since
 from egress.audit.reader import AuditReader, AuditRow
+from egress.audit.signing import Signer
 from egress.audit.text import mask_query, printable
 from egress.audit.writer import AuditWriter
 
@@ -18,6 +19,7 @@ __all__ = [
     "DecisionEvent",
     "Filter",
     "OutcomeEvent",
+    "Signer",
     "mask_query",
     "parse_since",
     "printable",

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from egress.audit.links import append_link, ends
 from egress.audit.row import COLUMNS, DECISIONS, EVENTS, OUTCOMES
-from egress.audit.schema import insert_statement
+from egress.audit.schema import MIGRATIONS, insert_statement
 from egress.errors import AuditError
 
 if TYPE_CHECKING:
@@ -44,20 +45,24 @@ class Batch:
         return sum(len(rows) for rows in self.rows.values())
 
 
-def write_batch(connection: sqlite3.Connection, batch: Batch) -> tuple[str, ...]:
-    """Append the batch in one transaction; gives the ids under which something else was recorded before.
+def write_batch(connection: sqlite3.Connection, batch: Batch, time_us: int) -> tuple[str, ...]:
+    """Append the batch and its link in one transaction; gives the ids under which something else was recorded before.
 
     Raises sqlite3.Error or AuditError; nothing of the batch is applied then, or it is found applied at the next try.
     """
     taken: list[str] = []
+    whole = True
     connection.execute("BEGIN IMMEDIATE")
     try:
+        first = ends(connection)
         for table, rows in batch.rows.items():
             if rows:
                 before = connection.total_changes
                 connection.executemany(_INSERT[table], rows)
                 if connection.total_changes - before != len(rows):
+                    whole = False
                     taken += _taken(connection, table, rows)
+        append_link(connection, batch, first, len(MIGRATIONS), time_us, whole=whole)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

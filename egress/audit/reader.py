@@ -22,7 +22,9 @@ from egress.errors import AuditError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from egress.audit.verify import Expected, Report
 
 _LOCK_SECONDS = 5.0
 # How far the order of rows and the order of their times may differ: threads, and clocks that are set back.
@@ -150,6 +152,18 @@ class AuditReader:
                 rows = connection.execute(ASKED, [first, after, since_us]).fetchall()
             yield from (AskedRow(*values) for values in rows)
             first = after
+
+    def verify(
+        self,
+        *,
+        key: bytes | None = None,
+        expected: Sequence[Expected] = (),
+        progress: Callable[[int], object] = lambda _: None,
+    ) -> Report:
+        """Whether the record is as it was written: see `egress.audit.verify`."""
+        from egress.audit.verify import verify  # noqa: PLC0415 -- most readers do not verify
+
+        return verify(self._connection, self.path, key=key, expected=expected, progress=progress)
 
     def _open(self) -> sqlite3.Connection:
         if not self.path.exists():

@@ -4,13 +4,15 @@
 2. A file with an older version is migrated forward when the proxy opens it, in one transaction: all or nothing.
 3. A file with a newer version, or of another program, is refused and left as it is.
 
-INVARIANT append-only: no statement changes or removes a row of `decisions`, `outcomes` or `events`; triggers abort it.
+INVARIANT append-only: no statement changes or removes a row of `decisions`, `outcomes` or `events`, or what proves
+them (`chain`); triggers abort it. What retention drops must stand in `drops` first.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from egress.audit.chain import TABLES, columns_of
 from egress.audit.row import COLUMNS, DECISIONS, EVENTS, INTEGERS, OUTCOMES, REQUIRED
 from egress.errors import AuditError
 
@@ -22,9 +24,6 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 type Migration = Callable[[Database], None]
-
-# Columns that came after version 1.
-_LATER = frozenset({"labels", "rewritten"})
 
 APPLICATION_ID = 0x45475241  # "EGRA"
 
@@ -42,8 +41,8 @@ _REQUESTS_VIEW = """
 
 def first_schema(database: Database) -> None:
     """Version 1: three append-only tables and the view that joins them."""
-    for name, columns in COLUMNS.items():
-        columns = tuple(column for column in columns if column not in _LATER)  # noqa: PLW2901 -- those of version 1
+    for name in COLUMNS:
+        columns = columns_of(name, 1)
         database.create_table(
             name,
             {"seq": int} | {column: int if column in INTEGERS else str for column in columns},
@@ -70,7 +69,48 @@ def add_rewritten(database: Database) -> None:
     database.create_view("requests", view, replace=True)
 
 
-MIGRATIONS: tuple[Migration, ...] = (first_schema, add_labels, add_rewritten)
+def add_chain(database: Database) -> None:
+    """Version 4: the chain over the batches, and the checkpoints that sign it (see `chain`).
+
+    `chains` says where each chain begins: rows up to there are in none. `drops` are checkpoints of what retention let
+    go: rows and batches up to there may be deleted, and no others.
+    """
+    for statement in _CHAIN_TABLES.split(";"):
+        database.execute(statement)
+    for name in ("chains", "batches", "checkpoints", "drops", "signers"):
+        for trigger in _kept(name):
+            database.execute(trigger)
+    for name in TABLES:
+        database.execute(f"DROP TRIGGER {name}_no_delete")
+        database.execute(_drop_only(name, "seq", name))
+    database.execute("DROP TRIGGER batches_no_delete")
+    database.execute(_drop_only("batches", "number", "number"))
+    bounds = ", ".join(f"(SELECT coalesce(max(seq), 0) FROM {name})" for name in TABLES)  # noqa: S608 -- constants
+    database.execute(f"INSERT INTO chains SELECT lower(hex(randomblob(16))), {bounds}")
+
+
+_CHAIN_TABLES = """
+    CREATE TABLE chains (
+        id TEXT PRIMARY KEY NOT NULL, decisions INTEGER NOT NULL, outcomes INTEGER NOT NULL, events INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE batches (
+        number INTEGER PRIMARY KEY, schema INTEGER NOT NULL, time_us INTEGER NOT NULL,
+        decisions_first INTEGER NOT NULL, outcomes_first INTEGER NOT NULL, events_first INTEGER NOT NULL,
+        decisions INTEGER NOT NULL, outcomes INTEGER NOT NULL, events INTEGER NOT NULL,
+        marks BLOB NOT NULL, hash BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE checkpoints (
+        number INTEGER NOT NULL, time_us INTEGER NOT NULL, signer TEXT NOT NULL, signature BLOB NOT NULL,
+        PRIMARY KEY (number, signer)
+    ) STRICT;
+    CREATE TABLE drops (
+        number INTEGER PRIMARY KEY, time_us INTEGER NOT NULL, decisions INTEGER NOT NULL, outcomes INTEGER NOT NULL,
+        events INTEGER NOT NULL, hash BLOB NOT NULL, signer TEXT, signature BLOB
+    ) STRICT;
+    CREATE TABLE signers (fingerprint TEXT PRIMARY KEY NOT NULL, public BLOB NOT NULL) STRICT
+"""
+
+MIGRATIONS: tuple[Migration, ...] = (first_schema, add_labels, add_rewritten, add_chain)
 
 
 def insert_statement(table: str) -> str:
@@ -133,3 +173,17 @@ def _append_only(table: str) -> tuple[str, ...]:
         # INSERT OR REPLACE deletes the old row without firing the trigger above. No row is ever given a `seq`.
         f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN {present} {skip}",
     )
+
+
+def _kept(table: str) -> tuple[str, ...]:
+    refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+    return (
+        f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {refuse}",
+        f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refuse}",
+    )
+
+
+def _drop_only(table: str, key: str, bound: str) -> str:
+    dropped = f"(SELECT coalesce(max({bound}), 0) FROM drops)"  # noqa: S608 -- constants
+    refuse = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+    return f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} WHEN OLD.{key} > {dropped} {refuse}"

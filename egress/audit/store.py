@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from egress.audit.batch import write_batch
 from egress.audit.database import beside, explain, identity, open_for_writing
+from egress.audit.links import sign_end
 from egress.errors import AuditError
 
 if TYPE_CHECKING:
@@ -20,16 +21,24 @@ if TYPE_CHECKING:
 
     from egress.audit.batch import Batch
     from egress.audit.database import Identity
+    from egress.audit.signing import Signer
 
+# Batches that a checkpoint waits for: at five a second, under half a minute.
+_SIGN_EVERY = 100
 _TRANSIENT = ("SQLITE_BUSY", "SQLITE_LOCKED")
 
 
 class Store:
-    """One connection, used by one thread at a time. `replaced` counts how often the file was found to be another."""
+    """One connection, used by one thread at a time. `replaced` counts how often the file was found to be another.
 
-    def __init__(self, path: Path) -> None:
+    `signer` signs the chain of batches each so many of them, and when it is closed.
+    """
+
+    def __init__(self, path: Path, signer: Signer | None = None) -> None:
         self.path = path
         self.replaced = 0
+        self._signer = signer
+        self._unsigned = 0
         self._connection: sqlite3.Connection | None = None
         self._files: tuple[Identity | None, Identity | None] = (None, None)
 
@@ -38,18 +47,20 @@ class Store:
         self._connection = open_for_writing(self.path)
         self._files = self._files_now()
 
-    def write(self, batch: Batch) -> tuple[str, ...]:
+    def write(self, batch: Batch, time_us: int) -> tuple[str, ...]:
         """Append the batch; gives the ids that were taken by something else. Raises AuditError, to be tried again."""
         try:
             if self._connection is not None and not self._at_path():
                 self._leave()
             if self._connection is None:
                 self.open()
-            taken = self._append(batch)
+            taken = self._append(batch, time_us)
             if not self._at_path():
                 self._leave()
                 self.open()
-                taken = self._append(batch)
+                taken = self._append(batch, time_us)
+            if self._unsigned >= _SIGN_EVERY:
+                self.sign(time_us)
         except (sqlite3.Error, OSError, AuditError) as error:
             self._after(error)
             raise explain(error, self.path) from error
@@ -62,10 +73,20 @@ class Store:
                 self._connection.close()
             self._connection = None
 
-    def _append(self, batch: Batch) -> tuple[str, ...]:
+    def sign(self, time_us: int) -> None:
+        """Sign what is recorded and not signed yet. A failure is for the next time: the rows are in."""
+        if self._signer is None or self._connection is None or not self._unsigned:
+            return
+        with contextlib.suppress(sqlite3.Error, AuditError):
+            sign_end(self._connection, self._signer, time_us)
+            self._unsigned = 0
+
+    def _append(self, batch: Batch, time_us: int) -> tuple[str, ...]:
         if self._connection is None:
             raise AuditError(f"the audit database {self.path} is not open")
-        return write_batch(self._connection, batch)
+        taken = write_batch(self._connection, batch, time_us)
+        self._unsigned += 1
+        return taken
 
     def _files_now(self) -> tuple[Identity | None, Identity | None]:
         return identity(self.path), identity(beside(self.path, "-wal"))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from egress.audit.batch import Batch
     from egress.audit.event import AuditEvent
     from egress.audit.row import Row
+    from egress.audit.signing import Signer
     from egress.errors import AuditError
 
 # Rows in one transaction: bounds how long the lock is held and how much one failure repeats.
@@ -49,8 +50,9 @@ class AuditWriter:
     """Records `DecisionEvent`s and `OutcomeEvent`s in the database at `path`.
 
     `flush_interval` is in seconds; `capacity` is how many decisions may wait (outcomes: twice as many). `now_us` gives
-    the time of `events` rows. `on_change` is called from the writer's thread after each try to record a batch. Make and
-    start it in the process that uses it: it does not survive a fork.
+    the time of `events` rows and batches, `signer` signs checkpoints of the record. `on_change` is called from the
+    writer's thread after each try to record a batch. Make and start it in the process that uses it: it does not survive
+    a fork.
     """
 
     def __init__(
@@ -62,13 +64,14 @@ class AuditWriter:
         log: logging.Logger | None = None,
         now_us: Callable[[], int] = _now_us,
         on_change: Callable[[], None] = lambda: None,
+        signer: Signer | None = None,
     ) -> None:
         self.path = Path(path).absolute()
         self._flush_interval = flush_interval
         self._log = log or logging.getLogger("egress.audit")
         self._now_us = now_us
         self._on_change = on_change
-        self._store = Store(self.path)
+        self._store = Store(self.path, signer)
         self._pending = Pending(capacity)
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
@@ -181,6 +184,7 @@ class AuditWriter:
                 if not self._record(batch):
                     break
         finally:
+            self._store.sign(self._now_us())
             self._store.close()
             with self._lock:
                 self._problem = self._problem or "the audit writer is closed"
@@ -222,7 +226,7 @@ class AuditWriter:
 
     def _try(self, batch: Batch) -> tuple[AuditError | None, tuple[str, ...]]:
         try:
-            return None, self._store.write(batch)
+            return None, self._store.write(batch, self._now_us())
         except Exception as error:  # noqa: BLE001 -- a dead thread would leave the audit silent; this denies instead
             return explain(error, self.path), ()
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from egress.cli.options import AuditFile, StateDir
+from egress.cli import audit_verify
+from egress.cli.options import AuditFile, StateDir, audit_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,12 +43,18 @@ Since = Annotated[
 Limit = Annotated[int, typer.Option("--limit", "-n", min=0, metavar="N", help="How many of the newest rows.")]
 
 
+audit_app = typer.Typer(rich_markup_mode=None)
+
+
 def register(app: typer.Typer) -> None:
-    """Add the `audit` command to `app`."""
-    app.command("audit")(audit)
+    """Add the `audit` commands to `app`."""
+    audit_verify.register(audit_app)
+    app.add_typer(audit_app, name="audit")
 
 
+@audit_app.callback(invoke_without_command=True)
 def audit(
+    context: typer.Context,
     *,
     audit_file: AuditFile = None,
     state_dir: StateDir = None,
@@ -70,6 +76,7 @@ def audit(
       egress audit --follow --verdict deny
       egress audit --host .example.com --since 2h
       egress audit --json --limit 1000 | jq -r .host | sort | uniq -c
+      egress audit verify
 
     A row is one request, tunnel or connection; `open` was allowed and has not ended yet.
 
@@ -77,6 +84,9 @@ def audit(
     method, destination, status, reason, rule, bytes up, bytes down, microseconds, secrets, error;
     `-` where there is nothing.
     """  # noqa: D301 -- \b is click's mark for lines that must not be joined
+    if context.invoked_subcommand is not None:
+        _refuse_options(context)
+        return
     from egress.audit import AuditReader, Filter  # noqa: PLC0415 -- `egress --help` needs none of it
 
     wanted = Filter(verdict=verdict, host=host, sandbox=sandbox, reason=reason, since_us=_since(since))
@@ -96,17 +106,11 @@ def audit(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def audit_database(audit_file: Path | None, state_dir: Path | None) -> Path:
-    """The database that `--audit`, `--state-dir`, the environment or the default names."""
-    if audit_file is not None:
-        return audit_file
-    if state_dir is not None:
-        return state_dir / "audit.db"
-    if given := os.environ.get("EGRESS_STATE_DIR"):
-        return Path(given) / "audit.db"
-    from egress.config import default_state_dir  # noqa: PLC0415 -- loads pydantic; not needed when the folder is named
-
-    return default_state_dir(os.environ) / "audit.db"
+def _refuse_options(context: typer.Context) -> None:
+    """An option before a subcommand would do nothing, and nobody would notice."""
+    given = [name for name in context.params if "COMMANDLINE" in str(context.get_parameter_source(name))]
+    if given:
+        raise typer.BadParameter(f"write options after `{context.invoked_subcommand}`")
 
 
 def _since(text: str | None) -> int | None:

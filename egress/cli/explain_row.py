@@ -9,8 +9,8 @@ import json
 from typing import TYPE_CHECKING
 
 from egress.audit import AuditReader
-from egress.cli.audit import audit_database
 from egress.cli.audit_rows import destination, json_line, rule_place, utc
+from egress.cli.options import audit_database
 from egress.errors import EgressError
 from egress.policy import TEXTS, Protocol, Reason, Verdict
 from egress.review import Question, make_question

@@ -99,3 +99,16 @@ def sandbox_named(name: str | None, labels: list[str] | None) -> SandboxOfRules:
     for problem in filter(None, (label_problem(key, value) for key, value in pairs.items())):
         raise typer.BadParameter(problem, param_hint="--label")
     return Sandbox(name or DEFAULT_SANDBOX.name, tuple(pairs.items()))
+
+
+def audit_database(audit_file: Path | None, state_dir: Path | None) -> Path:
+    """The database that `--audit`, `--state-dir`, the environment or the default names."""
+    if audit_file is not None:
+        return audit_file
+    if state_dir is not None:
+        return state_dir / "audit.db"
+    if given := os.environ.get("EGRESS_STATE_DIR"):
+        return Path(given) / "audit.db"
+    from egress.config import default_state_dir  # noqa: PLC0415 -- loads pydantic; not needed when the folder is named
+
+    return default_state_dir(os.environ) / "audit.db"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from egress.audit import AuditWriter
+from egress.audit import AuditWriter, Signer
 from egress.certs import BUNDLE_NAME, write_bundle, write_roots
 from egress.config import load_policies, policy_of
 from egress.credentials import CredentialStore
@@ -153,7 +153,13 @@ def open_audit(config: ServerConfig, on_change: Callable[[], None] = lambda: Non
     """Start the audit writer. Raises AuditError: without a record nothing may pass."""
     make_folder(config.audit.path.parent)
     audit = config.audit
-    writer = AuditWriter(audit.path, flush_interval=audit.flush_interval, capacity=audit.queue, on_change=on_change)
+    writer = AuditWriter(
+        audit.path,
+        flush_interval=audit.flush_interval,
+        capacity=audit.queue,
+        on_change=on_change,
+        signer=Signer.load_or_create(audit.path.parent),
+    )
     writer.start()
     return writer
 

@@ -249,7 +249,7 @@ def test_a_batch_written_again_is_no_error_even_without_the_triggers(database: P
     try:
         connection.execute("DROP TRIGGER decisions_no_replace")
         for _ in range(2):
-            assert write_batch(connection, Batch.of([(DECISIONS, decision_row(decision(1)))])) == ()
+            assert write_batch(connection, Batch.of([(DECISIONS, decision_row(decision(1)))]), 0) == ()
         assert connection.execute("SELECT count(*) FROM decisions").fetchone() == (1,)
     finally:
         connection.close()
@@ -311,7 +311,7 @@ def test_no_event_makes_an_insert_fail(tmp_path_factory: pytest.TempPathFactory,
     connection = open_for_writing(tmp_path_factory.mktemp("hostile") / "audit.db")
     try:
         batch = Batch.of((DECISIONS, decision_row(event)) for event in events)
-        assert write_batch(connection, batch) == ()
+        assert write_batch(connection, batch, 0) == ()
         found = connection.execute("SELECT secrets FROM requests ORDER BY seq").fetchall()
     finally:
         connection.close()
