@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from egress.config import PolicySource, SandboxDefinition, hash_token, load_policy
+from egress.config import PolicySource, SandboxDefinition, clock, hash_token, load_policy
 from egress.credentials import CredentialStore
 from egress.errors import ConfigError, StateError
 from egress.gate.enrol import enrolled
@@ -96,6 +96,12 @@ class Office:
         """Who is in force."""
         roster = self.boss.generation.roster
         return [] if roster is None else [member.definition.name for member in roster.members]
+
+
+@pytest.fixture(autouse=True)
+def own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test makes of the time is no other's: the clock never goes back."""
+    monkeypatch.setattr(clock, "_latest", [0.0])
 
 
 @pytest.fixture
