@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from egress.audit import AuditReader, AuditWriter, DecisionEvent, Filter, OutcomeEvent
+from egress.audit import AuditReader, AuditWriter, DecisionEvent, Filter, OutcomeEvent, parse_filter
 
 
 def decision(number: int, time_us: int) -> DecisionEvent:
@@ -101,8 +101,9 @@ def main() -> None:
         (found,) = sqlite3.connect(path).execute("SELECT count(*) FROM requests WHERE state = 'done'").fetchone()
         print(f"recorded  {rows} rows in {wall:.1f} s: {rows / wall:,.0f} rows/s, {cpu / rows * 1e6:.1f} us CPU a row")
         print(f"found     {found} of {given.requests} requests, {path.stat().st_size / rows:.0f} bytes a row")
-        since = Filter(since_us=time.time_ns() // 1000 - 1000)
-        for name, wanted in (("newest", Filter()), ("denied", Filter(verdict="deny")), ("since 1 ms", since)):
+        now_us = time.time_ns() // 1000
+        for name, text in (("newest", ""), ("denied", "verdict:deny"), ("since 1 s", "since:1s")):
+            wanted = parse_filter(text, now_us)
             print(f"read      50 rows, {name}: {read(path, wanted) * 1e3:.1f} ms")
 
 

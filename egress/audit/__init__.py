@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from egress.audit.asked import AskedRow
 from egress.audit.event import AuditEvent, DecisionEvent, OutcomeEvent
-from egress.audit.filters import Filter, parse_since
+from egress.audit.filters import Filter, FilterError, parse_filter, parse_since
 from egress.audit.reader import AuditReader, AuditRow
 from egress.audit.signing import Signer
 from egress.audit.text import mask_query, printable
@@ -18,9 +18,11 @@ __all__ = [
     "AuditWriter",
     "DecisionEvent",
     "Filter",
+    "FilterError",
     "OutcomeEvent",
     "Signer",
     "mask_query",
+    "parse_filter",
     "parse_since",
     "printable",
 ]

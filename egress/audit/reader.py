@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from egress.audit.asked import ASKED, AskedRow
 from egress.audit.database import beside, explain, identity, uri
+from egress.audit.filter_sql import where
 from egress.audit.filters import Filter
 from egress.audit.schema import MIGRATIONS, version_of
 from egress.errors import AuditError
@@ -107,11 +108,11 @@ class AuditReader:
     def newest(self, wanted: Filter | None = None, *, limit: int = 50) -> list[AuditRow]:
         """The newest `limit` rows that meet the filter, oldest first. `arrived` goes on from here."""
         wanted = wanted or Filter()
-        where, parameters = wanted.where()
+        condition, parameters = where(wanted)
         with self._snapshot() as connection:
             self._seen = self._ends(connection)
             first = 0 if wanted.since_us is None else _first_since(connection, wanted.since_us, self._seen[0])
-            found = connection.execute(_NEWEST.format(where=where), [first, *parameters, max(0, limit)]).fetchall()
+            found = connection.execute(_NEWEST.format(where=condition), [first, *parameters, max(0, limit)]).fetchall()
         return [_row(values) for values in reversed(found)]
 
     def named(self, row_id: str) -> AuditRow | None:
@@ -127,14 +128,14 @@ class AuditReader:
         start.
         """
         self._reopen_if_replaced()
-        where, parameters = (wanted or Filter()).where()
+        condition, parameters = where(wanted or Filter())
         with self._snapshot() as connection:
             seen, self._seen = self._seen, self._ends(connection)
             if self._seen == seen:
                 return []
-            ended = connection.execute(_ENDED.format(where=where), [seen[0], *parameters, seen[1], self._seen[1]])
+            ended = connection.execute(_ENDED.format(where=condition), [seen[0], *parameters, seen[1], self._seen[1]])
             rows = [_row(values) for values in ended]
-            arrived = connection.execute(_ARRIVED.format(where=where), [seen[0], self._seen[0], *parameters])
+            arrived = connection.execute(_ARRIVED.format(where=condition), [seen[0], self._seen[0], *parameters])
             rows += [_row(values) for values in arrived]
         return rows
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from egress.cli import audit_verify
+from egress.cli.audit_filter import FilterText, Host, Reason, Sandbox, Since, VerdictOption, read_filter
 from egress.cli.options import AuditFile, StateDir, audit_database
 
 if TYPE_CHECKING:
@@ -27,19 +28,6 @@ _INTERRUPTED = 130
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes; a row that was open comes again.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, with every column.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines with tabs, as when the output is no terminal.")]
-VerdictOption = Annotated[Literal["allow", "deny", "ask"] | None, typer.Option("--verdict", help="Only this verdict.")]
-Host = Annotated[
-    str | None,
-    typer.Option("--host", metavar="PATTERN", help="A name, `.example.com` (and below), or with stars: `*hub*`."),
-]
-Sandbox = Annotated[str | None, typer.Option("--sandbox", metavar="NAME", help="Only this sandbox.")]
-Reason = Annotated[
-    str | None, typer.Option("--reason", metavar="CODE", help="Only this reason code, of the decision or the outcome.")
-]
-Since = Annotated[
-    str | None,
-    typer.Option("--since", metavar="WHEN", help="`90s`, `10m`, `2h`, `1d`, or a time such as 2026-11-20T10:00:00Z."),
-]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=0, metavar="N", help="How many of the newest rows.")]
 
 
@@ -61,6 +49,7 @@ def audit(
     follow: Follow = False,
     as_json: AsJson = False,
     plain: Plain = False,
+    filters: FilterText = None,
     verdict: VerdictOption = None,
     host: Host = None,
     sandbox: Sandbox = None,
@@ -75,6 +64,7 @@ def audit(
       egress audit
       egress audit --follow --verdict deny
       egress audit --host .example.com --since 2h
+      egress audit --filter 'verdict:deny -method:GET status:>=500 sandbox:ci'
       egress audit --json --limit 1000 | jq -r .host | sort | uniq -c
       egress audit verify
 
@@ -87,9 +77,9 @@ def audit(
     if context.invoked_subcommand is not None:
         _refuse_options(context)
         return
-    from egress.audit import AuditReader, Filter  # noqa: PLC0415 -- `egress --help` needs none of it
+    from egress.audit import AuditReader  # noqa: PLC0415 -- `egress --help` needs none of it
 
-    wanted = Filter(verdict=verdict, host=host, sandbox=sandbox, reason=reason, since_us=_since(since))
+    wanted = read_filter(filters, verdict=verdict, host=host, sandbox=sandbox, reason=reason, since=since)
     try:
         # What the terminal cannot encode is escaped rather than an error in the middle of a table.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -111,17 +101,6 @@ def _refuse_options(context: typer.Context) -> None:
     given = [name for name in context.params if "COMMANDLINE" in str(context.get_parameter_source(name))]
     if given:
         raise typer.BadParameter(f"write options after `{context.invoked_subcommand}`")
-
-
-def _since(text: str | None) -> int | None:
-    if text is None:
-        return None
-    from egress.audit import parse_since  # noqa: PLC0415 -- as above
-
-    try:
-        return parse_since(text, time.time_ns() // 1000)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--since") from error
 
 
 def _batches(reader: AuditReader, wanted: Filter, limit: int, *, follow: bool) -> Iterator[list[AuditRow]]:

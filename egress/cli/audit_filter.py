@@ -1,0 +1,67 @@
+"""`--filter` and its shorthands, as every audit command has them: one filter, or an error that shows the place."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from egress.audit import Filter, FilterError
+
+FilterText = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="TEXT",
+        help="As in `host:*.github.com verdict:deny -method:GET since:10m`. May be repeated: all must hold.",
+        show_default=False,
+    ),
+]
+VerdictOption = Annotated[
+    Literal["allow", "deny", "ask"] | None, typer.Option("--verdict", help="Only this verdict: `verdict:deny`.")
+]
+Host = Annotated[
+    str | None,
+    typer.Option("--host", metavar="PATTERN", help="A name, `.example.com` (and below), or with stars: `*hub*`."),
+]
+Sandbox = Annotated[str | None, typer.Option("--sandbox", metavar="NAME", help="Only this sandbox.")]
+Reason = Annotated[
+    str | None, typer.Option("--reason", metavar="CODE", help="Only this reason code, of the decision or the outcome.")
+]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", metavar="WHEN", help="`90s`, `10m`, `2h`, `1d`, or a time such as 2026-11-20T10:00:00Z."),
+]
+
+
+def read_filter(texts: list[str] | None, **shorthands: str | None) -> Filter:
+    """The filter that the options ask for; `shorthands` are values by field."""
+    from egress.audit.filters import Filter, FilterError, one, parse_filter  # noqa: PLC0415 -- `--help` needs none of it
+
+    now_us = time.time_ns() // 1000
+    wanted = Filter()
+    for text in texts or ():
+        try:
+            wanted &= parse_filter(text, now_us)
+        except FilterError as error:
+            raise typer.BadParameter(_underlined(text, error), param_hint="--filter") from error
+    for field, value in shorthands.items():
+        if value is None:
+            continue
+        try:
+            wanted &= one(field, value, now_us)
+        except FilterError as error:
+            raise typer.BadParameter(str(error), param_hint=f"--{field}") from error
+    return wanted
+
+
+def _underlined(text: str, error: FilterError) -> str:
+    """The message, and below it the filter with the place marked."""
+    from egress.audit import printable  # noqa: PLC0415 -- as above
+
+    before, place, after = (
+        printable(part) for part in (text[: error.start], text[error.start : error.end], text[error.end :])
+    )
+    return f"{error}\n\n  {before}{place}{after}\n  {' ' * len(before)}{'^' * max(len(place), 1)}"
