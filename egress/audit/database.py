@@ -126,6 +126,8 @@ def _check_ours(path: Path) -> None:
 
 
 def _configure(connection: sqlite3.Connection, path: Path) -> None:
+    # Holds for a file that has no table yet: pages that retention frees can go back to the file system.
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise AuditError(f"{path} is on a file system without shared memory", hint="put it on a local disk")

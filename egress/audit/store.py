@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from egress.audit.batch import write_batch
 from egress.audit.database import beside, explain, identity, open_for_writing
 from egress.audit.links import sign_end
+from egress.audit.retention import drop_some
 from egress.errors import AuditError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from egress.audit.batch import Batch
     from egress.audit.database import Identity
+    from egress.audit.retention import Retention
     from egress.audit.signing import Signer
 
 # Batches that a checkpoint waits for: at five a second, under half a minute.
@@ -31,13 +33,14 @@ _TRANSIENT = ("SQLITE_BUSY", "SQLITE_LOCKED")
 class Store:
     """One connection, used by one thread at a time. `replaced` counts how often the file was found to be another.
 
-    `signer` signs the chain of batches each so many of them, and when it is closed.
+    `signer` signs the chain of batches each so many of them, and when it is closed. `retention` says what `tidy` drops.
     """
 
-    def __init__(self, path: Path, signer: Signer | None = None) -> None:
+    def __init__(self, path: Path, signer: Signer | None = None, retention: Retention | None = None) -> None:
         self.path = path
         self.replaced = 0
         self._signer = signer
+        self._retention = retention if retention is not None and retention.bounded else None
         self._unsigned = 0
         self._connection: sqlite3.Connection | None = None
         self._files: tuple[Identity | None, Identity | None] = (None, None)
@@ -80,6 +83,14 @@ class Store:
         with contextlib.suppress(sqlite3.Error, AuditError):
             sign_end(self._connection, self._signer, time_us)
             self._unsigned = 0
+
+    def tidy(self, time_us: int) -> int:
+        """Drop a slice of what need not be kept; how many rows went. A failure is for the next time."""
+        if self._retention is None or self._signer is None or self._connection is None:
+            return 0
+        with contextlib.suppress(sqlite3.Error):
+            return drop_some(self._connection, self._retention, self._signer, time_us)
+        return 0
 
     def _append(self, batch: Batch, time_us: int) -> tuple[str, ...]:
         if self._connection is None:

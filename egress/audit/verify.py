@@ -154,7 +154,7 @@ class _Verifying:
             return start
         number, time_us, *last, digest, signer, signature = drop
         dropped = End(chain, number, Bounds(*last), digest)
-        self.report.dropped = sum(dropped.bounds) - sum(bounds)
+        self.report.unchained, self.report.dropped = 0, sum(dropped.bounds)
         if not self._signed(signer, signature, checkpoint_text("drop", dropped, time_us)):
             self.report.found(f"rows up to batch {number} were dropped without a good signature")
         return dropped

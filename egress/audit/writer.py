@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from egress.audit.batch import Batch
 from egress.audit.database import explain
 from egress.audit.event import DecisionEvent
 from egress.audit.pending import Pending
@@ -30,14 +31,16 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping
 
-    from egress.audit.batch import Batch
     from egress.audit.event import AuditEvent
+    from egress.audit.retention import Retention
     from egress.audit.row import Row
     from egress.audit.signing import Signer
     from egress.errors import AuditError
 
 # Rows in one transaction: bounds how long the lock is held and how much one failure repeats.
 BATCH: Final = 2000
+# While nothing is recorded, old rows are looked for so often.
+_TIDY_SECONDS = 30.0
 _BACKOFF_FIRST = 0.05
 _BACKOFF_LAST = 2.0
 
@@ -50,7 +53,8 @@ class AuditWriter:
     """Records `DecisionEvent`s and `OutcomeEvent`s in the database at `path`.
 
     `flush_interval` is in seconds; `capacity` is how many decisions may wait (outcomes: twice as many). `now_us` gives
-    the time of `events` rows and batches, `signer` signs checkpoints of the record. `on_change` is called from the
+    the time of `events` rows and batches, `signer` signs checkpoints of the record; `retention` says
+    what is dropped of it, which needs one. `on_change` is called from the
     writer's thread after each try to record a batch. Make and start it in the process that uses it: it does not survive
     a fork.
     """
@@ -65,13 +69,14 @@ class AuditWriter:
         now_us: Callable[[], int] = _now_us,
         on_change: Callable[[], None] = lambda: None,
         signer: Signer | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self.path = Path(path).absolute()
         self._flush_interval = flush_interval
         self._log = log or logging.getLogger("egress.audit")
         self._now_us = now_us
         self._on_change = on_change
-        self._store = Store(self.path, signer)
+        self._store = Store(self.path, signer, retention)
         self._pending = Pending(capacity)
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
@@ -181,8 +186,9 @@ class AuditWriter:
     def _run(self) -> None:
         try:
             while (batch := self._next_batch()) is not None:
-                if not self._record(batch):
+                if len(batch) and not self._record(batch):
                     break
+                self._tidy()
         finally:
             self._store.sign(self._now_us())
             self._store.close()
@@ -191,11 +197,17 @@ class AuditWriter:
                 self._progress.notify_all()
 
     def _next_batch(self) -> Batch | None:
-        """The next rows to record, when they are due; None to end."""
+        """The next rows to record, when they are due; none, when nothing came for a while; None to end."""
         with self._lock:
-            self._work.wait_for(lambda: len(self._pending) or self._closing)
+            if not self._work.wait_for(lambda: len(self._pending) or self._closing, _TIDY_SECONDS):
+                return Batch()
             self._work.wait_for(self._due, self._flush_interval)
             return self._pending.take(BATCH) if len(self._pending) else None
+
+    def _tidy(self) -> None:
+        """Drop what is old: a slice beside a batch, and all that is due while no rows wait."""
+        while self._store.tidy(self._now_us()) and not self._closing and not len(self._pending):
+            pass
 
     def _due(self) -> bool:
         return self._closing or len(self._pending) >= BATCH or self._pending.recorded < self._flush_up_to

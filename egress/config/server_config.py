@@ -30,13 +30,17 @@ class AuditConfig:
     """The audit database.
 
     `flush_interval` in seconds: what a kill -9 may lose. `queue`: events that may wait.
-    `query_values`: whether the values of a query are recorded in clear.
+    `query_values`: whether the values of a query are recorded in clear. `keep_days`, `keep_rows` (decisions) and
+    `keep_bytes` (of the file): what is beyond any of them is dropped, oldest first; None: nothing is.
     """
 
     path: Path
     flush_interval: float = 0.2
     queue: int = 10_000
     query_values: bool = False
+    keep_days: float | None = None
+    keep_rows: int | None = None
+    keep_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,9 @@ class AuditModel(Strict):
     flush_interval: Seconds | None = Field(None, ge=0.01, le=10)
     queue: Count | None = Field(None, ge=100, le=1_000_000)
     query_values: bool | None = None
+    keep_days: MaybeUnlimited[Annotated[Seconds, Field(ge=0.01, le=36_500)]] = None
+    keep_rows: MaybeUnlimited[Annotated[Count, Field(ge=1_000)]] = None
+    keep_bytes: MaybeUnlimited[Annotated[Count, Field(ge=1_000_000)]] = None
 
 
 class UpstreamModel(Strict):

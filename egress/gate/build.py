@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from egress.audit import AuditWriter, Signer
+from egress.audit import AuditWriter, Retention, Signer
 from egress.certs import BUNDLE_NAME, write_bundle, write_roots
 from egress.config import load_policies, policy_of
 from egress.credentials import CredentialStore
@@ -159,6 +159,9 @@ def open_audit(config: ServerConfig, on_change: Callable[[], None] = lambda: Non
         capacity=audit.queue,
         on_change=on_change,
         signer=Signer.load_or_create(audit.path.parent),
+        retention=Retention(
+            None if audit.keep_days is None else audit.keep_days * 86_400, audit.keep_rows, audit.keep_bytes
+        ),
     )
     writer.start()
     return writer
