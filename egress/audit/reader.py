@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
 
+    from egress.audit.summary import Summary
     from egress.audit.verify import Expected, Report
 
 _LOCK_SECONDS = 5.0
@@ -165,6 +166,22 @@ class AuditReader:
         from egress.audit.verify import verify  # noqa: PLC0415 -- most readers do not verify
 
         return verify(self._connection, self.path, key=key, expected=expected, progress=progress)
+
+    def summary(self, wanted: Filter | None = None) -> Summary:
+        """The rows that meet the filter in figures."""
+        from egress.audit.summary import summarize  # noqa: PLC0415 -- as above
+
+        wanted = wanted or Filter()
+        with self._snapshot() as connection:
+            last = self._ends(connection)[0]
+            first = 0 if wanted.since_us is None else _first_since(connection, wanted.since_us, last)
+            return summarize(connection, wanted, first)
+
+    def sql(self, statement: str, *, seconds: float) -> Iterator[Sequence[Any]]:
+        """What a statement of one's own gives: the names of its columns, then its rows."""
+        from egress.audit.sql import ask  # noqa: PLC0415 -- as above
+
+        return ask(self._connection, statement, seconds)
 
     def _open(self) -> sqlite3.Connection:
         if not self.path.exists():

@@ -13,8 +13,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egress.cli import audit_verify
-from egress.cli.audit_filter import FilterText, Host, Reason, Sandbox, Since, VerdictOption, read_filter
+from egress.cli import audit_sql, audit_summary, audit_verify
+from egress.cli.audit_filter import (
+    FailOnDeny,
+    FilterText,
+    Host,
+    Reason,
+    Sandbox,
+    Since,
+    VerdictOption,
+    is_refused,
+    read_filter,
+)
 from egress.cli.options import AuditFile, StateDir, audit_database
 
 if TYPE_CHECKING:
@@ -36,7 +46,8 @@ audit_app = typer.Typer(rich_markup_mode=None)
 
 def register(app: typer.Typer) -> None:
     """Add the `audit` commands to `app`."""
-    audit_verify.register(audit_app)
+    for module in (audit_summary, audit_verify, audit_sql):
+        module.register(audit_app)
     app.add_typer(audit_app, name="audit")
 
 
@@ -56,6 +67,7 @@ def audit(
     reason: Reason = None,
     since: Since = None,
     limit: Limit = 50,
+    fail_on_deny: FailOnDeny = False,
 ) -> None:
     """Show the newest decisions, the newest last; works beside a running proxy.
 
@@ -66,7 +78,8 @@ def audit(
       egress audit --host .example.com --since 2h
       egress audit --filter 'verdict:deny -method:GET status:>=500 sandbox:ci'
       egress audit --json --limit 1000 | jq -r .host | sort | uniq -c
-      egress audit verify
+      egress audit --since 1h --fail-on-deny
+      egress audit summary --since 1d
 
     A row is one request, tunnel or connection; `open` was allowed and has not ended yet.
 
@@ -79,6 +92,8 @@ def audit(
         return
     from egress.audit import AuditReader  # noqa: PLC0415 -- `egress --help` needs none of it
 
+    if follow and fail_on_deny:
+        raise typer.BadParameter("--follow has no end at which it could fail", param_hint="--fail-on-deny")
     wanted = read_filter(filters, verdict=verdict, host=host, sandbox=sandbox, reason=reason, since=since)
     try:
         # What the terminal cannot encode is escaped rather than an error in the middle of a table.
@@ -89,6 +104,8 @@ def audit(
                 _write_lines(batches, as_json=as_json)
             else:
                 _write_table(batches, wanted, follow=follow)
+            if fail_on_deny and is_refused(reader, wanted):
+                raise typer.Exit(1)
     except KeyboardInterrupt:
         raise typer.Exit(_INTERRUPTED) from None
     except BrokenPipeError:

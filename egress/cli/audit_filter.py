@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from egress.audit import Filter, FilterError
+    from egress.audit import AuditReader, Filter, FilterError
 
 FilterText = Annotated[
     list[str] | None,
@@ -34,6 +34,9 @@ Since = Annotated[
     str | None,
     typer.Option("--since", metavar="WHEN", help="`90s`, `10m`, `2h`, `1d`, or a time such as 2026-11-20T10:00:00Z."),
 ]
+FailOnDeny = Annotated[
+    bool, typer.Option("--fail-on-deny", help="Exit with 1 if any row was refused, or would have been: for CI.")
+]
 
 
 def read_filter(texts: list[str] | None, **shorthands: str | None) -> Filter:
@@ -55,6 +58,14 @@ def read_filter(texts: list[str] | None, **shorthands: str | None) -> Filter:
         except FilterError as error:
             raise typer.BadParameter(str(error), param_hint=f"--{field}") from error
     return wanted
+
+
+def is_refused(reader: AuditReader, wanted: Filter) -> bool:
+    """Whether a row that meets the filter was refused, or let pass by a scope that only reports."""
+    from egress.audit.filters import Filter, Term  # noqa: PLC0415 -- as above
+
+    refused = (Term("verdict", ("deny", "ask")), Term("reason", ("would-deny",)))
+    return any(reader.newest(wanted & Filter((term,)), limit=1) for term in refused)
 
 
 def _underlined(text: str, error: FilterError) -> str:
