@@ -18,22 +18,26 @@ if TYPE_CHECKING:
 
 # A name that no policy should allow; one that does gets no line about it.
 _DENIED = "denied.example"
+# Where a bridge to a unix socket would listen.
+BRIDGE = "127.0.0.1:3128"
 
 
 def banner(started: Started, state_dir: Path) -> Iterator[str]:
-    """The lines, the first of which is `listening on http://HOST:PORT`."""
-    host, port = started.address
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    yield f"listening on http://{where}"
+    """The lines, the first of which is `listening on http://HOST:PORT`, or `listening on unix:PATH`."""
+    yield from (f"listening on {told if _is_unix(told) else f'http://{told}'}" for told in started.listening)
     yield f"CA file      {started.ca}"
     yield f"audit        {started.audit}"
     if started.warning:
         yield ""
         yield f"WARNING: {started.warning}"
     yield ""
-    yield "in another shell:"
+    where = next((told for told in started.listening if not _is_unix(told)), None)
     folder = shlex.quote(str(state_dir.absolute()))
-    yield f'  eval "$({_program()} env --listen {where} --state-dir {folder})"'
+    if where is None:
+        yield "few clients can name a unix socket as their proxy; a bridge on loopback serves the others:"
+        yield f"  {bridge(started.listening[0])}"
+    yield "in another shell:"
+    yield f'  eval "$({_program()} env --listen {where or BRIDGE} --state-dir {folder})"'
     if started.sandboxes is not None:
         yield ""
         yield f"sandboxes    {len(started.sandboxes)}; a client that is none of them is refused (egress sandbox list)"
@@ -44,11 +48,21 @@ def banner(started: Started, state_dir: Path) -> Iterator[str]:
         yield ""
         yield f"REPORT MODE: what scope {' and scope '.join(reporting)} would refuse PASSES, recorded as would-deny"
     # Who would try it is no sandbox.
-    tries = [] if started.sandboxes is not None else list(_tries(started, f"curl --proxy http://{where}"))
+    tries = [] if started.sandboxes is not None else list(_tries(started, f"curl --proxy http://{where or BRIDGE}"))
     if tries:
         yield ""
         yield "try:"
         yield from tries
+
+
+def bridge(told: str) -> str:
+    """The command that serves a unix socket on loopback, for clients that cannot use it themselves."""
+    host, _, port = BRIDGE.partition(":")
+    return f"socat TCP-LISTEN:{port},bind={host},fork,reuseaddr UNIX-CONNECT:{shlex.quote(told.removeprefix('unix:'))}"
+
+
+def _is_unix(told: str) -> bool:
+    return told.startswith("unix:")
 
 
 def _tries(started: Started, curl: str) -> Iterator[str]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from egress.cli.options import CaDir, ConfigFile, StateDir
 from egress.confine.environment import Shell
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from egress.config import ListenAddress
 
 Listen = Annotated[
     str | None,
@@ -90,13 +95,28 @@ def _variables(
 
     overrides = ServerOverrides(listen=listen, state_dir=state_dir, ca_dir=ca_dir, upstream_ca=tuple(upstream_ca))
     server = load_server_config(config, overrides, os.environ)
-    if not server.listen[1]:
-        raise typer.BadParameter("name the port that the proxy picked, as it says at its start", param_hint="--listen")
-    proxy = proxy_url(*server.listen)
+    proxy = _proxy(server.listens)
     authority = Authority.load(server.ca_dir.absolute())
     target = (server.state_dir / BUNDLE_NAME if bundle is None else bundle).absolute()
     write_bundle(target, authority.certificate_pem, server.upstream.ca)
     return dict(child_environment(proxy, target, authority.certificate_path, no_proxy=no_proxy))
+
+
+def _proxy(listens: Sequence[ListenAddress]) -> str:
+    """The URL of the first listener that clients can be sent to."""
+    from egress.cli.banner import BRIDGE, bridge  # noqa: PLC0415
+    from egress.config import UnixListener, told_listener  # noqa: PLC0415
+
+    address = next((address for address in listens if not isinstance(address, UnixListener)), None)
+    if address is None:
+        message = (
+            "the proxy listens on a unix socket alone, which no variable can name for curl, pip, git or npm; "
+            f"bridge it, `{bridge(told_listener(listens[0]))}`, and say `egress env --listen {BRIDGE}`"
+        )
+        raise typer.BadParameter(message, param_hint="--listen")
+    if not address[1]:
+        raise typer.BadParameter("name the port that the proxy picked, as it says at its start", param_hint="--listen")
+    return proxy_url(*address)
 
 
 def proxy_url(host: str, port: int) -> str:

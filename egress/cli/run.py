@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 Listen = Annotated[
     str | None,
-    typer.Option("--listen", metavar="HOST:PORT", help="Default: 127.0.0.1:3128. Port 0 picks a free one."),
+    typer.Option(
+        "--listen",
+        metavar="HOST:PORT|unix:PATH",
+        help="An address or a unix socket. Default: 127.0.0.1:3128. Port 0 picks a free one.",
+    ),
 ]
 Workers = Annotated[
     int | None,

@@ -24,6 +24,10 @@ Source = Annotated[
     list[str] | None,
     typer.Option("--source", metavar="CIDR", help="Where its clients come from. May be repeated. Default: anywhere."),
 ]
+Uid = Annotated[
+    list[int] | None,
+    typer.Option("--uid", metavar="UID", help="The user of its clients, on a unix socket. May be repeated."),
+]
 Label = Annotated[
     list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label for rules. May be repeated.")
 ]
@@ -60,6 +64,7 @@ def add(
     name: Name,
     *,
     source: Source = None,
+    uid: Uid = None,
     label: Label = None,
     policy: Session = None,
     ttl: Ttl = None,
@@ -72,10 +77,13 @@ def add(
     Examples:
       egress sandbox add ci-7 --label team=data --ttl 1h
       egress sandbox add agent-3 --source 172.18.0.7 --policy session.yaml
+      egress sandbox add build --uid 1001
 
     From the first sandbox on, clients that are none are refused.
     """  # noqa: D301 -- \b is click's mark for lines that must not be joined
     request: dict[str, object] = {"command": "sandbox-add", "name": name, "sources": list(source or ())}
+    if uid:
+        request["uids"] = list(uid)
     request["labels"] = labels_of(label)
     if policy is not None:
         request["policy"] = _text(policy)
@@ -84,6 +92,9 @@ def add(
     answer = _changed(request, state_dir)
     if as_json:
         typer.echo(json.dumps({**answer, "proxy": _url(answer)}))
+        return
+    if _on_unix(answer):
+        typer.echo(f"listener {answer['listening']}\ntoken    {answer['name']}:{answer['token']}")
         return
     typer.echo(f"HTTPS_PROXY={_url(answer)}")
 
@@ -145,8 +156,14 @@ def _changed(request: Mapping[str, object], state_dir: Path | None) -> dict[str,
     return answer
 
 
+def _on_unix(answer: Mapping[str, Any]) -> bool:
+    return str(answer["listening"]).startswith("unix:")
+
+
 def _url(answer: Mapping[str, Any]) -> str:
-    return f"http://{answer['name']}:{answer['token']}@{answer['listening']}"
+    """How its clients name the proxy; a unix socket's URL has no place for name and token."""
+    where = str(answer["listening"])
+    return where if _on_unix(answer) else f"http://{answer['name']}:{answer['token']}@{where}"
 
 
 def _seconds(text: str) -> int:
@@ -178,7 +195,8 @@ def _table(sandboxes: list[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _row(own: Mapping[str, Any]) -> tuple[str, ...]:
-    whence = [*own["sources"], *([own["listener"]] if own["listener"] else []), *(["token"] if own["token"] else [])]
+    uids = [f"uid={uid}" for uid in own.get("uids", ())]
+    whence = [*own["sources"], *uids, *filter(None, [own["listener"]]), *(["token"] if own["token"] else [])]
     labels = " ".join(f"{key}={value}" for key, value in own["labels"].items()) or "-"
     lasts = "configured" if not own["registered"] else "until removed" if own["ttl"] is None else _left(own["ttl"])
     return own["name"], " ".join(whence), labels, lasts, str(own["connections"])

@@ -10,6 +10,7 @@ from egress.config.case_files import Case, CaseFile, read_cases
 from egress.config.clock import wall_clock
 from egress.config.layout import Formatted, format_policy
 from egress.config.limit_fields import bytes_text, rate_text
+from egress.config.listening import ListenAddress, UnixListener, socket_mode, told_listener
 from egress.config.load import LoadedPolicy, load_policies, load_policy, policy_of, written_out
 from egress.config.machine import Machine
 from egress.config.owners import foreign_owners
@@ -33,6 +34,7 @@ from egress.config.server_config import (
     UpstreamConfig,
 )
 from egress.config.session import read_session
+from egress.config.socket_fields import uid_problem
 from egress.config.sources import PolicySource, find_policy, shipped_policies, with_policies
 from egress.config.templates import template_text
 from egress.config.wording import printable
@@ -48,6 +50,7 @@ __all__ = [
     "Formatted",
     "Inclusion",
     "Limits",
+    "ListenAddress",
     "LoadedPolicy",
     "Machine",
     "MitmStart",
@@ -58,6 +61,7 @@ __all__ = [
     "SecretDefinition",
     "ServerConfig",
     "ServerOverrides",
+    "UnixListener",
     "UpstreamConfig",
     "bytes_text",
     "claims",
@@ -85,7 +89,10 @@ __all__ = [
     "read_text",
     "shipped_policies",
     "shipped_presets",
+    "socket_mode",
     "template_text",
+    "told_listener",
+    "uid_problem",
     "wall_clock",
     "with_policies",
     "written_out",

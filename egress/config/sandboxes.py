@@ -1,6 +1,6 @@
 """Reads `sandboxes:` of the server's configuration, and finds what would leave it open who a client is.
 
-1. a sandbox states a source, a listener or a token: without any it would be nobody, or everybody
+1. a sandbox states a source, a listener, a user or a token: without any it would be nobody, or everybody
 2. two sandboxes that the same client would be, equally well, are an error: for one source and listener only one
    sandbox does without a token
 3. a token stands in the file as its hash; one of the environment is taken out of it
@@ -12,20 +12,25 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from egress.config.listening import UnixListener
 from egress.config.sandboxes_model import TOKEN_AT_LEAST, TOKEN_AT_MOST, UNKNOWN_SANDBOX, SandboxDefinition, hash_token
+from egress.config.socket_fields import placed
 from egress.config.wording import kind_of, quoted
 from egress.policy import DEFAULT_SANDBOX, Sandbox, is_label_key, is_sandbox_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from egress.config.document import Document
-    from egress.config.sandboxes_model import ListenAddress
+    from egress.config.listening import ListenAddress
     from egress.config.server_model import SandboxModel
     from egress.config.sources import PolicySource
     from egress.config.wording import Place
     from egress.errors import Problem
     from egress.policy import Network
+
+type Claim = tuple[ListenAddress | None, Network | int | None]
 
 _HASH = re.compile(r"sha256:([0-9a-f]{64})\Z")
 _WORD_HINT = "write 1 to 63 lower-case letters, digits and `-`, as in `ci-7`"
@@ -36,6 +41,7 @@ class SandboxReader:
     """Reads the sandboxes of one file. `find` gives the sources that a text names, at its place."""
 
     document: Document
+    folder: Path
     listens: tuple[ListenAddress, ...]
     env: Mapping[str, str]
     find: Callable[[str, Place], list[PolicySource]]
@@ -51,19 +57,37 @@ class SandboxReader:
         problem = name_problem(name)
         if problem:
             self._problem(place, problem, _WORD_HINT)
-        if model.source is None and model.listener is None and model.token is None and model.token_env is None:
+        if all(stated is None for stated in (model.source, model.listener, model.uid, model.token, model.token_env)):
             message = "nothing tells this sandbox's clients from others"
-            self._problem(place, message, "give it a `source`, a `listener`, a `token` or a `token_env`")
-        if model.listener is not None and model.listener not in self.listens:
+            self._problem(place, message, "give it a `source`, a `listener`, a `uid`, a `token` or a `token_env`")
+        listener = placed(model.listener, self.folder) if isinstance(model.listener, UnixListener) else model.listener
+        if listener is not None and listener not in self.listens:
             message = "the proxy does not listen there, so nobody would be this sandbox"
             self._problem((*place, "listener"), message, "add the address to `listen`")
+        self._check_user(model, listener, place)
         return SandboxDefinition(
             sandbox=Sandbox(name, self._labels(model, place)),
             sources=tuple(model.source or ()),
-            listener=model.listener,
+            listener=listener,
             token=self._token(model, place),
             policies=tuple(self._policies(model, place)),
+            uids=model.uid or (),
         )
+
+    def _check_user(self, model: SandboxModel, listener: ListenAddress | None, place: Place) -> None:
+        """Only a unix socket tells a client's user, and none tells an address: with both, nobody is the sandbox."""
+        on_unix = model.uid is not None or isinstance(listener, UnixListener)
+        if model.source is not None and on_unix:
+            message = "a client of a unix socket has no address, so nobody would be this sandbox"
+            self._problem((*place, "source"), message, "remove it, or make two sandboxes of it")
+        if model.uid is None:
+            return
+        if not any(isinstance(address, UnixListener) for address in self.listens):
+            message = "the proxy listens on no unix socket, so nobody would be this sandbox"
+            self._problem((*place, "uid"), message, "add `unix:/run/egress/proxy.sock` to `listen`")
+        elif listener is not None and not isinstance(listener, UnixListener):
+            message = "its listener is no unix socket, so nobody would be this sandbox"
+            self._problem((*place, "uid"), message, "write `listener: unix:PATH`, or none")
 
     def _labels(self, model: SandboxModel, place: Place) -> tuple[tuple[str, str], ...]:
         for key, value in (model.labels or {}).items():
@@ -104,24 +128,28 @@ class SandboxReader:
         return [source for text, at in named for source in self.find(text, at)]
 
     def _check_clashes(self, found: tuple[SandboxDefinition, ...]) -> None:
-        owners: dict[tuple[ListenAddress | None, Network | None], str] = {}
+        owners: dict[Claim, str] = {}
         for definition in found:
             for claim in claims(definition):
                 owner = owners.setdefault(claim, definition.name)
                 if owner != definition.name:
-                    source = "its listener" if claim[1] is None else quoted(claim[1])
+                    what = claim[1]
+                    user = f"the user {what}"
+                    source = "its listener" if what is None else user if isinstance(what, int) else quoted(what)
                     message = f"{source} is that of the sandbox {quoted(owner)} too, so it is open whose a client is"
-                    self._problem(("sandboxes", definition.name), message, "give one of them a narrower source")
+                    hint = "give one of them a narrower source"
+                    hint = "give one of them a `listener` of its own" if isinstance(what, int) else hint
+                    self._problem(("sandboxes", definition.name), message, hint)
 
     def _problem(self, place: Place, message: str, hint: str) -> None:
         self.problems.append(self.document.problem(place, message, hint))
 
 
-def claims(definition: SandboxDefinition) -> list[tuple[ListenAddress | None, Network | None]]:
-    """By which listener and range a client without a token is the sandbox; none where it needs one."""
-    if definition.token is not None or not (definition.sources or definition.listener):
+def claims(definition: SandboxDefinition) -> list[Claim]:
+    """By which listener, and range or user, a client without a token is the sandbox; none where it needs one."""
+    if definition.token is not None or not (definition.sources or definition.uids or definition.listener):
         return []
-    return [(definition.listener, source) for source in definition.sources or (None,)]
+    return [(definition.listener, what) for what in definition.sources or definition.uids or (None,)]
 
 
 def name_problem(name: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from egress.config.listening import ListenAddress
     from egress.config.sources import PolicySource
     from egress.policy import Network, Sandbox
 
@@ -16,13 +17,12 @@ UNKNOWN_SANDBOX: Final = "unknown"
 TOKEN_AT_LEAST: Final = 32
 TOKEN_AT_MOST: Final = 256
 
-type ListenAddress = tuple[str, int]
-
 
 @dataclass(frozen=True, slots=True)
 class SandboxDefinition:
-    """All that is stated must hold: the client's address in one of `sources`, the listener it came to, its token.
+    """All that is stated must hold: the client's address in `sources`, its user in `uids`, its listener, its token.
 
+    Only a unix socket tells a client's user, and none tells an address.
     `token` is the SHA-256 of the token, which is random, so that no slower hash is needed. `policies` come beside the
     files that all sandboxes have in common.
 
@@ -38,6 +38,7 @@ class SandboxDefinition:
     registered: bool = False
     session: str = field(default="", repr=False)
     expires: float | None = None
+    uids: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydantic_core import PydanticCustomError
 
@@ -34,6 +34,7 @@ from egress.config.server_model import (
     read_mitm,
     read_workers,
 )
+from egress.config.socket_fields import place_all
 from egress.config.sources import PolicySource, find_policy, with_policies
 from egress.config.wording import printable
 from egress.errors import ConfigError, Problem
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from egress.config.document import Document
+    from egress.config.listening import ListenAddress
     from egress.config.sandboxes_model import SandboxDefinition
     from egress.config.secrets_model import SecretDefinition
     from egress.config.wording import Place
@@ -129,18 +131,21 @@ class _Merge:
             last_known_good=_stated(flag=flags.last_known_good, file=model.last_known_good),
         )
 
-    def _listens(self) -> tuple[tuple[str, int], ...]:
-        given = self._flag("--listen", self.overrides.listen, read_listen, None)
-        stated = [given] if given is not None else self.model.listen or [DEFAULT_LISTEN]
-        for index, address in enumerate(stated):
-            if address[1] and address in stated[:index]:
-                self._problem(("listen", index), "this address stands here twice", "remove one of them")
-        return tuple(stated)
+    def _listens(self) -> tuple[ListenAddress, ...]:
+        given = cast("ListenAddress | None", self._flag("--listen", self.overrides.listen, read_listen, None))
+        named: list[ListenAddress] = [given] if given is not None else [*(self.model.listen or [DEFAULT_LISTEN])]
+        found, wrong = place_all(named, self.folder if given is None else Path())
+        for index, message, hint in wrong:
+            if given is None:
+                self._problem(("listen", index), message, hint)
+            else:
+                self.problems.append(Problem("--listen", None, "", message, hint))
+        return found
 
-    def _sandboxes(self, listens: tuple[tuple[str, int], ...], env: Mapping[str, str]) -> tuple[SandboxDefinition, ...]:
+    def _sandboxes(self, listens: tuple[ListenAddress, ...], env: Mapping[str, str]) -> tuple[SandboxDefinition, ...]:
         if self.document is None or not self.model.sandboxes:
             return ()
-        reader = SandboxReader(self.document, listens, env, self._find)
+        reader = SandboxReader(self.document, self.folder, listens, env, self._find)
         found = reader.read(self.model.sandboxes)
         self.problems.extend(reader.problems)
         return found

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from egress.config.listening import ListenAddress
     from egress.config.sandboxes_model import SandboxDefinition
     from egress.config.secrets_model import SecretDefinition
     from egress.config.sources import PolicySource
@@ -97,7 +98,7 @@ class ServerConfig:
     that did.
     """
 
-    listen: tuple[str, int]
+    listen: ListenAddress
     state_dir: Path
     audit: AuditConfig
     ca_dir: Path
@@ -113,11 +114,11 @@ class ServerConfig:
     presets: tuple[Path, ...] = ()
     watch: bool = True
     last_known_good: bool = True
-    also_listen: tuple[tuple[str, int], ...] = ()
+    also_listen: tuple[ListenAddress, ...] = ()
     sandboxes: tuple[SandboxDefinition, ...] = ()
 
     @property
-    def listens(self) -> tuple[tuple[str, int], ...]:
+    def listens(self) -> tuple[ListenAddress, ...]:
         """Every address to listen on."""
         return (self.listen, *self.also_listen)
 
@@ -132,9 +133,9 @@ class ServerConfig:
 class ServerOverrides:
     """What flags said. None and empty: not given.
 
-    `listen` is `HOST:PORT`; `mitm` and `lane` are words, as in the file; `resolve` are `NAME:IP[,IP]`; `policies` are
-    `NAME`, `PATH` or `SCOPE=...`. Lists add to the file's, except that policies replace those that the file names for
-    the same scope.
+    `listen` is `HOST:PORT` or `unix:PATH`; `mitm` and `lane` are words, as in the file; `resolve` are
+    `NAME:IP[,IP]`; `policies` are `NAME`, `PATH` or `SCOPE=...`. Lists add to the file's, except that policies replace
+    those that the file names for the same scope.
     """
 
     listen: str | None = None

@@ -7,20 +7,26 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, PlainValidator
 
 from egress.config.fields import text, wrong
+from egress.config.listening import UnixListener
 from egress.config.policy_model import Networks, SecretModel, Strict, TextField
 from egress.config.server_config import MitmStart
+from egress.config.socket_fields import is_unix, read_uids, read_unix
 from egress.config.wording import did_you_mean, kind_of, one_of, quoted
 from egress.policy import Lane, Refusal, parse_authority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from egress.config.listening import ListenAddress
+
 MOST_WORKERS: Final = 64
 UNLIMITED: Final = "unlimited"
 
 
-def read_listen(value: object) -> tuple[str, int]:
-    """`HOST:PORT`, where HOST is an address or `localhost`; port 0 picks a free one."""
+def read_listen(value: object) -> ListenAddress:
+    """`HOST:PORT`, where HOST is an address or `localhost`, and port 0 picks a free one; or a unix socket."""
+    if is_unix(value):
+        return read_unix(value)
     hint = "write `127.0.0.1:3128`; port 0 picks a free one"
     if isinstance(value, int) and not isinstance(value, bool):
         raise wrong("the address to listen on is missing", f"write `127.0.0.1:{value}`")
@@ -34,6 +40,13 @@ def read_listen(value: object) -> tuple[str, int]:
     if host.address is None and host.text != "localhost":
         raise wrong(f"{quoted(host.text)} is a name; a listener needs an address", hint)
     return ("127.0.0.1" if host.address is None else host.text, 0 if free else port)
+
+
+def read_listener(value: object) -> ListenAddress:
+    """One of the addresses of `listen`, where a unix socket has no mode."""
+    if isinstance(value, dict):
+        raise wrong("should be an address of `listen`, not a mapping", "write `unix:PATH`; its mode stands in `listen`")
+    return read_listen(value)
 
 
 def read_workers(value: object) -> int:
@@ -141,14 +154,17 @@ class LimitsModel(Strict):
     drain_seconds: Seconds | None = Field(None, ge=0, le=3_600)
 
 
-ListenField = Annotated[tuple[str, int], PlainValidator(read_listen, json_schema_input_type=str)]
+ListenField = Annotated[tuple[str, int] | UnixListener, PlainValidator(read_listen, json_schema_input_type=str | dict)]
+ListenerField = Annotated[tuple[str, int] | UnixListener, PlainValidator(read_listener, json_schema_input_type=str)]
+UidField = Annotated[tuple[int, ...], PlainValidator(read_uids, json_schema_input_type=int | list[int])]
 
 
 class SandboxModel(Strict):
     """A sandbox: what tells its clients from others, and the files that it has of its own."""
 
     source: Networks | None = None
-    listener: ListenField | None = None
+    listener: ListenerField | None = None
+    uid: UidField | None = None
     token: TextField | None = None
     token_env: TextField | None = None
     labels: dict[str, TextField] | None = None

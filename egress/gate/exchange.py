@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who asks: the sandbox's name, the peer's `address:port`, and the lane that carries it once one was picked.
+    """Who asks: the sandbox's name, the peer, and the lane that carries it once one was picked.
+
+    `peer` is its `address:port`, or `unix:uid=USER`.
 
     `place` is where it came from, if that is known. `settled`: a request or CONNECT on the connection said, or left it
     to its place, who it is; from then on it is nobody else.

@@ -24,7 +24,7 @@ _NOBODY: Final = Refusal(Reason.SANDBOX_UNKNOWN, "")
 
 
 def arrived(roster: Roster | None, peer: str, place: ClientPlace) -> Client:
-    """A client that has said nothing yet: `peer` is its `address:port`."""
+    """A client that has said nothing yet: `peer` is its `address:port`, or `unix:uid=USER`."""
     sandbox = DEFAULT_SANDBOX.name if roster is None else roster.at(place) or UNKNOWN_SANDBOX
     return Client(sandbox, peer, place=place)
 

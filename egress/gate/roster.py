@@ -4,8 +4,8 @@ Who a client is, by what cannot be said by it alone:
 
 1. name and token, where it sends them (`Proxy-Authorization: Basic`): they are those of a sandbox, and everything else
    that this sandbox states holds as well; else the client is nobody, whatever its address
-2. without them, the sandbox without a token whose listener and source fit; of several the one that fits in every way
-   at least as narrowly as the others (longest prefix); where there is none such, nobody
+2. without them, the sandbox without a token whose listener, source and user fit; of several the one that fits in every
+   way at least as narrowly as the others (longest prefix); where there is none such, nobody
 
 Nothing else of a request counts: no X-Forwarded-For, no header inside a tunnel.
 """
@@ -27,7 +27,7 @@ from egress.policy import DEFAULT_SANDBOX, unmap
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from egress.config import SandboxDefinition
+    from egress.config import ListenAddress, SandboxDefinition
     from egress.gate.exchange import Client
     from egress.policy import Address, Policy
 
@@ -39,10 +39,14 @@ _LONGEST: Final = 1_024
 
 @dataclass(frozen=True, slots=True)
 class ClientPlace:
-    """Where a connection came from, and to which of the addresses that the configuration has the proxy listen on."""
+    """Where a connection came from, and to which of the addresses that the configuration has the proxy listen on.
+
+    `uid`: the user at the other end of a unix socket, which has no address: `address` is then a text that is none.
+    """
 
     address: str
-    listener: tuple[str, int] | None = None
+    listener: ListenAddress | None = None
+    uid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ def digest_of(members: Iterable[Member]) -> str:
     told = hashlib.sha256()
     for member in sorted(members, key=lambda member: member.definition.name):
         own = member.definition
-        what = (own.sandbox, own.sources, own.listener, own.token is not None, member.policy.digest)
+        what = (own.sandbox, own.sources, own.listener, own.uids, own.token is not None, member.policy.digest)
         told.update(repr(what).encode() + b"\n")
     return told.hexdigest()
 
@@ -119,16 +123,18 @@ def room_of(client: Client, address: str) -> str:
     return f"sandbox {client.sandbox}" if known else address
 
 
-def _fits(definition: SandboxDefinition, place: ClientPlace) -> tuple[int, int] | None:
-    """How narrowly a place is what a sandbox states: by its listener, and by its source. None: it is not."""
+def _fits(definition: SandboxDefinition, place: ClientPlace) -> tuple[int, int, int] | None:
+    """How narrowly a place is what a sandbox states: by its listener, user and source. None: it is not."""
     if definition.listener is not None and definition.listener != place.listener:
         return None
+    if definition.uids and place.uid not in definition.uids:
+        return None
     prefix = _prefix(definition, place.address) if definition.sources else -1
-    return None if prefix is None else (definition.listener is not None, prefix)
+    return None if prefix is None else (definition.listener is not None, bool(definition.uids), prefix)
 
 
-def _covers(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    return one[0] >= other[0] and one[1] >= other[1]
+def _covers(one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:
+    return all(first >= second for first, second in zip(one, other, strict=True))
 
 
 def _prefix(definition: SandboxDefinition, text: str) -> int | None:

@@ -52,9 +52,9 @@ async def _everywhere() -> bool:
 class Connection:
     """One accepted connection. `recorded` counts the decisions that it left; `deadline` is the loop's time.
 
-    `address` is the peer's, without its port. `judging` is what the gate is being asked, and no row tells of yet.
-    `bound` is the CONNECT that was allowed, for as long as this process carries what comes inside. `move_in` takes a
-    place among its sandbox's connections, once that is known.
+    `address` is the peer's, without its port, or tells its user. `judging` is what the gate is being asked, and no row
+    tells of yet. `bound` is the CONNECT that was allowed, for as long as this process carries what comes inside.
+    `move_in` takes a place among its sandbox's connections, once that is known.
     """
 
     gate: Gate

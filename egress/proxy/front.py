@@ -13,12 +13,11 @@ import contextlib
 import errno
 import logging
 import os
-import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from egress.gate.naming import unnamed
-from egress.gate.roster import ClientPlace, room_of
+from egress.gate.roster import room_of
 from egress.gate.standing import Standing
 from egress.gate.within import within
 from egress.policy import Reason, Refusal
@@ -29,15 +28,19 @@ from egress.proxy.endpoint import Endpoint
 from egress.proxy.http_lane import HttpParts
 from egress.proxy.limits import FrontLimits, OwnClientSlots, OwnSlots, Slots
 from egress.proxy.opening import Opening
+from egress.proxy.peers import peer_of, prepare
 from egress.proxy.pipes import PipePool
 from egress.proxy.turns import Turns
 from egress.proxy.upstreams import UpstreamPool
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Coroutine, Iterator
 
+    from egress.config import ListenAddress
     from egress.gate.denial import Denial
     from egress.gate.gate import Gate
+    from egress.gate.roster import ClientPlace
     from egress.policy import Lane
     from egress.proxy.client_tls import ClientTls
     from egress.proxy.handing import HandOver
@@ -81,7 +84,7 @@ class Front:
             tls, http, pipes=self._pipes, hand_over=hand_over, forced=forced, turns=Turns(self._loop)
         )
         self._listening: list[socket.socket] = []
-        self._addresses: dict[socket.socket, tuple[str, int] | None] = {}
+        self._addresses: dict[socket.socket, ListenAddress | None] = {}
         self._open: dict[asyncio.Task[None], Connection] = {}
         gate.standing = self._standing
         gate.clients = lambda: [connection.client.sandbox for connection in self._open.values()]
@@ -91,7 +94,7 @@ class Front:
         """How many are open."""
         return len(self._open)
 
-    def serve(self, listening: socket.socket, address: tuple[str, int] | None = None) -> None:
+    def serve(self, listening: socket.socket, address: ListenAddress | None = None) -> None:
         """Accept on a listening socket, whose owner keeps it open. `address`: as the configuration calls it."""
         self._addresses[listening] = address
         listening.setblocking(False)  # noqa: FBT003 - the method takes it so
@@ -128,7 +131,14 @@ class Front:
                     return
                 logger.warning("a connection could not be accepted: %s", os.strerror(error.errno or 0))
                 return
-            self._begin(sock, ClientPlace(str(peer[0]), self._addresses[listening]), int(peer[1]))
+            try:
+                who = peer_of(sock, peer, self._addresses[listening])
+            except OSError as error:
+                # INVARIANT fail-closed: who cannot be told is nobody at all.
+                logger.warning("a connection has no peer and is closed: %s", os.strerror(error.errno or 0))
+                sock.close()
+                continue
+            self._begin(sock, *who)
 
     def _rest(self, listening: socket.socket, error: OSError) -> None:
         """No descriptor is left: leave new connections where they are for a moment, instead of asking in a circle."""
@@ -140,14 +150,11 @@ class Front:
         if listening in self._listening:
             self._loop.add_reader(listening.fileno(), self._accept, listening)
 
-    def _begin(self, sock: socket.socket, place: ClientPlace, port: int) -> None:
-        sock.setblocking(False)  # noqa: FBT003 - the method takes it so
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        address = place.address
-        peer = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    def _begin(self, sock: socket.socket, peer: str, place: ClientPlace) -> None:
+        prepare(sock)
         client = self._gate.arrived(peer, place)
-        connection = Connection(self._gate, self._clock, self._limits, client, Endpoint(self._loop, sock), address)
+        endpoint = Endpoint(self._loop, sock)
+        connection = Connection(self._gate, self._clock, self._limits, client, endpoint, place.address)
         task = self._loop.create_task(self._run(connection))
         connection.task = task
         self._open[task] = connection

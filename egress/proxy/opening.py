@@ -1,7 +1,8 @@
 """A connection's way to its lane: who asks, a CONNECT or a request, the first bytes inside a tunnel, then the lane.
 
 1. a head is consumed exactly; a TLS hello is only looked at, so that whichever lane follows reads it from the socket
-2. a hello that is not whole yet is waited for by a low-water mark and a deadline, never by looking again and again
+2. a hello that is not whole yet is waited for by a low-water mark and a deadline, never by looking again and again; on
+   a unix socket, whose poll knows no such mark, by looking again less and less often
 3. the lane is the least that serves every rule that could match; it is picked before its first byte, for good
 """
 
@@ -49,6 +50,9 @@ _PEEK = 65_536
 # The way to the other process is full for as long as a burst of connections takes, or the process to start.
 _FULL_SECONDS = 2.0
 _FULL_AGAIN_SECONDS = 0.02
+# How long to wait before looking again for the rest of a hello on a unix socket: at first, and at most.
+_LOOK_FIRST_SECONDS = 0.001
+_LOOK_LAST_SECONDS = 0.05
 
 
 class Opening:
@@ -268,8 +272,12 @@ async def _peek(connection: Connection, size: int, seen: int = 0) -> bytes:
     """What is there to read, more than `seen` bytes, left where it is; empty at the end."""
     sock = connection.endpoint.sock
     raised = False
+    pause = 0.0
+    unix = seen > 0 and sock.family is socket.AF_UNIX
     try:
         while True:
+            # First, so that what comes before the end is seen.
+            ended = (raised or pause > 0) and _ended(sock)
             try:
                 data = sock.recv(size, socket.MSG_PEEK)
             except WOULD_READ:
@@ -277,8 +285,12 @@ async def _peek(connection: Connection, size: int, seen: int = 0) -> bytes:
                 continue
             if not data or len(data) > seen:
                 return data
-            if raised and _ended(sock):
+            if ended:
                 return b""
+            if unix:
+                pause = min(max(pause * 2, _LOOK_FIRST_SECONDS), _LOOK_LAST_SECONDS)
+                await asyncio.sleep(pause)
+                continue
             # Readable is from here on only what has grown, or ended.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, seen + 1)
             raised = True

@@ -10,6 +10,7 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING
 
+from egress.config import UnixListener
 from egress.gate.exchange import Client
 from egress.gate.roster import ClientPlace
 from egress.policy import Lane
@@ -32,9 +33,7 @@ class HandedOver:
 
     def hand_over(self, sock: socket.socket, client: Client, destination: tuple[str, int] | None) -> bool:
         """Give a socket away; its caller closes its own copy. False: the queue is full."""
-        place = client.place
-        whence = None if place is None else (place.address, place.listener)
-        who = client.sandbox, client.peer, whence, client.settled
+        who = client.sandbox, client.peer, _plain(client.place), client.settled
         try:
             return send(self._end, encode(Word.HANDED, who, destination), sock.fileno())
         except Gone:
@@ -51,12 +50,25 @@ def take_handed(end: socket.socket) -> Iterator[tuple[socket.socket, Client, Des
             values, descriptors = message
             match values, descriptors:
                 case (Word.HANDED, (sandbox, peer, whence, settled), destination), [descriptor]:
-                    place = None if whence is None else ClientPlace(*whence)
-                    client = Client(sandbox, peer, Lane.MITM.value, place, settled)
+                    client = Client(sandbox, peer, Lane.MITM.value, _place(whence), settled)
                     yield socket.socket(fileno=descriptor), client, destination
                 case _:
                     # No descriptor was left for it: the connection is closed already.
                     close_all(descriptors)
+
+
+def _plain(place: ClientPlace | None) -> tuple[object, ...] | None:
+    if place is None:
+        return None
+    listener = place.listener
+    return place.address, listener.path if isinstance(listener, UnixListener) else listener, place.uid
+
+
+def _place(whence: tuple[str, tuple[str, int] | str | None, int | None] | None) -> ClientPlace | None:
+    if whence is None:
+        return None
+    address, listener, uid = whence
+    return ClientPlace(address, UnixListener(listener) if isinstance(listener, str) else listener, uid)
 
 
 def drop_handed(end: socket.socket) -> None:

@@ -85,7 +85,7 @@ class MitmProcess:
         shares = self._judging.shares
         taken: list[LeasedSlots] = []
         try:
-            address = client.peer.rpartition(":")[0].strip("[]")
+            address = client.peer if client.place is None else client.place.address
             for slots in (shares.of_client(room_of(client, address)), shares.connections):
                 if not (slots.try_take() or await slots.take()):
                     await self._judging.gate.refuse_unread(client, Reason.LIMIT_CONNECTIONS, "")

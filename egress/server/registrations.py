@@ -18,7 +18,15 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from egress.config import SandboxDefinition, hash_token, label_problem, name_problem, wall_clock
+from egress.config import (
+    SandboxDefinition,
+    UnixListener,
+    hash_token,
+    label_problem,
+    name_problem,
+    uid_problem,
+    wall_clock,
+)
 from egress.errors import ConfigError
 from egress.gate.enrol import enrolled
 from egress.policy import Sandbox
@@ -27,10 +35,12 @@ from egress.server.registry import read_sources, write_registry
 from egress.server.reload import put_in_force
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from egress.config import ListenAddress
     from egress.gate.generation import Generation
+    from egress.policy import Network
     from egress.server.reloads import Reloads
     from egress.server.supervisor import Supervisor
 
@@ -56,11 +66,20 @@ class _Asked:
 
 
 class Registrations:
-    """The sandboxes that were registered with one supervisor. `known`: those of the registry."""
+    """The sandboxes that were registered with one supervisor.
+
+    `known`: those of the registry. `listens`: where the proxy listens.
+    """
 
     def __init__(
-        self, state_dir: Path, supervisor: Supervisor, reloads: Reloads, known: tuple[SandboxDefinition, ...] | None
+        self,
+        state_dir: Path,
+        supervisor: Supervisor,
+        reloads: Reloads,
+        known: tuple[SandboxDefinition, ...] | None,
+        listens: Sequence[ListenAddress] = (),
     ) -> None:
+        self._unix = any(isinstance(address, UnixListener) for address in listens)
         self._state_dir = state_dir
         self._supervisor = supervisor
         self._reloads = reloads
@@ -127,7 +146,7 @@ class Registrations:
     def _read(self, asked: Mapping[str, Any], token: str) -> SandboxDefinition:
         name, sources, labels, ttl = asked.get("name"), asked.get("sources"), asked.get("labels"), asked.get("ttl")
         session = asked.get("policy") or ""
-        if set(asked) - {"name", "sources", "labels", "ttl", "policy"} or not isinstance(session, str):
+        if set(asked) - {"name", "sources", "uids", "labels", "ttl", "policy"} or not isinstance(session, str):
             raise _Refused("this proxy knows no such request")
         if not isinstance(name, str) or name_problem(name):
             problem = name_problem(name if isinstance(name, str) else "")
@@ -149,7 +168,18 @@ class Registrations:
             registered=True,
             session=session,
             expires=None if ttl is None else wall_clock() + ttl,
+            uids=self._uids(asked.get("uids"), ranges),
         )
+
+    def _uids(self, asked: object, sources: tuple[Network, ...]) -> tuple[int, ...]:
+        uids = asked if isinstance(asked, list) else []
+        for problem in filter(None, map(uid_problem, uids)):
+            raise _Refused(f"{problem}, write a number, as `id -u NAME` prints it")
+        if uids and not self._unix:
+            raise _Refused("the proxy listens on no unix socket, so nobody would be this sandbox")
+        if uids and sources:
+            raise _Refused("a client of a unix socket has no address: give `--uid` or `--source`, not both")
+        return tuple(dict.fromkeys(uids))
 
     def _check_room(self, name: str) -> None:
         if self._supervisor.generation.roster is not None and name in self._supervisor.generation.roster.policies:

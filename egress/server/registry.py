@@ -14,7 +14,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, Final
 
-from egress.config import SandboxDefinition, label_problem, name_problem
+from egress.config import SandboxDefinition, label_problem, name_problem, uid_problem
 from egress.errors import StateError
 from egress.policy import Sandbox, TargetError, parse_network
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 NAME: Final = "sandboxes.json"
 _STAGED: Final = "sandboxes.json.new"
 _FORMAT: Final = 1
+# With users, which a reader that knows none of them would take for anybody.
+_FORMAT_WITH_USERS: Final = 2
 _MOST_BYTES: Final = 128 * 1024 * 1024
 _OPEN_TO_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _HASH_BYTES: Final = 32
@@ -51,7 +53,7 @@ def read_registry(state_dir: Path) -> tuple[SandboxDefinition, ...] | None:
         data = file.read(_MOST_BYTES)
     try:
         values = json.loads(data)
-        if values["format"] != _FORMAT:
+        if values["format"] not in {_FORMAT, _FORMAT_WITH_USERS}:
             raise _unusable(path, "was written by another version of egress")
         return tuple(_definition(item) for item in values["sandboxes"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -60,7 +62,9 @@ def read_registry(state_dir: Path) -> tuple[SandboxDefinition, ...] | None:
 
 def write_registry(state_dir: Path, sandboxes: Iterable[SandboxDefinition]) -> None:
     """Replace what is kept. Raises OSError, and then what was kept is as it was."""
-    values = {"format": _FORMAT, "sandboxes": [_plain(own) for own in sandboxes]}
+    kept = [_plain(own) for own in sandboxes]
+    known = _FORMAT_WITH_USERS if any(own["uids"] for own in kept) else _FORMAT
+    values = {"format": known, "sandboxes": kept}
     staged = state_dir / _STAGED
     with contextlib.suppress(FileNotFoundError):
         staged.unlink()
@@ -93,6 +97,7 @@ def _plain(own: SandboxDefinition) -> dict[str, Any]:
         "name": own.name,
         "labels": dict(own.sandbox.labels),
         "sources": [str(source) for source in own.sources],
+        "uids": list(own.uids),
         "token": (own.token or b"").hex(),
         "session": own.session,
         "expires": own.expires,
@@ -102,7 +107,8 @@ def _plain(own: SandboxDefinition) -> dict[str, Any]:
 def _definition(item: dict[str, Any]) -> SandboxDefinition:
     name, labels, token = item["name"], item["labels"], bytes.fromhex(item["token"])
     expires = item["expires"]
-    wrong = [name_problem(name), *(label_problem(key, value) for key, value in labels.items())]
+    uids = tuple(item.get("uids", ()))
+    wrong = [name_problem(name), *(label_problem(key, value) for key, value in labels.items()), *map(uid_problem, uids)]
     if any(wrong) or len(token) != _HASH_BYTES or not isinstance(item["session"], str):
         raise ValueError(name)
     return SandboxDefinition(
@@ -112,6 +118,7 @@ def _definition(item: dict[str, Any]) -> SandboxDefinition:
         registered=True,
         session=item["session"],
         expires=None if expires is None else float(expires),
+        uids=uids,
     )
 
 

@@ -1,7 +1,7 @@
 """What may be asked on the control socket, by `command`.
 
 `reload`, `status` and `sandbox-list` have no further keys; `sandbox-rm` has `name`; `sandbox-add` has `name`, and if
-wanted `sources` (a list), `labels` (an object), `policy` (its text) and `ttl` (seconds).
+wanted `sources` and `uids` (lists), `labels` (an object), `policy` (its text) and `ttl` (seconds).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Requests:
             case {"command": "sandbox-list", **more} if not more:
                 self._status.ask_sandboxes(answer)
             case {"command": "sandbox-add" | "sandbox-rm"}:
-                self._registrations.ask(request, lambda told: answer({**told, "listening": self._status.address}))
+                listening = self._status.address(unix=bool(request.get("uids")))
+                self._registrations.ask(request, lambda told: answer({**told, "listening": listening}))
             case _:
                 answer({"error": "this proxy knows no such request"})

@@ -10,16 +10,14 @@ import asyncio
 import logging
 import os
 import resource
-import socket
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from egress.certs import Authority, scrub_key_logging
 from egress.config import MitmStart
 from egress.credentials import redact_logs
-from egress.errors import StartError
 from egress.gate.build import make_folder, write_trust
 from egress.proxy.client_tls import ClientTls
 from egress.proxy.upstream_tls import UpstreamTls
@@ -28,6 +26,7 @@ from egress.server.begin import begin, keep_first
 from egress.server.channel import make_pair
 from egress.server.children import Role, Start
 from egress.server.control import Control, claim
+from egress.server.listening import Listening
 from egress.server.mitm_process import MitmProcess
 from egress.server.registrations import Registrations
 from egress.server.registry import read_registry
@@ -38,6 +37,7 @@ from egress.server.supervisor import HUB, MITM, Supervisor
 from egress.server.worker import Worker
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
@@ -48,17 +48,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BACKLOG = 1024
-
 
 @dataclass(frozen=True, slots=True)
 class Started:
     """What a caller tells people once the proxy listens. `warning`: what they must not overlook, if anything.
 
+    `listening`: `HOST:PORT` or `unix:PATH` of each listener.
     `sandboxes`: the policy of each, by name; None: clients are not told apart.
     """
 
-    address: tuple[str, int]
+    listening: tuple[str, ...]
     ca: Path
     bundle: Path
     audit: Path
@@ -86,32 +85,29 @@ def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None
     authority = Authority.load_or_create(config.ca_dir)
     trust = write_trust(config, authority)
     tls = ClientTls(authority), UpstreamTls(trust.roots)
-    with ExitStack() as stack:
-        listening = tuple([stack.enter_context(_listen(*address)) for address in config.listens])
-        host, port, *_ = listening[0].getsockname()
-        told = ", ".join(_told(sock) for sock in listening)
+    with closing(Listening(config)) as listening:
+        told = listening.told
         supervisor, leave = _compose(config, generation, (authority, tls, trust.roots), listening)
-        supervisor.closers.append(lambda: os.close(lock))
+        supervisor.closers += [lambda: os.close(lock), listening.leave]
         redact_logs(supervisor.secrets)
         reloads = Reloads(config, supervisor, begun, leave)
-        registrations = Registrations(config.state_dir, supervisor, reloads, registered)
+        registrations = Registrations(config.state_dir, supervisor, reloads, registered, config.listens)
         answering = reloads, registrations
         with supervisor.signals(), _controlled(config, supervisor, answering, told):
-            supervisor.start(warm=config.mitm is MitmStart.WARM, recorded=lambda: _begin(listening, config.listens))
+            supervisor.start(warm=config.mitm is MitmStart.WARM, recorded=listening.begin)
             if not supervisor.stopping:
-                _note_start(supervisor, begun, told)
+                _note_start(supervisor, begun, ", ".join(told))
                 keep_first(config, begun)
                 reloads.watch()
                 sandboxes = None if generation.roster is None else generation.roster.policies
                 files = authority.certificate_path, trust.bundle, config.audit.path
-                on_started(Started((host, port), *files, generation.policy, begun.warning, sandboxes))
+                on_started(Started(told, *files, generation.policy, begun.warning, sandboxes))
             reloads.act()
             while not supervisor.stopping:
                 supervisor.turn()
                 reloads.act()
                 registrations.act()
-            for sock in listening:
-                sock.close()
+            listening.close()
             reloads.stop()
             supervisor.drain()
     return 0
@@ -138,7 +134,7 @@ def _note_start(supervisor: Supervisor, begun: Begun, listening: str) -> None:
 
 @contextmanager
 def _controlled(
-    config: ServerConfig, supervisor: Supervisor, answering: tuple[Reloads, Registrations], listening: str
+    config: ServerConfig, supervisor: Supervisor, answering: tuple[Reloads, Registrations], listening: tuple[str, ...]
 ) -> Iterator[None]:
     """With a control socket, until the end of the last process."""
     reloads, registrations = answering
@@ -156,7 +152,7 @@ def _compose(
     config: ServerConfig,
     generation: Generation,
     trust: tuple[Authority, tuple[ClientTls, UpstreamTls], Path],
-    listening: tuple[socket.socket, ...],
+    listening: Listening,
 ) -> tuple[Supervisor, Callable[[], None]]:
     """The processes, each with what it keeps of what is open here; and what closes, in a new one, all of it."""
     authority, tls, roots = trust
@@ -173,52 +169,17 @@ def _compose(
     def be_hub(start: Start) -> int:
         return asyncio.new_event_loop().run_until_complete(hub.serve(start.control, config))
 
-    worker = Worker(config, tls, listening, into)
-    ports = frozenset(sock.getsockname()[1] for sock in listening)
-    mitm = MitmProcess(config, (authority, roots), out_of, ports)
-    nothing = leaves(*listening, into, out_of)
+    sockets = listening.sockets
+    worker = Worker(config, tls, sockets, into)
+    mitm = MitmProcess(config, (authority, roots), out_of, listening.ports)
+    nothing = leaves(*sockets, into, out_of)
     roles = {
         HUB: Role(be_hub, nothing, judges=False),
         **{f"worker {number}": Role(worker.main, leaves(out_of)) for number in range(1, config.workers + 1)},
-        MITM: Role(mitm.main, leaves(*listening, into)),
+        MITM: Role(mitm.main, leaves(*sockets, into)),
     }
     supervisor = Supervisor(roles, generation, out_of, drain_seconds=config.limits.drain_seconds)
     return supervisor, nothing
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket on the address, which accepts nothing yet. Raises StartError."""
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if sock.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((host, port))
-    except OSError as error:
-        sock.close()
-        raise _taken(host, port, error) from error
-    return sock
-
-
-def _told(sock: socket.socket) -> str:
-    host, port, *_ = sock.getsockname()
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _begin(listening: tuple[socket.socket, ...], addresses: tuple[tuple[str, int], ...]) -> None:
-    """Have connections accepted: not before the audit stands, since the kernel accepts them at once."""
-    for sock, address in zip(listening, addresses, strict=True):
-        try:
-            sock.listen(_BACKLOG)
-        except OSError as error:
-            raise _taken(*address, error) from error
-
-
-def _taken(host: str, port: int, error: OSError) -> StartError:
-    return StartError(
-        f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}",
-        hint="choose another address with --listen HOST:PORT (port 0 picks a free one)",
-    )
 
 
 def _allow_open_files() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from egress import __version__
+from egress.config import told_listener
 from egress.config.recorded import absolute
 from egress.policy import Lane
 from egress.server.channel import Word
@@ -37,7 +38,7 @@ type Plain = dict[str, Any]
 class Place:
     """Where the proxy listens, and since when (monotonic seconds) it runs."""
 
-    listening: str
+    listening: tuple[str, ...]
     started: float
 
 
@@ -50,10 +51,14 @@ class Status:
         self._reloads = reloads
         self._place = place
 
+    def address(self, *, unix: bool) -> str:
+        """The first of the addresses that the proxy listens on that is a unix socket, or is not; else the first."""
+        listening = self._place.listening
+        return next((told for told in listening if told.startswith("unix:") is unix), listening[0])
+
     @property
-    def address(self) -> str:
-        """The first of the addresses that the proxy listens on."""
-        return self._place.listening.partition(", ")[0]
+    def _listening(self) -> str:
+        return ", ".join(self._place.listening)
 
     def ask(self, done: Callable[[Plain], None]) -> None:
         """Ask every process that serves; `done` gets the whole once all have answered, or the time is over."""
@@ -66,7 +71,7 @@ class Status:
 
     def ask_sandboxes(self, done: Callable[[Plain], None]) -> None:
         """Who is known, and how many connections each has open; answered as `ask` is."""
-        self.ask(lambda _: done({"listening": self._place.listening, "sandboxes": self._sandboxes()}))
+        self.ask(lambda _: done({"listening": self._listening, "sandboxes": self._sandboxes()}))
 
     def _sandboxes(self) -> list[Plain]:
         roster = self._supervisor.generation.roster
@@ -90,7 +95,7 @@ class Status:
             "reasons": reasons,
             "version": __version__,
             "pid": os.getpid(),
-            "listening": self._place.listening,
+            "listening": self._listening,
             "uptime": round(time.monotonic() - self._place.started, 3),
             "policy": self._policy(),
             "reload": None if self._reloads.last is None else self._reloads.last.plain(),
@@ -136,7 +141,8 @@ def _sandbox(own: SandboxDefinition, open_now: Counter[str], now: float) -> Plai
     return {
         "name": own.name,
         "sources": [str(source) for source in own.sources],
-        "listener": None if listener is None else f"{listener[0]}:{listener[1]}",
+        "listener": None if listener is None else told_listener(listener),
+        "uids": list(own.uids),
         "token": own.token is not None,
         "labels": dict(own.sandbox.labels),
         "registered": own.registered,

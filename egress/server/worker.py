@@ -10,6 +10,7 @@ from egress.proxy.front import Front
 from egress.proxy.limits import FrontLimits
 from egress.server.handed import HandedOver
 from egress.server.judging import Judging
+from egress.server.listening import ports_of
 
 if TYPE_CHECKING:
     import socket
@@ -43,7 +44,7 @@ class Worker:
     async def serve(self, start: Start) -> int:
         """Serve on the running loop."""
         judging = Judging(self._config, start, self._stop_accepting)
-        judging.gate.own.ports.update(sock.getsockname()[1] for sock in self._listening)
+        judging.gate.own.ports.update(port for sock in self._listening for port in ports_of(sock))
         self._front = Front(
             judging.gate,
             *self._tls,

@@ -147,3 +147,16 @@ def test_help_shows_each_example_on_a_line(state: Path) -> None:
     assert 'eval "$(egress env)"' in lines
     assert "egress env --shell fish | source" in lines
     assert run("--shell", "fish", "--state-dir", state).stdout.startswith("set -gx HTTP_PROXY ")
+
+
+def test_a_unix_socket_is_no_proxy_for_a_variable(state: Path, tmp_path: Path) -> None:
+    """It says so, and which bridge serves it; an address that is served besides is taken."""
+    config = tmp_path / "egress.yaml"
+    config.write_text("listen: unix:/run/egress/proxy.sock\n")
+    result = run("--state-dir", state, "--config", config)
+    assert result.exit_code == 2
+    told = " ".join(result.output.replace("│", " ").split())
+    assert "the proxy listens on a unix socket alone, which no variable can name for curl" in told
+    assert "socat TCP-LISTEN:3128,bind=127.0.0.1,fork,reuseaddr UNIX-CONNECT:/run/egress/proxy.sock" in told
+    config.write_text('listen: ["unix:/run/egress/proxy.sock", 127.0.0.1:8080]\n')
+    assert variables("--state-dir", state, "--config", config)["https_proxy"] == "http://127.0.0.1:8080"

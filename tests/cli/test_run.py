@@ -27,6 +27,7 @@ SAME = {
     "policies": (["--policy", "{folder}/own.yaml", "--policy", "starter"], "policy: [own.yaml, starter]"),
     "scope": (["--policy", "org={folder}/own.yaml"], "scopes: {org: [own.yaml]}"),
     "listen": (["--listen", "127.0.0.2:8080"], "listen: 127.0.0.2:8080"),
+    "listen on a socket": (["--listen", "unix:{folder}/p.sock"], "listen: 'unix:p.sock'"),
     "listen on ipv6": (["--listen", "[::1]:0"], "listen: '[::1]:0'"),
     "state_dir": (["--state-dir", "{folder}/there"], "state_dir: there"),
     "audit": (["--audit", "{folder}/a.db"], "audit: {path: a.db}"),

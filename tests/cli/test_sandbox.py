@@ -95,6 +95,24 @@ def test_add_prints_how_clients_name_the_proxy(asked: Asked, tmp_path: Path) -> 
     ]
 
 
+def test_add_of_a_user_names_the_socket_and_the_token(asked: Asked) -> None:
+    """There is no URL of a unix socket that clients know."""
+    requests = asked(ADDED | {"listening": "unix:/run/egress/proxy.sock"})
+    result = CliRunner().invoke(app, ["sandbox", "add", "ci-7", "--uid", "1001", "--uid", "1002"])
+    assert result.stdout == f"listener unix:/run/egress/proxy.sock\ntoken    ci-7:{'f' * 64}\n"
+    assert requests == [{"command": "sandbox-add", "name": "ci-7", "sources": [], "labels": {}, "uids": [1001, 1002]}]
+    told = json.loads(CliRunner().invoke(app, ["sandbox", "add", "ci-7", "--uid", "1001", "--json"]).stdout)
+    assert (told["proxy"], told["token"]) == ("unix:/run/egress/proxy.sock", "f" * 64)
+
+
+def test_list_names_users_and_sockets(asked: Asked) -> None:
+    """Beside the other ways to tell a client."""
+    own = LISTED["sandboxes"][0] | {"sources": [], "uids": [7, 8], "listener": "unix:/run/p.sock"}  # type: ignore[index, operator]
+    asked(LISTED | {"sandboxes": [own]})
+    line = CliRunner().invoke(app, ["sandbox", "list"]).stdout.splitlines()[1]
+    assert line.split() == ["batch", "uid=7", "uid=8", "unix:/run/p.sock", "-", "configured", "0"]
+
+
 def test_add_says_what_is_wrong_and_exits_1(asked: Asked) -> None:
     """A line each, on standard error."""
     asked({"done": False, "problems": ["session of ci-7:3: rules[0]: one", "two"], "listening": "x"})
@@ -144,8 +162,8 @@ def test_the_guides_commands_run(asked: Asked, tmp_path: Path, line: str) -> Non
 
 
 def test_the_guides_commands_are_those_that_are_tried() -> None:
-    """Explaining, showing, and the four of `egress sandbox`."""
-    assert len(COMMANDS) == 6
+    """Explaining, showing, and the five of `egress sandbox`."""
+    assert len(COMMANDS) == 7
 
 
 def explain(tmp_path: Path, *words: str) -> dict[str, Any]:

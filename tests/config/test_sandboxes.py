@@ -15,11 +15,13 @@ from egress.config import (
     PolicySource,
     SandboxDefinition,
     ServerOverrides,
+    UnixListener,
     hash_token,
     load_policies,
     load_policy,
     load_server_config,
     policy_of,
+    socket_mode,
 )
 from egress.errors import ConfigError
 from egress.gate.build import load_generation
@@ -98,7 +100,11 @@ WRONG = [
     ("a: {source: 10.0.0.1, labels: {Team: a}}", "sandboxes.a.labels.Team: `Team` is not a key for a label"),
     ("a: {source: 10.0.0.1, labels: {team: 1}}", "sandboxes.a.labels.team: should be text, not a number"),
     ("a: {source: 10.0.0.1, scopes: {org: [x]}}", "sandboxes.a.scopes.org"),
-    ("a: {source: 10.0.0.1, uid: 7}", "sandboxes.a.uid: unknown key"),
+    ("a: {source: 10.0.0.1, user: 7}", "sandboxes.a.user: unknown key"),
+    (
+        "a: {uid: 7}",
+        "sandboxes.a.uid: the proxy listens on no unix socket, so nobody would be this sandbox, add `unix:",
+    ),
     ("a: {source: 10.0.0.1, policy: [nothing]}", "sandboxes.a.policy[0]: `nothing`: no shipped policy has this name"),
     (
         "a: {source: 10.0.0.1}\n  b: {source: [10.0.0.2, 10.0.0.1]}",
@@ -275,6 +281,26 @@ def test_the_guides_configuration_loads(tmp_path: Path) -> None:
     for address, name in (("10.8.1.1", "batch"), ("10.8.1.7", "builder"), ("10.8.2.9", "builder"), ("10.9.0.1", None)):
         assert made.roster.at(ClientPlace(address, ("127.0.0.1", 3128))) == name
     assert made.roster.at(ClientPlace("192.0.2.1", ("127.0.0.2", 3128))) == "notebook"
+
+
+def test_the_guides_users_are_told_on_its_sockets(tmp_path: Path) -> None:
+    """Each by its user on the first socket, and whoever may connect to the other; only that one has a mode stated."""
+    (tmp_path / "tenants.yaml").write_text(EXAMPLES[1])
+    config = load(tmp_path, EXAMPLES[3])
+    _, shared, ops = config.listens
+    assert isinstance(shared, UnixListener)
+    assert isinstance(ops, UnixListener)
+    assert [socket_mode(listener, config.sandboxes) for listener in (shared, ops)] == [0o666, 0o660]
+    made = load_generation(config, {})
+    assert made.roster is not None
+    for listener, uid, name in (
+        (shared, 1001, "build"),
+        (shared, 1003, "data"),
+        (shared, 1004, None),
+        (ops, 1004, "ops"),
+        (ops, 1001, None),
+    ):
+        assert made.roster.at(ClientPlace(f"unix:uid={uid}", listener, uid)) == name
 
 
 def test_the_guides_file_serves_many_tenants(tmp_path: Path) -> None:

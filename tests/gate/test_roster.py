@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egress.config import SandboxDefinition, hash_token
+from egress.config import SandboxDefinition, UnixListener, hash_token
 from egress.gate import roster as roster_module
 from egress.gate.roster import ClientPlace, Member, Roster
 from egress.policy import Sandbox, compile_policy
@@ -19,17 +19,23 @@ from egress.policy import Sandbox, compile_policy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from egress.config import ListenAddress
+
 LISTENER, OTHER = ("127.0.0.2", 3128), ("127.0.0.1", 3128)
 TOKEN = "t" * 40
 POLICY = compile_policy([], digest="d", clock=lambda: 0.0)
 
 
 def sandbox(
-    name: str, *sources: str, listener: tuple[str, int] | None = None, token: str | None = None
+    name: str,
+    *sources: str,
+    listener: ListenAddress | None = None,
+    token: str | None = None,
+    uids: tuple[int, ...] = (),
 ) -> SandboxDefinition:
     """A sandbox in short."""
     hashed = None if token is None else hash_token(token.encode())
-    return SandboxDefinition(Sandbox(name), tuple(map(ip_network, sources)), listener, hashed)
+    return SandboxDefinition(Sandbox(name), tuple(map(ip_network, sources)), listener, hashed, uids=uids)
 
 
 def roster(*own: SandboxDefinition) -> Roster:
@@ -65,6 +71,53 @@ PLACES = [
     ("no address", OTHER, None),
     ("", LISTENER, "door"),
 ]
+
+
+UNIX, DOOR = UnixListener("/run/p.sock"), UnixListener("/run/door.sock")
+USERS = roster(
+    sandbox("build", uids=(7, 8)),
+    sandbox("inner", listener=DOOR, uids=(8,)),
+    sandbox("near", "0.0.0.0/1", "::/1"),
+    sandbox("key", token=TOKEN, uids=(9,)),
+    sandbox("hall", listener=UnixListener("/run/hall.sock", 0o660)),
+)
+USERS_PLACES = [
+    (UNIX, 7, "build"),
+    (UNIX, 8, "build"),
+    (UNIX, 9, None),
+    (UNIX, 0, None),
+    (UNIX, None, None),
+    (DOOR, 8, "inner"),
+    (DOOR, 7, "build"),
+    (None, 7, "build"),
+    # With the mode in the configuration, without it where a connection came to.
+    (UnixListener("/run/hall.sock"), 5, "hall"),
+    # One fits by its listener, another by its user, and neither in both.
+    (UnixListener("/run/hall.sock"), 7, None),
+]
+
+
+@pytest.mark.parametrize(("listener", "uid", "name"), USERS_PLACES)
+def test_a_user_is_told_by_a_unix_socket_alone(
+    listener: UnixListener | None, uid: int | None, name: str | None
+) -> None:
+    """And is narrower than none; no range of addresses holds the text that stands for one."""
+    place = ClientPlace(f"unix:uid={uid}", listener, uid)
+    assert [USERS.at(place), USERS.identify(place, ())] == [name, name]
+
+
+def test_no_client_of_tcp_is_a_user() -> None:
+    """Whatever its address: it has no user."""
+    for address in ("127.0.0.1", "10.0.0.7", "7", "unix:uid=7", ""):
+        assert USERS.at(ClientPlace(address, OTHER)) in {None, "near"}
+    assert roster(sandbox("root", uids=(0,))).at(ClientPlace("127.0.0.1", OTHER)) is None
+
+
+def test_a_token_counts_for_its_user_alone() -> None:
+    """Nobody else is even asked for it."""
+    own, other = (ClientPlace(f"unix:uid={uid}", UNIX, uid) for uid in (9, 7))
+    assert [USERS.identify(place, [basic("key")]) for place in (own, other)] == ["key", None]
+    assert [USERS.asks(place) for place in (own, other)] == [True, False]
 
 
 @pytest.mark.parametrize(("address", "listener", "name"), PLACES)
@@ -126,9 +179,10 @@ def test_the_digest_tells_of_each_change() -> None:
             (one,),
             (sandbox("one", "10.0.0.0/9"), two),
             (sandbox("one", "10.0.0.0/8", token=TOKEN), two),
+            (sandbox("one", "10.0.0.0/8", uids=(7,)), two),
             (SandboxDefinition(Sandbox("one", (("a", "b"),)), one.sources), two),
             (),
         )
     }
-    assert len(digests) == 6
+    assert len(digests) == 7
     assert roster(one, two).digest == roster(two, one).digest

@@ -23,6 +23,7 @@ from egress.proxy.client_tls import ClientTls
 from egress.proxy.front import Front
 from egress.proxy.handing import NoHandOver
 from egress.proxy.limits import FrontLimits, OwnSlots
+from egress.proxy.peers import peer_of, prepare
 from egress.proxy.upstream_tls import UpstreamTls
 from rig.ledger import Ledger
 from rig.wire import Http2, Reply, Wire, trusting
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from harness.authority import TestAuthority
 
-    from egress.config import SandboxDefinition
+    from egress.config import SandboxDefinition, UnixListener
     from egress.gate.gate import Gate
     from egress.mitm.lane import MitmLane
     from egress.policy import Address
@@ -57,6 +58,16 @@ class Loopback:
         return socket.create_server((address, port), backlog=64)
 
 
+def listening_on(listener: UnixListener | None) -> socket.socket:
+    """A listening socket: a unix socket, or a free port of loopback."""
+    if listener is None:
+        return socket.create_server(("127.0.0.1", 0), backlog=1024)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(listener.path)
+    sock.listen(1024)
+    return sock
+
+
 def origin_on(authority: TestAuthority, address: str = "127.0.0.1") -> Origins:
     """A recorded origin on a free port of `address`."""
     return Origins(
@@ -77,7 +88,8 @@ def port_of(origins: Origins) -> int:
 class Setup:
     """How a proxy is set up: the text of its policy, pins, environment of secrets, roots, limits.
 
-    `sandboxes` are who clients are told apart as; none: they are all one.
+    `sandboxes` are who clients are told apart as; none: they are all one. `listener`: the unix socket to listen on;
+    None: a free port of loopback.
     """
 
     policy: str
@@ -86,6 +98,7 @@ class Setup:
     roots: tuple[Path, ...] = ()
     limits: Limits = field(default_factory=lambda: Limits(audit_seconds=0.2, connect_seconds=2, resolve_seconds=1))
     sandboxes: tuple[SandboxDefinition, ...] = ()
+    listener: UnixListener | None = None
 
 
 class Proxy:
@@ -98,7 +111,7 @@ class Proxy:
         self.policy_file = folder / "policy.yaml"
         self.policy_file.write_text(setup.policy)
         self.config = ServerConfig(
-            listen=("127.0.0.1", 0),
+            listen=setup.listener or ("127.0.0.1", 0),
             state_dir=folder,
             audit=AuditConfig(folder / "audit.db"),
             ca_dir=folder / "ca",
@@ -115,7 +128,11 @@ class Proxy:
         self.lane: MitmLane
         self.master: MitmListener
         self.front: Front
-        self.address: tuple[str, int]
+        self.address: Any
+        self._listener = setup.listener
+        if setup.listener is not None:
+            self.address = setup.listener.path
+        self._carried: set[asyncio.Future[None]] = set()
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
@@ -144,11 +161,31 @@ class Proxy:
             self.config, self.gate, self.authority, roots=write_trust(self.config, self.authority).roots
         )
         self.master = MitmListener(self.lane, idle_seconds=int(self.config.limits.idle_seconds))
-        self.address = await self.master.listen("127.0.0.1", 0)
-        self._ready.set()
-        await self._stop.wait()
-        self.master.stop_accepting()
-        await self.master.close()
+        async with asyncio.TaskGroup() as group:
+            if self._listener is None:
+                self.address = await self.master.listen("127.0.0.1", 0)
+                accepting = None
+            else:
+                listening = listening_on(self._listener)
+                accepting = group.create_task(self._hand_over(listening, self._listener))
+            self._ready.set()
+            await self._stop.wait()
+            self.master.stop_accepting()
+            if accepting is not None:
+                accepting.cancel()
+            await self.master.close()
+
+    async def _hand_over(self, listening: socket.socket, listener: UnixListener) -> None:
+        """What a worker and the queue to the mitm process do with each connection where that lane is forced."""
+        with listening:
+            listening.setblocking(False)  # noqa: FBT003 -- the method takes it so
+            while True:
+                sock, name = await self._loop.sock_accept(listening)
+                prepare(sock)
+                client = self.gate.arrived(*peer_of(sock, name, listener))
+                carried = asyncio.ensure_future(self.master.take(sock, client, None))
+                self._carried.add(carried)
+                carried.add_done_callback(self._carried.discard)
 
     async def _serve_front(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -164,10 +201,11 @@ class Proxy:
             hand_over=NoHandOver(),
             slots=OwnSlots(own.connections),
         )
-        with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
-            self.address = listening.getsockname()
-            self.gate.own.ports.add(self.address[1])
-            self.front.serve(listening, self.address[:2])
+        with listening_on(self._listener) as listening:
+            if self._listener is None:
+                self.address = listening.getsockname()
+                self.gate.own.ports.add(self.address[1])
+            self.front.serve(listening, self._listener or self.address[:2])
             self._ready.set()
             await self._stop.wait()
             await self.front.close()
@@ -203,7 +241,12 @@ class Proxy:
 
     def connect(self) -> Wire:
         """A new connection."""
-        return Wire(socket.create_connection(self.address, timeout=10))
+        if self._listener is None:
+            return Wire(socket.create_connection(self.address, timeout=10))
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(10)
+        sock.connect(self._listener.path)
+        return Wire(sock)
 
     def ask(self, host: str, port: int, path: str = "/", method: str = "GET") -> Reply:
         """A plain request on a connection of its own."""

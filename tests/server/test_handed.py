@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from egress.config import UnixListener
 from egress.gate.exchange import Client
 from egress.gate.roster import ClientPlace
 from egress.server.channel import Word, encode, make_pair, send
@@ -55,6 +56,7 @@ def test_a_connection_arrives_with_what_is_known_of_it(
     [
         Client("ci-7", "192.0.2.1:1", "mitm", ClientPlace("192.0.2.1", ("127.0.0.1", 3128)), settled=True),
         Client("unknown", "192.0.2.1:1", "mitm", ClientPlace("192.0.2.1")),
+        Client("build", "unix:uid=7", "mitm", ClientPlace("unix:uid=7", UnixListener("/run/p.sock"), 7), settled=True),
     ],
 )
 def test_who_the_client_is_and_where_it_came_from_arrive(

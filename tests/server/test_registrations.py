@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import stat
@@ -12,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from egress.config import PolicySource, SandboxDefinition, clock, hash_token, load_policy
+from egress.config import PolicySource, SandboxDefinition, UnixListener, clock, hash_token, load_policy
 from egress.credentials import CredentialStore
 from egress.errors import ConfigError, StateError
 from egress.gate.enrol import enrolled
 from egress.gate.generation import Generation
-from egress.gate.roster import Roster
+from egress.gate.roster import ClientPlace, Roster
 from egress.policy import Host, Protocol, Request, Sandbox, Scope
 from egress.server import registrations as registrations_module
 from egress.server.events import Events
@@ -150,6 +151,31 @@ def test_one_that_is_added_is_in_force_written_down_and_noted(office: Office) ->
     assert not allows(office.boss.generation, "ci-7", "other.buckets.test")
 
 
+def test_a_user_is_asked_for_besides_the_token_and_kept(office: Office) -> None:
+    """In force, in the list that a restart reads, and for no reader that knows nothing of users."""
+    office.registrations = Registrations(
+        office.state,
+        office.boss,  # type: ignore[arg-type]
+        office.reading,  # type: ignore[arg-type]
+        None,
+        [("127.0.0.1", 3128), UnixListener("/run/p.sock")],
+    )
+    refused = office.ask("sandbox-add", name="both", uids=[7], sources=["10.0.0.1"])
+    assert "a client of a unix socket has no address" in refused["problems"][0]
+    token = office.ask("sandbox-add", name="build", uids=[7, 8, 7])["token"]
+    roster = office.boss.generation.roster
+    assert roster is not None
+    credentials = [b"Basic " + base64.b64encode(f"build:{token}".encode())]
+    places = [ClientPlace("x", UnixListener("/run/p.sock"), uid) for uid in (7, 8, 9, None)]
+    assert [roster.identify(place, credentials) for place in places] == ["build", "build", None, None]
+    assert [roster.at(place) for place in places] == [None] * 4
+    (own,) = read_registry(office.state) or ()
+    assert own.uids == (7, 8)
+    assert json.loads((office.state / NAME).read_text())["format"] == 2
+    office.ask("sandbox-rm", name="build")
+    assert json.loads((office.state / NAME).read_text())["format"] == 1
+
+
 def test_tokens_are_all_different(office: Office) -> None:
     """Nobody guesses the next."""
     assert len({office.ask("sandbox-add", name=f"s{number}")["token"] for number in range(20)}) == 20
@@ -187,6 +213,10 @@ WRONG = [
     ({"name": "a", "labels": {"team": "a.b"}}, "not a value for a label"),
     ({"name": "a", "labels": {"Team": "a"}}, "not a key for a label"),
     ({"name": "a", "labels": {"team": 1}}, "not a value for a label"),
+    ({"name": "a", "uids": [7]}, "the proxy listens on no unix socket"),
+    ({"name": "a", "uids": ["7"]}, "should be a user's number, not `7`"),
+    ({"name": "a", "uids": [65534]}, "65534 is what the kernel calls every user"),
+    ({"name": "a", "uids": [-1]}, "`-1` is no user's number"),
     ({"name": "a", "ttl": 0}, "30 days"),
     ({"name": "a", "ttl": LONGEST_TTL + 1}, "30 days"),
     ({"name": "a", "ttl": True}, "30 days"),
@@ -318,7 +348,9 @@ def test_a_change_is_handed_to_the_processes_without_what_they_have(office: Offi
 DAMAGED = [
     "",
     "{}",
-    '{"format": 2, "sandboxes": []}',
+    '{"format": 3, "sandboxes": []}',
+    '{"format": 2, "sandboxes": [{"name": "a", "labels": {}, "sources": [], "uids": [65534], "session": "", '
+    '"expires": null, "token": "' + "0" * 64 + '"}]}',
     '{"format": 1, "sandboxes": [{"name": "default"}]}',
     '{"format": 1, "sandboxes": 7}',
     "[" * 100_000,
