@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from egress.cli.safe_text import safe
-from egress.review import Outcome, dialable, lane_text, limits_values
+from egress.review import Outcome, dialable, lane_text, limits_values, signing_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -111,6 +111,8 @@ def _changes(decision: Decision) -> Iterator[tuple[str, str]]:
         yield "sets", f"{injection.header} (secret {', '.join(injection.secrets) or 'none'})"
     if decision.remove:
         yield "removes", ", ".join(decision.remove)
+    if decision.sign is not None:
+        yield "signed with", signing_text(decision.sign)
     for _, limits in decision.limits:
         yield "limits", ", ".join(f"{name}: {value}" for name, value in (limits_values(limits) or {}).items())
     if decision.labels:

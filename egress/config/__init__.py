@@ -34,6 +34,7 @@ from egress.config.server_config import (
     UpstreamConfig,
 )
 from egress.config.session import read_session
+from egress.config.sign_model import signature_text
 from egress.config.socket_fields import uid_problem
 from egress.config.sources import PolicySource, find_policy, shipped_policies, with_policies
 from egress.config.templates import template_text
@@ -89,6 +90,7 @@ __all__ = [
     "read_text",
     "shipped_policies",
     "shipped_presets",
+    "signature_text",
     "socket_mode",
     "template_text",
     "told_listener",

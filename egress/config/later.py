@@ -7,11 +7,7 @@ from typing import Final
 # Where the key may stand ("" is the top of the file), and the keys.
 LATER_KEYS: Final[dict[str, frozenset[str]]] = {
     "": frozenset({"deny_page"}),
-    "rules": frozenset(
-        {
-            "sign",
-        }
-    ),
+    "rules": frozenset(),
     "secrets": frozenset({"placeholder", "store", "command", "oauth2", "azure", "vault", "keyring", "google"}),
     "server": frozenset({"dns", "forwards", "transparent", "metrics", "deny_page"}),
     "upstream": frozenset({"proxy"}),

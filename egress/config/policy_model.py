@@ -40,6 +40,7 @@ from egress.config.limit_fields import (  # noqa: TC001  pydantic reads them at 
     WholeNumberField,
 )
 from egress.config.rewrite_model import RewriteModel  # noqa: TC001  pydantic reads it at run time
+from egress.config.sign_model import SignModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.wording import kind_of, quoted
 from egress.policy import GraphqlCondition, McpCondition, Mode, Protocol, TlsMode, Verdict
 
@@ -204,6 +205,9 @@ class RuleModel(Strict):
     remove: Headers | None = Field(None, description="Headers of the client's to remove.")
     rewrite: RewriteModel | None = Field(
         None, description="Where the request goes instead, as in `{scheme: https, host: gateway.corp.example}`."
+    )
+    sign: SignModel | None = Field(
+        None, description="How the request is signed, as in `{sigv4: aws}`: the client's own signature is replaced."
     )
     addresses: Networks | None = Field(
         None, description="Ranges outside the public Internet that the rule's names may resolve to."

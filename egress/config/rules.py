@@ -28,6 +28,7 @@ from egress.policy import (
     Target,
     TlsMode,
     Verdict,
+    signed_headers,
 )
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 VERBS = ("allow", "deny", "ask")
 # What only a look inside can apply.
-_INSIDE = ("methods", "paths", "query", "headers", "mcp", "graphql", "inject", "remove", "rewrite", "http2")
+_INSIDE = ("methods", "paths", "query", "headers", "mcp", "graphql", "inject", "remove", "rewrite", "sign", "http2")
 
 
 @dataclass(slots=True)
@@ -75,6 +76,7 @@ class RuleReader:
         self._check_case(model, place)
         self._check_rewrite(model, place)
         self._check_headers(model, verdict, targets, place)
+        self._check_sign(model, verdict, targets, place)
         self._check_bodies(model, place)
         self._check_addresses(model, verdict, targets, place)
         self._check_limits(model, verdict, place)
@@ -103,6 +105,7 @@ class RuleReader:
             mcp=None if model.mcp is None else model.mcp.condition(),
             graphql=None if model.graphql is None else model.graphql.condition(),
             sandboxes=None if model.sandboxes is None else tuple(model.sandboxes),
+            sign=None if model.sign is None else model.sign.value(),
         )
 
     def _verdict(self, model: RuleModel, place: Place) -> Verdict | None:
@@ -250,7 +253,7 @@ class RuleReader:
                 self._problem((*place, key), message, "name `POST` in `methods`, or remove it")
 
     def _check_headers(self, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place) -> None:
-        for key in ("inject", "remove", "rewrite"):
+        for key in ("inject", "remove", "rewrite", "sign"):
             if getattr(model, key) is not None and verdict is not Verdict.ALLOW:
                 message = f"`{key}` changes a request that goes on, and this rule says `{verdict}`"
                 self._problem((*place, key), message, "remove it, or move it to the rule that allows")
@@ -268,6 +271,19 @@ class RuleReader:
             if header.lower() in seen:
                 message = f"{quoted(header)} is injected, which replaces what the client sent"
                 self._problem((*place, "remove"), message, "remove it from `remove`")
+
+    def _check_sign(self, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place) -> None:
+        signing = None if model.sign is None else model.sign.value()
+        if signing is None:
+            return
+        at = (*place, "sign", model.sign.scheme if model.sign is not None else "")
+        self._check_secret(signing.secret, model, verdict, targets, at)
+        taken = {header.lower() for header in signed_headers(signing)}
+        for key in ("inject", "remove"):
+            for header in getattr(model, key) or ():
+                if header.lower() in taken:
+                    message = f"{quoted(header)} is set by the signature of `sign`"
+                    self._problem((*place, key), message, "remove it here")
 
     def _check_secret(
         self, secret: str, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place

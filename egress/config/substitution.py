@@ -77,6 +77,9 @@ class Substitution:
         for key, value in written.items():
             if key == "inject" and isinstance(value, dict):
                 filled[key] = self._headers(value, (*place, key))
+            elif key == "sign":
+                message = "a preset names no secret of its own, as `sign` would"
+                self._problem((*place, key), message, "write the rule in the policy itself")
             elif key in _KINDS and key != "inject":
                 filled[key] = self._entries_of(key, value, place, allows="allow" in written)
             elif key != "when":

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from egress.credentials.secret import Secret
+    from egress.credentials.signature import Signature
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """Headers to set, each with its whole value, and the names of the secrets in them (for the audit).
 
-    `withheld` are headers whose secrets (`unbound`) are not bound to the destination: the client's own value of them
-    goes nowhere either, since the rule has put the proxy in charge of the header.
+    `withheld` are headers whose secrets (`unbound`) are not bound to the destination, or that a signature sets: the
+    client's own value of them goes nowhere either, since the rule has put the proxy in charge of the header.
+    `signature` is put on last, over what goes up.
     """
 
     headers: tuple[tuple[str, Secret], ...] = ()
     names: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
     unbound: tuple[str, ...] = ()
+    signature: Signature | None = field(default=None, repr=False)

@@ -189,6 +189,16 @@ class CredentialStore:
             self._settled[place] = _Settled(injections, request.host, bool(names), rendered)
         return rendered
 
+    def value_for(self, name: str, request: Request, *, verified_tls: bool) -> Secret | Refusal | None:
+        """The value that signs `request`, None where it may not go there, or why the request must not be sent."""
+        refusal = self._refuse((name,), request, verified_tls=verified_tls)
+        if refusal is not None:
+            return refusal
+        value = self._value(name) if self._is_bound(name, request) else None
+        if isinstance(value, CredentialError):
+            return Refusal(Reason.CREDENTIAL_UNAVAILABLE, f"the secret `{name}` has no usable value")
+        return value
+
     def _render(self, injections: tuple[Injection, ...], request: Request, *, verified_tls: bool) -> Rendered | Refusal:
         wanted = _names(injections)
         refusal = self._refuse(wanted, request, verified_tls=verified_tls)

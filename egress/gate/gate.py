@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from egress.audit import DecisionEvent
     from egress.credentials import Secret
+    from egress.gate.body import Buffer
     from egress.gate.exchange import Client
     from egress.gate.generation import Generation
     from egress.gate.record import Recorder
@@ -104,7 +105,7 @@ class Asked:
 
     `book` takes the grant. `cut` ends the connection with a reason code, for a reload that denies it. `peer` is the
     address of an open connection that will carry the request. `reads_body`: the lane can read the request's body first;
-    one that cannot gets the answer for a body that nobody can read.
+    one that cannot gets the answer for a body that nobody can read. `body`: all of it, where the lane holds it.
     """
 
     client: Client
@@ -114,6 +115,7 @@ class Asked:
     sni: str | None = None
     peer: Address | None = None
     reads_body: bool = False
+    body: Buffer | None = None
 
 
 @dataclass(slots=True)
@@ -320,7 +322,9 @@ class Gate:
             return await self.refuse(client, request, Reason.SHUTTING_DOWN, sni=sni)
         generation = self.generation
         since = wall_clock() if self._expires else 0.0
-        outcome = await permit(generation, self.resolver, self.own, request, asked.peer, reads_body=asked.reads_body)
+        outcome = await permit(
+            generation, self.resolver, self.own, request, asked.peer, reads_body=asked.reads_body, body=asked.body
+        )
         if not isinstance(outcome, Permit):
             return outcome if isinstance(outcome, BodyWanted) else await self._refuse(client, request, outcome, sni)
         if asked.book.full:

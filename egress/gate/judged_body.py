@@ -75,6 +75,11 @@ class HeldBody:
         self.give_back()
 
 
+def unread_bytes(framing: Framing) -> bytes | None:
+    """The whole of a body that is not read: there is none, or None where it is too large to be read."""
+    return b"" if isinstance(framing, NoBody) or framing == ContentLength(0) else None
+
+
 def judged_whole(request: Request, data: bytes) -> Request:
     """The request with what its body, all of which is here, asks for."""
     return replace(request, body=read_body(request, data))

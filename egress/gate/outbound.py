@@ -1,15 +1,19 @@
 """The fields of a request on its way to the upstream, and of the answer on its way back: once, for every lane.
 
-1. towards the upstream   hop-by-hop fields stay here, Host is written anew, the rule's headers come last
+1. towards the upstream   hop-by-hop fields stay here, Host is written anew, the rule's headers come last; a signature
+                          covers all that, and is put on behind it
 2. towards the client     what an upstream may not tell a client is taken out
 """
 
 from __future__ import annotations
 
+import secrets
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from egress.credentials.headers import HOP_BY_HOP, apply_headers, injected, is_ruled, ruled_names, strip_hop_by_hop
+from egress.credentials.signature import Outgoing
 from egress.gate.denial import DECISION_HEADER
 from egress.gate.permit import is_secure
 from egress.policy import Protocol
@@ -63,6 +67,30 @@ def upstream_fields(
     if via and not is_ruled(VIA[0], table.ruled):
         kept.append(VIA)
     return kept + injected(rendered) if quick else apply_headers(kept, remove, rendered)
+
+
+def upstream_head(
+    exchange: Exchange, fields: Sequence[Field], *, host: bool = True, framing: bool = True, via: bool = False
+) -> tuple[str, list[Field]]:
+    """The target and the fields (see `upstream_fields`) that the upstream gets, signed where a rule signs.
+
+    Nothing that a signature covers may be changed behind it: what stands here is what goes up.
+    """
+    kept = upstream_fields(exchange, fields, host=host, framing=framing, via=via)
+    request, signature = exchange.request, exchange.rendered.signature
+    if signature is None:
+        return origin_of(request), kept
+    sent = Outgoing(
+        request.method or "",
+        authority_of(request),
+        request.path or "/",
+        request.query,
+        kept,
+        time.time(),
+        secrets.token_hex(16),
+    )
+    query, signed = signature.put_on(sent)
+    return _origin(request.path, query), signed
 
 
 def client_fields(fields: Sequence[Field], *, switching: bool = False) -> list[Field]:
@@ -158,8 +186,12 @@ _STAYS_UNFRAMED = _Spellings(_NOT_FOR_CLIENTS | _OF_THE_CONNECTION, _FRAMING)
 
 def origin_of(request: Request) -> str:
     """The target in origin-form."""
-    path = request.path or "/"
-    return path if request.query is None else f"{path}?{request.query}"
+    return _origin(request.path, request.query)
+
+
+def _origin(path: str | None, query: str | None) -> str:
+    path = path or "/"
+    return path if query is None else f"{path}?{query}"
 
 
 def authority_of(request: Request) -> bytes:

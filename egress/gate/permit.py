@@ -10,16 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from egress.gate.judged_body import BODY_WANTED
+from egress.credentials import Rendered
+from egress.gate.judged_body import BODY_WANTED, BodyWanted
+from egress.gate.signing import ready_signature
 from egress.policy import OVER_TLS, Decision, Reason, Refusal, Request, told
 
 if TYPE_CHECKING:
-    from egress.credentials import Rendered
+    from egress.gate.body import Buffer
     from egress.gate.generation import Generation
-    from egress.gate.judged_body import BodyWanted
     from egress.gate.own import OwnListeners
     from egress.gate.resolver import NameService
-    from egress.policy import Address, Policy, RuleRef
+    from egress.policy import Address, Policy, RuleRef, Signing
 
 
 # Made anew for each request, so not frozen. Nobody changes one.
@@ -73,7 +74,7 @@ def is_secure(request: Request) -> bool:
     return request.protocol in OVER_TLS
 
 
-async def permit(  # noqa: PLR0911 -- one return a step
+async def permit(  # noqa: C901, PLR0911 -- one return a step
     generation: Generation,
     resolver: NameService,
     own: OwnListeners,
@@ -81,10 +82,11 @@ async def permit(  # noqa: PLR0911 -- one return a step
     peer: Address | None,
     *,
     reads_body: bool = False,
+    body: Buffer | None = None,
 ) -> Permit | Refused | BodyWanted:
     """Judge a request, then its addresses. `peer`: that of an open connection, judged in place of fresh answers.
 
-    `reads_body`: who asks can read the body first, where a rule asks for it.
+    `reads_body`: who asks can read the body first, where a rule asks for it. `body`: all of it, where it was read.
     """
     digest = generation.digest
     policy = generation.policy if generation.roster is None else generation.policy_of(request.sandbox)
@@ -98,6 +100,11 @@ async def permit(  # noqa: PLR0911 -- one return a step
         # The peer is one of the host that was asked for.
         request, peer = judged.request, None
     rendered = generation.credentials.render(decision.inject, request, verified_tls=is_secure(request))
+    if decision.sign is not None and isinstance(rendered, Rendered):
+        signed = _signed(generation, decision.sign, request, rendered, body, reads_body=reads_body)
+        if isinstance(signed, BodyWanted):
+            return signed
+        rendered = signed
     if isinstance(rendered, Refusal):
         return Refused(rendered.reason, rendered.detail, decision, digest, request)
     more = _more(rendered, request)
@@ -182,6 +189,21 @@ def _asked(request: Request) -> str:
     """What the body asks for, as one more sentence for the record."""
     said = "" if request.body is None else told(request.body)
     return f" The body asks for: {said}." if said else ""
+
+
+def _signed(
+    generation: Generation,
+    signing: Signing,
+    request: Request,
+    rendered: Rendered,
+    body: Buffer | None,
+    *,
+    reads_body: bool,
+) -> Rendered | Refusal | BodyWanted:
+    secure = is_secure(request)
+    return ready_signature(
+        generation.credentials, signing, request, rendered, body, verified_tls=secure, reads_body=reads_body
+    )
 
 
 async def _candidates(resolver: NameService, request: Request, peer: Address | None) -> tuple[Address, ...] | str:

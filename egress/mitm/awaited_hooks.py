@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
     from mitmproxy import http
 
+    from egress.gate.body import Buffer
     from egress.gate.exchange import Exchange
     from egress.gate.gate import Gate
     from egress.mitm.connection import ClientConnection
     from egress.policy import Request
 
-    type Admit = Callable[[ClientConnection, Request, str | None], Awaitable[Exchange | Denial]]
+    type Admit = Callable[[ClientConnection, Request, str | None, Buffer | None], Awaitable[Exchange | Denial]]
     type Admitted = Callable[[ClientConnection, http.HTTPFlow, Exchange], bool]
     type Over = Callable[[ClientConnection, http.HTTPFlow, RequestHead | Reject, Exchange], None]
     type Refuse = Callable[[ClientConnection, http.HTTPFlow, RequestHead | Reject, Denial, bool], None]
@@ -95,7 +96,7 @@ class AwaitedHooks:
             )
             self._refuse(connection, flow, head, denial, True)  # noqa: FBT003 - the whole of it is here
             return True
-        outcome = await self._admit(connection, judged_whole(awaited.request, data), awaited.sni)
+        outcome = await self._admit(connection, judged_whole(awaited.request, data), awaited.sni, data)
         if isinstance(outcome, Denial):
             self._refuse(connection, flow, head, outcome, True)  # noqa: FBT003 - likewise
         elif self._admitted(connection, flow, outcome):

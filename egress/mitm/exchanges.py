@@ -20,9 +20,9 @@ from egress.gate.body import count_down, count_up
 from egress.gate.denial import Denial, failure
 from egress.gate.exchange import Exchange
 from egress.gate.gate import Asked
-from egress.gate.judged_body import BodyWanted
+from egress.gate.judged_body import BodyWanted, unread_bytes
 from egress.gate.naming import Route, name_request, unnamed
-from egress.gate.outbound import VIA, WEBSOCKET, authority_of, client_fields, origin_of, upstream_fields
+from egress.gate.outbound import VIA, WEBSOCKET, authority_of, client_fields, origin_of, upstream_head
 from egress.gate.permit import is_secure
 from egress.mitm.awaited_hooks import AwaitedHooks, forget_expectation, head_of_flow
 from egress.mitm.handler import refusal
@@ -34,6 +34,7 @@ from egress.wire.head import NoBody, Reject, RejectKind, RequestHead
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from egress.gate.body import Buffer
     from egress.gate.gate import Gate
     from egress.mitm.connection import ClientConnection
     from egress.mitm.hooks_of_ours import BodyPart, RefusedHead, UpstreamUse
@@ -78,7 +79,8 @@ class ExchangeHooks:
             judged = self.bodies.judged_unread(flow, head, named)
             if judged is None:
                 return self.bodies.begin(connection, flow, named, sni)
-            outcome = await self._admit_judged(connection, judged, sni)
+            body = None if isinstance(head, Reject) else unread_bytes(head.framing)
+            outcome = await self._admit_judged(connection, judged, sni, body)
         if isinstance(outcome, Denial):
             return self._refuse(connection, flow, head, outcome)
         if self._admitted(connection, flow, outcome):
@@ -87,11 +89,13 @@ class ExchangeHooks:
             flow.response = None
         return None
 
-    async def _admit_judged(self, connection: ClientConnection, judged: Request, sni: str | None) -> Exchange | Denial:
+    async def _admit_judged(
+        self, connection: ClientConnection, judged: Request, sni: str | None, body: Buffer | None
+    ) -> Exchange | Denial:
         """Ask the gate again, now that all is known of the request's body that ever will be."""
         peer = _open_peer(connection, judged)
         return await self._gate.admit(
-            Asked(connection.client, judged, connection.book, lambda _: connection.close(), sni, peer)
+            Asked(connection.client, judged, connection.book, lambda _: connection.close(), sni, peer, body=body)
         )
 
     def _admitted(self, connection: ClientConnection, flow: http.HTTPFlow, exchange: Exchange) -> bool:
@@ -188,7 +192,9 @@ class ExchangeHooks:
         if problem:
             use.refusal = problem
             return
-        fields = self._outbound(flow, exchange)
+        target, fields = self._outbound(flow, exchange)
+        if exchange.rendered.signature is not None:
+            flow.request.path = target
         if server.alpn == b"h2":
             fields = [field for field in fields if field[0].lower() not in _NOT_IN_HTTP2]
         elif flow.request.is_http2 and flow.metadata.get(BODY) and not _sized(fields):
@@ -197,10 +203,10 @@ class ExchangeHooks:
         flow.request.headers = http.Headers(fields)
         use.refusal = ""
 
-    def _outbound(self, flow: http.HTTPFlow, exchange: Exchange) -> list[tuple[bytes, bytes]]:
-        """The fields that the upstream gets; from here on they may hold secrets."""
+    def _outbound(self, flow: http.HTTPFlow, exchange: Exchange) -> tuple[str, list[tuple[bytes, bytes]]]:
+        """The target and the fields that the upstream gets; from here on they may hold secrets."""
         fields = list(flow.request.headers.fields)
-        return upstream_fields(exchange, fields, host=not flow.request.is_http2, via=self._gate.via)
+        return upstream_head(exchange, fields, host=not flow.request.is_http2, via=self._gate.via)
 
     async def body_part(self, _connection: ClientConnection, part: BodyPart) -> None:
         """Part of a body is about to go on: take it of its rules' limits."""
@@ -324,8 +330,9 @@ def _options(response: http.Response) -> list[str]:
 def _address_to(flow: http.HTTPFlow, exchange: Exchange) -> None:
     """Have the flow go where the request was judged to go."""
     request = exchange.request
-    if exchange.asked is not None and flow.request.is_http2:
-        # HTTP/1.1 gets its Host from `upstream_fields`.
+    signed = exchange.rendered.signature is not None
+    if (signed or exchange.asked is not None) and flow.request.is_http2:
+        # HTTP/1.1 gets its Host from `upstream_fields`. What is signed is the name as we write it.
         flow.request.headers.pop("host", None)
         flow.request.data.authority = authority_of(request)
     flow.metadata[NAMED] = _named(flow)

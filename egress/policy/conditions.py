@@ -163,7 +163,8 @@ class CompiledRule:
         # Whether the name alone cannot tell that it matches.
         self.inside = rule.methods is not None or rule.paths is not None or self.looks_further
         self.conditional = self.inside or self.expires is not None
-        self.needs_inside = self.inside or bool(rule.inject or rule.remove) or rule.rewrite is not None
+        changes = bool(rule.inject or rule.remove) or rule.rewrite is not None or rule.sign is not None
+        self.needs_inside = self.inside or changes
         # Whether clients that offer HTTP/2 get it: gRPC is spoken over nothing else.
         self.http2 = rule.http2 or (rule.protocols is not None and Protocol.GRPC in rule.protocols)
         self.names_ports = rule.ports is not None

@@ -2,8 +2,8 @@
 
 1. deny, if any scope says deny: the highest that does is named;
 2. else ask, if any says ask;
-3. else allow, if any says allow: TLS mode the strictest, headers and rewrites merged, the higher scope winning a
-   conflict, every rule's limits, and HTTP/2 if any asks for it;
+3. else allow, if any says allow: TLS mode the strictest, headers, rewrites and signatures merged, the higher scope
+   winning a conflict, every rule's limits, and HTTP/2 if any asks for it;
 4. nothing said at all: deny.
 
 A scope in report mode refuses nothing by itself: where only such scopes refuse, the request passes, without a header
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from egress.policy.conditions import CompiledRule
     from egress.policy.rewrites import Rewrite
+    from egress.policy.signing import Signing
     from egress.policy.values import KeyedLimits, Request
 
 _RULE_ALLOWS = TEXTS[Reason.RULE_ALLOW].sentence
@@ -72,6 +73,7 @@ def allow(
         http2=any(rule.http2 for rule in rules),
         labels=_merge_labels(rules),
         rewrite=_merge_rewrite(rules),
+        sign=_merge_sign(rules),
         limits=_all_limits(rules),
     )
 
@@ -110,6 +112,7 @@ def report(
         rule=refused.rule,
         inject=(),
         remove=(),
+        sign=None,
         labels=refused.labels,
     )
 
@@ -152,6 +155,11 @@ def _merge_rewrite(rules: Sequence[CompiledRule]) -> Rewrite | None:
     if len(rules) == 1:
         return rules[0].rule.rewrite
     return merged([rule.rule.rewrite for rule in rules if rule.rule.rewrite is not None])
+
+
+def _merge_sign(rules: Sequence[CompiledRule]) -> Signing | None:
+    # One signature a request: two would each have to cover the other.
+    return next((rule.rule.sign for rule in rules if rule.rule.sign is not None), None)
 
 
 def _merge_remove(rules: Sequence[CompiledRule]) -> tuple[str, ...]:

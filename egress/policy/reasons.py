@@ -60,6 +60,7 @@ class Reason(StrEnum):
     # denied because a part of the proxy could not do its work
     CREDENTIAL_UNAVAILABLE = "credential-unavailable"
     CREDENTIAL_INSECURE = "credential-insecure"
+    REQUEST_NOT_SIGNABLE = "request-not-signable"
     NAME_NOT_RESOLVED = "name-not-resolved"
     AUDIT_UNAVAILABLE = "audit-unavailable"
     INTERNAL_ERROR = "internal-error"
@@ -288,6 +289,11 @@ TEXTS: dict[Reason, ReasonText] = {
         "credential needs TLS",
         "The rule injects a secret, and secrets travel over verified TLS only.",
         "use https",
+    ),
+    Reason.REQUEST_NOT_SIGNABLE: ReasonText(
+        "request not signable",
+        "The rule signs requests, and this one cannot be signed anew.",
+        "have the client send its body whole or unsigned, signed for one region; see docs/guides/signing.md",
     ),
     Reason.NAME_NOT_RESOLVED: ReasonText(
         "name not resolved",

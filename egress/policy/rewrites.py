@@ -117,8 +117,8 @@ def united(asked: Decision, sent: Decision) -> Decision:
         sent = replace(sent, limits=(*sent.limits, *[each for each in asked.limits if each[0] not in keys]))
     if Reason.WOULD_DENY in (asked.reason, sent.reason):
         told = sent if sent.reason is Reason.WOULD_DENY else asked
-        return replace(sent, reason=told.reason, detail=told.detail, rule=told.rule, inject=(), remove=())
-    if not (asked.inject or asked.remove or asked.labels):
+        return replace(sent, reason=told.reason, detail=told.detail, rule=told.rule, inject=(), remove=(), sign=None)
+    if not (asked.inject or asked.remove or asked.labels or asked.sign):
         return sent
     rules = [rule for _, _, rule in sorted([*_ranked(sent, 0), *_ranked(asked, 1)], key=lambda each: each[:2])]
     inject: dict[str, Injection] = {}
@@ -131,7 +131,13 @@ def united(asked: Decision, sent: Decision) -> Decision:
             remove.setdefault(header.lower(), header)
         for name, value in rule.annotate:
             labels.setdefault(name, value)
-    return replace(sent, inject=tuple(inject.values()), remove=tuple(remove.values()), labels=tuple(labels.items()))
+    return replace(
+        sent,
+        inject=tuple(inject.values()),
+        remove=tuple(remove.values()),
+        labels=tuple(labels.items()),
+        sign=next((rule.sign for rule in rules if rule.sign is not None), None),
+    )
 
 
 def _ranked(decision: Decision, turn: int) -> Iterator[tuple[int, int, Rule]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from egress.policy.reasons import Reason
     from egress.policy.rewrites import Rewrite
+    from egress.policy.signing import Signing
 
 type Address = IPv4Address | IPv6Address
 type Network = IPv4Network | IPv6Network
@@ -208,8 +209,9 @@ class Rule:
     offer HTTP/2 get it. `ignore_case`: paths are the same in upper and lower case. `query` and `headers` are names that
     must be there, each with a pattern for its value or None. `mcp` and `graphql` are what the body may ask for.
     `until` (aware) is when the rule stops to match. `annotate` are labels for the audit, by name. `rewrite`: where what
-    the rule allows goes instead. `limits` hold for each sandbox on its own. `sandboxes` are names and `label=value` of
-    those that the rule is for; it and templates are gone once the rule was written out for a sandbox (see `sandboxes`).
+    the rule allows goes instead, `sign` how it is signed. `limits` hold for each sandbox on its own. `sandboxes` are
+    names and `label=value` of those that the rule is for; it and templates are gone once the rule was written out for a
+    sandbox (see `sandboxes`).
     """
 
     verdict: Verdict
@@ -236,6 +238,7 @@ class Rule:
     mcp: McpCondition | None = None
     graphql: GraphqlCondition | None = None
     sandboxes: tuple[str, ...] | None = None
+    sign: Signing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +293,7 @@ class Decision:
     that the rules annotate. `limits` are those of all the allowing rules. `rewrite`, if there is one, has the request
     judged again before anything goes up: see `Policy.follow`. `detail` is one sentence for people, safe to print.
     `needs_body`: a rule's condition on the body was asked and the body is not known, so this is the answer for a body
-    that nobody can read.
+    that nobody can read. `sign`: how it is signed, as the highest scope says whose rule signs.
     """
 
     verdict: Verdict
@@ -307,6 +310,7 @@ class Decision:
     rewrite: Rewrite | None = None
     limits: KeyedLimits = ()
     needs_body: bool = False
+    sign: Signing | None = None
 
     @property
     def allowed(self) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
 
+    from egress.gate.body import Buffer
     from egress.gate.exchange import Client
     from egress.gate.gate import Destination, Gate
     from egress.policy import Address, Host
@@ -124,10 +125,13 @@ class Connection:
             self.recorded += 1
         return outcome
 
-    async def admit(self, request: Request, peer: Address | None = None) -> Exchange | Denial:
-        """Ask the gate; an admitted exchange is under way on this connection."""
+    async def admit(
+        self, request: Request, peer: Address | None = None, body: Buffer | None = None
+    ) -> Exchange | Denial:
+        """Ask the gate; an admitted exchange is under way on this connection. `body`: all of it, where it is held."""
         self.judging = request
-        outcome = await self.gate.admit(Asked(self.client, request, self.book, self.interrupt, self.sni, peer))
+        asked = Asked(self.client, request, self.book, self.interrupt, self.sni, peer, body=body)
+        outcome = await self.gate.admit(asked)
         return self._admitted(outcome)
 
     async def admit_head(self, request: Request, peer: Address | None = None) -> Exchange | Denial | BodyWanted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from egress.gate.outbound import VIA, client_fields, origin_of, unframed_client_fields, upstream_fields
+from egress.gate.outbound import VIA, client_fields, origin_of, unframed_client_fields, upstream_fields, upstream_head
 from egress.wire.head import Chunked, ContentLength, Framing, NoBody, UntilClose, Version
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def request_head(head: RequestHead, exchange: Exchange, *, via: bool = False) ->
 
     INVARIANT secret-confinement: it may hold secrets, and is for the upstream's socket alone.
     """
-    fields = upstream_fields(exchange, head.fields, framing=False, via=via)
+    target, fields = upstream_head(exchange, head.fields, framing=False, via=via)
     chunked = isinstance(head.framing, Chunked) or (
         bool(exchange.upward.steps) and not isinstance(head.framing, NoBody)
     )
@@ -34,16 +34,19 @@ def request_head(head: RequestHead, exchange: Exchange, *, via: bool = False) ->
         fields.append((b"Transfer-Encoding", b"chunked"))
     elif isinstance(head.framing, ContentLength):
         fields.append((b"Content-Length", b"%d" % head.framing.length))
-    return _written(_request_line(exchange), fields), chunked
+    return _written(_request_line(exchange, target), fields), chunked
 
 
 def bodiless_head(head: RequestHead, exchange: Exchange, repeats: Repeats, *, via: bool = False) -> bytes:
     """As `request_head`, for a request without a body, of which all but the first line may be the last one's."""
+    if exchange.rendered.signature is not None:
+        target, fields = upstream_head(exchange, head.fields, via=via)
+        return _written(_request_line(exchange, target), fields)
     tail = repeats.tail(head.fields, exchange)
     if tail is None:
         tail = _written(b"", upstream_fields(exchange, head.fields, via=via))
         repeats.sent(head.fields, exchange, tail)
-    return _request_line(exchange) + tail
+    return _request_line(exchange, origin_of(exchange.request)) + tail
 
 
 def response_head(
@@ -107,9 +110,8 @@ def _unframed(fields: list[Field]) -> list[Field]:
     return [field for field in fields if field[0].lower() not in _FRAMING]
 
 
-def _request_line(exchange: Exchange) -> bytes:
-    request = exchange.request
-    return f"{request.method} {origin_of(request)} HTTP/1.1".encode("ascii")
+def _request_line(exchange: Exchange, target: str) -> bytes:
+    return f"{exchange.request.method} {target} HTTP/1.1".encode("ascii")
 
 
 def _status_line(head: ResponseHead) -> bytes:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from egress.gate.body import count_down, limited_down
 from egress.gate.denial import Denial, failure
 from egress.gate.exchange import Exchange
-from egress.gate.judged_body import BodyWanted, HeldBody, judged_unread, judged_whole
+from egress.gate.judged_body import BodyWanted, HeldBody, judged_unread, judged_whole, unread_bytes
 from egress.gate.outbound import WEBSOCKET
 from egress.gate.shares import ByteLimitError
 from egress.policy import Reason, Refusal
@@ -96,7 +96,8 @@ class HttpExchange:
             if isinstance(judged, Refusal):
                 return await connection.refuse(request, judged)
             self._kept = self._parts.pool.peek(key_of(request))
-            outcome = await connection.admit(judged, None if self._kept is None else self._kept.address)
+            body = unread_bytes(self._head.framing) if self._held is None else self._held.data
+            outcome = await connection.admit(judged, None if self._kept is None else self._kept.address, body)
             admitted = not isinstance(outcome, Denial)
             return outcome
         finally:

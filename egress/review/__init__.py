@@ -11,7 +11,7 @@ from egress.review.lane import lane_text
 from egress.review.question import DECISION_ID, MAX_LINE_BYTES, Question, make_question, read_lines, read_question
 from egress.review.replay import Recorded, Replay, replay
 from egress.review.show import effective
-from egress.review.spelling import limits_values
+from egress.review.spelling import limits_values, signing_text
 from egress.review.tried import Outcome, ScopeTried, Tried, tried
 from egress.review.verify import CaseResult, FileResult, Mismatch, results_json, verify
 
@@ -47,6 +47,7 @@ __all__ = [
     "read_question",
     "replay",
     "results_json",
+    "signing_text",
     "tried",
     "verify",
 ]

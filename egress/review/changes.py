@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from egress.policy import Protocol, Verdict, told
-from egress.review.spelling import plain, rule_text
+from egress.review.spelling import plain, rule_text, signing_values
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -105,12 +105,15 @@ class Answer:
         return f"{told.verdict.value}, {rule_text(told.rule)}{spoke}"
 
     def credentials(self) -> Sequence[object]:
-        """The headers that carry secrets, and where the secrets come from (places, never values)."""
-        return sorted(
+        """The headers that carry secrets, the signature, and where the secrets come from (places, never values)."""
+        found = sorted(
             (injection.header.lower(), plain(injection.parts), [self._source(name) for name in injection.secrets])
             for injection in self._injections()
             if injection.secrets
         )
+        decision = self.explanation.decision
+        signing = None if decision is None else decision.sign
+        return found if signing is None else [*found, (signing_values(signing), self._source(signing.secret))]
 
     def carriers(self) -> frozenset[str]:
         """The headers that carry secrets."""

@@ -23,6 +23,7 @@ from egress.policy import (
     Verdict,
     parse_authority,
     read_body,
+    signed_headers,
 )
 from egress.review.destination import Destination, parse_url
 from egress.review.explanation import AddressJudgement, Explanation
@@ -185,7 +186,9 @@ def _check_secrets(answer: Explanation, loaded: LoadedPolicy) -> Explanation:
     request, decision = answer.sent or answer.request, answer.decision
     if request is None or decision is None:
         return answer
-    names = list(dict.fromkeys(name for injection in decision.inject for name in injection.secrets))
+    signing = decision.sign
+    injected = [name for injection in decision.inject for name in injection.secrets]
+    names = list(dict.fromkeys([*injected, *([] if signing is None else [signing.secret])]))
     if not names:
         return answer
     if request.protocol not in OVER_TLS:
@@ -206,6 +209,8 @@ def _check_secrets(answer: Explanation, loaded: LoadedPolicy) -> Explanation:
         inject=tuple(injection for injection in decision.inject if injection not in withheld),
         remove=(*decision.remove, *(injection.header for injection in withheld)),
     )
+    if signing is not None and signing.secret in unbound:
+        sent = replace(sent, sign=None, remove=(*sent.remove, *signed_headers(signing)))
     return replace(answer, decision=sent, notes=(*answer.notes, *notes))
 
 

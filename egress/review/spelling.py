@@ -12,7 +12,7 @@ from enum import Enum
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any, Final
 
-from egress.config import bytes_text, rate_text, template_text
+from egress.config import bytes_text, rate_text, signature_text, template_text
 from egress.policy import (
     AnyTarget,
     HostTarget,
@@ -22,6 +22,7 @@ from egress.policy import (
     Protocol,
     Rewrite,
     Rule,
+    SigV4,
     Target,
     TlsMode,
 )
@@ -30,7 +31,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from egress.policy import GraphqlCondition, McpCondition, Network, RuleLimits, RuleRef, ScopeRules
+    from egress.policy import (
+        GraphqlCondition,
+        McpCondition,
+        Network,
+        RuleLimits,
+        RuleRef,
+        ScopeRules,
+        SignatureText,
+        Signing,
+    )
 
 # Spelt as the rule's verb, its name and its origin.
 _APART: Final = frozenset({"verdict", "targets", "name", "file", "line"})
@@ -169,6 +179,34 @@ def _rewrite(value: Rewrite) -> object:
     return found
 
 
+def signing_values(signing: Signing | None) -> dict[str, object] | None:
+    """A signature as a policy file writes it, without what it does not state."""
+    if signing is None:
+        return None
+    if isinstance(signing, SigV4):
+        stated_ones = {"sigv4": signing.secret, "region": signing.region, "service": signing.service}
+        return {key: value for key, value in stated_ones.items() if value is not None}
+    found: dict[str, object] = {"secret": signing.secret, "message": signature_text(signing.message)}
+    found["header"] = signing.header
+    for each in fields(signing):
+        said = getattr(signing, each.name)
+        if each.name not in found and said != each.default:
+            found[each.name] = _SIGNATURE_TEXTS.get(each.name, plain)(said)
+    return {"hmac": found}
+
+
+def signing_text(signing: Signing) -> str:
+    """By which secret and scheme, for people: `aws (sigv4, eu-west-1/s3)`."""
+    if isinstance(signing, SigV4):
+        region, service = signing.region or "the client's region", signing.service or "the client's service"
+        return f"{signing.secret} (sigv4, {region}/{service})"
+    return f"{signing.secret} (hmac {signing.algorithm.value}, {signing.header})"
+
+
+def _headers_texts(value: tuple[tuple[str, SignatureText], ...]) -> object:
+    return {name: signature_text(text) for name, text in value}
+
+
 def limits_values(limits: RuleLimits | None) -> dict[str, object] | None:
     """Limits as a policy file writes them, without those that are not stated."""
     if limits is None:
@@ -193,6 +231,7 @@ def _body(value: McpCondition | GraphqlCondition | None) -> object:
     }
 
 
+_SIGNATURE_TEXTS: Final[dict[str, Callable[[Any], object]]] = {"value": signature_text, "also": _headers_texts}
 _SPELT: Final[dict[str, Callable[[Any], object]]] = {
     "protocols": _protocols,
     "inject": _inject,
@@ -201,6 +240,7 @@ _SPELT: Final[dict[str, Callable[[Any], object]]] = {
     "until": _moment,
     "rewrite": _rewrite,
     "limits": limits_values,
+    "sign": signing_values,
     "mcp": _body,
     "graphql": _body,
 }

@@ -115,6 +115,13 @@ def test_preset_uses_no_secret_that_was_not_handed_to_it(tmp_path: Path) -> None
         one_rule(tmp_path, rule)
 
 
+def test_preset_signs_with_no_secret_of_its_users(tmp_path: Path) -> None:
+    """`sign` names a secret as well, and a parameter cannot stand there."""
+    for name in ("key", "${param.secret}"):
+        with pytest.raises(ConfigError, match="a preset names no secret of its own, as `sign` would"):
+            one_rule(tmp_path, f"{{allow: a.example.com, sign: {{sigv4: '{name}'}}}}")
+
+
 def test_secret_that_is_bound_elsewhere_is_refused_and_the_include_is_named(tmp_path: Path) -> None:
     """It would never be sent; both places are told."""
     preset(tmp_path, "a", "rules:\n  - {allow: b.example.com, inject: {x-a: '${param.secret}'}}\n", PARAMETERS)

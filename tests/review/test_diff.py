@@ -132,6 +132,11 @@ def test_no_change_means_that_both_answer_alike(
 API = "rules:\n  - {name: api, allow: api.example.com, %s}\n"
 SECRET = 'secrets:\n  %s\nrules:\n  - {name: api, allow: api.example.com, inject: {Authorization: "Bearer ${key}"}}\n'
 DEFAULT = "default: %s\n"
+SIGNED = """secrets:
+  key: {env: A, hosts: [api.example.com]}
+rules:
+  - {name: api, allow: api.example.com, sign: {%s}}
+"""
 
 CHANGES = [
     # old, new, kinds and examples
@@ -219,6 +224,16 @@ CHANGES = [
         (SECRET % "key: {env: A, hosts: [api.example.com]}").replace("api.example.com, inject", ".example.com, inject"),
         (SECRET % "key: {env: A, hosts: [.example.com]}").replace("api.example.com, inject", ".example.com, inject"),
         [("other credentials", "GET https://example.com/")],
+    ),
+    (
+        SIGNED % "sigv4: key",
+        SIGNED % "sigv4: key, region: eu-west-1",
+        [("other credentials", "GET https://api.example.com/")],
+    ),
+    (
+        SIGNED % "hmac: {secret: key, message: '${query}', header: Authorization}",
+        SIGNED % "hmac: {secret: key, message: '${path}', header: Authorization}",
+        [("other credentials", "GET https://api.example.com/")],
     ),
 ]
 

@@ -229,6 +229,7 @@ WRONG = [
     ({"name": "a", "policy": "version: 1\nsecrets: {a: {env: HOME, hosts: [a.test]}}\n"}, "has no `secrets`"),
     ({"name": "a", "policy": "version: 1\nrules:\n  - allow: {file: /etc/passwd}\n"}, "has no `file`"),
     ({"name": "a", "policy": "version: 1\nrules:\n  - {allow: a.test, inject: {x-a: b}}\n"}, "has no `inject`"),
+    ({"name": "a", "policy": "version: 1\nrules:\n  - {allow: a.test, sign: {sigv4: b}}\n"}, "has no `sign`"),
     ({"name": "a", "policy": "version: 1\nrules: 7\n"}, "should be a list"),
     ({"name": "a", "policy": "version: 1\nrules:\n  - {deny: '${sandbox.label.x}.corp.test'}\n"}, "has no label `x`"),
     ({"name": "a", "policy": "rules: [\n"}, "session of a"),

@@ -42,7 +42,8 @@ def find_secrets(
 def _injected(rule: Rule) -> list[str]:
     if rule.verdict is not Verdict.ALLOW:
         return []
-    return list(dict.fromkeys(secret for injection in rule.inject for secret in injection.secrets))
+    names = [secret for injection in rule.inject for secret in injection.secrets]
+    return list(dict.fromkeys([*names, *([] if rule.sign is None else [rule.sign.secret])]))
 
 
 def _goes_elsewhere(rule: Rule) -> bool:

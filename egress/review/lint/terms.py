@@ -42,6 +42,7 @@ KNOWN_TERMS: Final = frozenset(
         "rewrite",
         "limits",
         "sandboxes",
+        "sign",
     }
 )
 

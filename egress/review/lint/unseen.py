@@ -83,6 +83,7 @@ def _inside(rule: Rule) -> list[str]:
         "inject": bool(rule.inject),
         "remove": bool(rule.remove),
         "rewrite": rule.rewrite is not None,
+        "sign": rule.sign is not None,
         "http2": rule.http2,
     }
     return [key for key, holds in stated.items() if holds]
