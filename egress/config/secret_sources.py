@@ -92,13 +92,23 @@ class VaultSource:
 
 @dataclass(frozen=True, slots=True)
 class AzureIdentity:
-    """Who the proxy is to Azure: a managed identity, or a workload identity with a federated token in a file."""
+    """Who the proxy is to Azure: a managed identity, or a workload identity with a federated token in a file.
+
+    What is left out is in the variables by which Azure tells a program who it is: leaves, no words of configuration.
+    Without an authority, that of the public cloud is asked.
+    """
 
     kind: str = "managed"  # managed | workload
     client_id: str | None = None
     tenant_id: str | None = None
     token_file: Path | None = None
-    authority: str = "https://login.microsoftonline.com"
+    authority: str | None = None
+    endpoint_variable: EnvSource = EnvSource("IDENTITY_ENDPOINT")
+    header_variable: EnvSource = EnvSource("IDENTITY_HEADER")
+    client_variable: EnvSource = EnvSource("AZURE_CLIENT_ID")
+    tenant_variable: EnvSource = EnvSource("AZURE_TENANT_ID")
+    token_file_variable: EnvSource = EnvSource("AZURE_FEDERATED_TOKEN_FILE")
+    authority_variable: EnvSource = EnvSource("AZURE_AUTHORITY_HOST")
 
 
 @dataclass(frozen=True, slots=True)
