@@ -17,6 +17,7 @@ from rich.text import Text
 
 from egress.audit import printable
 from egress.cli.audit_rows import destination, moment, rule_place
+from egress.policy import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,6 +98,11 @@ def _reason(row: AuditRow) -> str:
     return row.error.partition(": ")[0] if row.error and row.verdict == "allow" else row.reason
 
 
+def _reason_style(row: AuditRow) -> str:
+    # Somebody sends what is a credential for all that they know: rare, and never harmless.
+    return "bold white on red" if _reason(row) == Reason.PLACEHOLDER_MISDIRECTED.value else ""
+
+
 def _destination(row: AuditRow) -> str:
     """Without the port that the scheme implies, so that more of the path is seen; a bare destination keeps it."""
     implied = row.path is not None and row.port == _IMPLIED_PORTS.get(row.scheme or "")
@@ -124,7 +130,7 @@ _COLUMNS = (
     Column("method", lambda row: row.method or "", 8, least=7),
     _DESTINATION,
     Column("status", _status, 6, justify="right", style=_status_style),
-    Column("reason", _reason, 22),
+    Column("reason", _reason, 23, style=_reason_style),
     Column("rule", _rule, 26, 2),
     Column("up/down", _traffic, 11, 5, "right"),
     Column("took", lambda row: show_duration(row.duration_us), 6, 4, "right"),

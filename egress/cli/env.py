@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egress.cli.options import CaDir, ConfigFile, StateDir
+from egress.cli.options import CaDir, ConfigFile, Policies, Presets, StateDir
 from egress.confine.environment import Shell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from egress.config import ListenAddress
+    from egress.config import ListenAddress, ServerConfig
 
 Listen = Annotated[
     str | None,
@@ -53,6 +53,8 @@ def env(
     ca_dir: CaDir = None,
     state_dir: StateDir = None,
     config: ConfigFile = None,
+    policy: Policies = None,
+    presets: Presets = None,
 ) -> None:
     """Print the variables that make curl, pip, git, npm, node and others use the proxy and trust its CA.
 
@@ -63,38 +65,44 @@ def env(
       egress env --shell powershell | Out-String | Invoke-Expression
       eval "$(egress env --unset)"
 
-    Writes the bundle that the variables name: the system's roots and the proxy's CA.
+    Writes the bundle that the variables name: the system's roots and the proxy's CA. Secrets of the policy that have a
+    placeholder under a variable are exported as that placeholder.
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
+    import os  # noqa: PLC0415  # what a command needs is loaded by the command, so that --help is fast
+
+    from egress.cli.placeholder_variables import placeholder_names, placeholder_variables  # noqa: PLC0415
+    from egress.config import ServerOverrides, load_server_config  # noqa: PLC0415
     from egress.confine.environment import VARIABLES, set_text, unset_text  # noqa: PLC0415
 
+    overrides = ServerOverrides(
+        listen=listen,
+        state_dir=state_dir,
+        ca_dir=ca_dir,
+        upstream_ca=tuple(upstream_ca or ()),
+        policies=tuple(policy or ()),
+        presets=tuple(presets or ()),
+    )
+    server = load_server_config(config, overrides, os.environ)
     if unset:
-        typer.echo(unset_text(VARIABLES, shell), nl=False)
+        typer.echo(unset_text((*VARIABLES, *placeholder_names(server)), shell), nl=False)
         return
-    variables = _variables(listen, bundle, upstream_ca or [], no_proxy or [], ca_dir, state_dir, config)
+    variables = _variables(server, bundle, no_proxy or [])
+    placeholders = placeholder_variables(server)
+    variables = {**placeholders, **variables}
     try:
         text = set_text(variables, shell)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--shell") from error
     typer.echo(text, nl=False)
+    if placeholders:
+        names = ", ".join(placeholders)
+        typer.echo(f"egress: {names} hold placeholders, which are worth nothing beyond the proxy", err=True)
 
 
-def _variables(
-    listen: str | None,
-    bundle: Path | None,
-    upstream_ca: list[Path],
-    no_proxy: list[str],
-    ca_dir: Path | None,
-    state_dir: Path | None,
-    config: Path | None,
-) -> dict[str, str]:
-    import os  # noqa: PLC0415  # what a command needs is loaded by the command, so that --help is fast
-
+def _variables(server: ServerConfig, bundle: Path | None, no_proxy: list[str]) -> dict[str, str]:
     from egress.certs import BUNDLE_NAME, Authority, write_bundle  # noqa: PLC0415
-    from egress.config import ServerOverrides, load_server_config  # noqa: PLC0415
     from egress.confine.environment import child_environment  # noqa: PLC0415
 
-    overrides = ServerOverrides(listen=listen, state_dir=state_dir, ca_dir=ca_dir, upstream_ca=tuple(upstream_ca))
-    server = load_server_config(config, overrides, os.environ)
     proxy = _proxy(server.listens)
     authority = Authority.load(server.ca_dir.absolute())
     target = (server.state_dir / BUNDLE_NAME if bundle is None else bundle).absolute()

@@ -109,6 +109,10 @@ def _changes(decision: Decision) -> Iterator[tuple[str, str]]:
     yield "tls", decision.tls.word
     for injection in decision.inject:
         yield "sets", f"{injection.header} (secret {', '.join(injection.secrets) or 'none'})"
+    for swap in decision.swap:
+        places = (*swap.headers, *sorted(place.value for place in swap.places))
+        needed = ", required" if swap.required else ""
+        yield "swaps", f"the placeholder of {swap.secret} in {', '.join(places)}{needed}"
     if decision.remove:
         yield "removes", ", ".join(decision.remove)
     if decision.sign is not None:

@@ -5,7 +5,7 @@ Everything public is re-exported here. What a file says wrong comes out as one `
 
 from __future__ import annotations
 
-from egress.config.bindings import is_bound
+from egress.config.bindings import allows, is_bound
 from egress.config.case_files import Case, CaseFile, read_cases
 from egress.config.clock import wall_clock
 from egress.config.layout import Formatted, format_policy
@@ -15,6 +15,7 @@ from egress.config.load import LoadedPolicy, load_policies, load_policy, policy_
 from egress.config.machine import Machine
 from egress.config.owners import foreign_owners
 from egress.config.pins import Pin, PinError, parse_pin
+from egress.config.placeholder_forms import Form, Shape, form_of
 from egress.config.preset_files import is_preset, shipped_presets
 from egress.config.presets import Inclusion
 from egress.config.reading import read_text
@@ -22,7 +23,7 @@ from egress.config.sandboxes import claims, is_token, label_problem, name_proble
 from egress.config.sandboxes_model import UNKNOWN_SANDBOX, SandboxDefinition, hash_token
 from egress.config.schema import policy_schema, policy_schema_text
 from egress.config.secret_sources import EnvSource, FileSource
-from egress.config.secrets_model import SecretDefinition
+from egress.config.secrets_model import Placeholder, SecretDefinition
 from egress.config.server import default_state_dir, load_server_config
 from egress.config.server_config import (
     DEFAULT_LISTEN,
@@ -48,6 +49,7 @@ __all__ = [
     "CaseFile",
     "EnvSource",
     "FileSource",
+    "Form",
     "Formatted",
     "Inclusion",
     "Limits",
@@ -57,18 +59,22 @@ __all__ = [
     "MitmStart",
     "Pin",
     "PinError",
+    "Placeholder",
     "PolicySource",
     "SandboxDefinition",
     "SecretDefinition",
     "ServerConfig",
     "ServerOverrides",
+    "Shape",
     "UnixListener",
     "UpstreamConfig",
+    "allows",
     "bytes_text",
     "claims",
     "default_state_dir",
     "find_policy",
     "foreign_owners",
+    "form_of",
     "format_policy",
     "hash_token",
     "is_bound",

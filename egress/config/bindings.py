@@ -7,14 +7,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from egress.policy import AnyTarget, HostTarget, NetworkTarget, PortRange
+from egress.policy import (
+    AnyTarget,
+    HostTarget,
+    NetworkTarget,
+    PathPattern,
+    PathSet,
+    PortRange,
+    canonical_path,
+    compile_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from egress.policy import Host, Target
+    from egress.config.secrets_model import SecretDefinition
+    from egress.policy import Host, Request, Target
 
 DEFAULT_PORT: Final = 443
 
@@ -47,6 +58,25 @@ def bound(target: Target, ports: Sequence[PortRange] | None, hosts: Iterable[Tar
 def is_bound(hosts: Iterable[Target], host: Host, port: int) -> bool:
     """Whether a secret bound to `hosts` may be sent to this destination."""
     return any(port == _port(target) and _holds(target, host) for target in hosts)
+
+
+def allows(definition: SecretDefinition, request: Request) -> bool:
+    """Whether a secret may be sent with this request, whatever a policy says. A doubtful path is none of its paths."""
+    if not is_bound(definition.hosts, request.host, request.port):
+        return False
+    if definition.methods is not None and request.method not in definition.methods:
+        return False
+    return definition.paths is None or _is_below(definition.paths, request.path)
+
+
+def _is_below(patterns: tuple[str, ...], path: str | None) -> bool:
+    canonical = None if path is None else canonical_path(path)
+    return isinstance(canonical, str) and _path_set(patterns).match(canonical)
+
+
+@lru_cache(maxsize=256)
+def _path_set(patterns: tuple[str, ...]) -> PathSet:
+    return PathSet(tuple(pattern for text in patterns if isinstance(pattern := compile_path(text), PathPattern)))
 
 
 def _port(host: Target) -> int:

@@ -75,7 +75,7 @@ def _empty_values(model: type[BaseModel], value: dict[str, object], document: Do
 
 
 def _problem(model: type[BaseModel], detail: ErrorDetails, document: Document, place: Place, section: str) -> Problem:
-    inner = tuple(part for part in detail["loc"] if part not in {"<list>", "<file>", "[key]"})
+    inner = tuple(part for part in detail["loc"] if part not in {"<list>", "<file>", "<text>", "<form>", "[key]"})
     at = (*place, *inner)
     context = detail.get("ctx", {})
     match detail["type"]:

@@ -38,6 +38,8 @@ _ORDER: Final = (
         "graphql",
         "addresses",
         "inject",
+        "swap",
+        "strip_own",
         "remove",
         "rewrite",
         "sign",

@@ -10,6 +10,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainValidator, Tag
 
 from egress.config.body_model import Argument, McpMethods, OperationNames, Operations, Tools, stated
+from egress.config.credential_model import (  # noqa: TC001  pydantic reads them at run time
+    Injected,
+    PlaceholderField,
+    Swaps,
+)
 from egress.config.fields import (
     READ_ONLY,
     AllowedField,
@@ -27,7 +32,6 @@ from egress.config.fields import (
     QueryField,
     RefusedField,
     SandboxField,
-    TemplateField,
     listed,
     text,
     word,
@@ -123,6 +127,11 @@ class SecretModel(Strict):
     env: TextField | None = Field(None, description="The environment variable of the proxy that holds the value.")
     file: TextField | None = Field(None, description="The file that holds the value; its mode should be 0600.")
     hosts: BoundHosts = Field(description="The hosts that the value may be sent to, and no others.")
+    methods: Methods | None = Field(None, description="The methods that it may be sent with; all if left out.")
+    paths: Paths | None = Field(None, description="The paths that it may be sent to; all if left out.")
+    placeholder: PlaceholderField | None = Field(
+        None, description="What the sandbox holds in its place, as in `{env: ANTHROPIC_API_KEY}`."
+    )
 
 
 class LimitsModel(Strict):
@@ -199,8 +208,14 @@ class RuleModel(Strict):
     protocol: Protocols | None = Field(None, description="What the connection may carry; `tcp` needs `ports`.")
     tls: TlsField | None = Field(None, description="How much of a TLS connection is opened.")
     http2: bool | None = Field(None, description="Clients that offer HTTP/2 get it, where TLS is opened.")
-    inject: dict[HeaderField, TemplateField] | None = Field(
+    inject: dict[HeaderField, Injected] | None = Field(
         None, description='Headers to set, as in `Authorization: "Bearer ${name}"`.'
+    )
+    swap: Swaps | None = Field(
+        None, description="Where placeholders become values, as in `{secret: name, headers: [x-api-key]}`."
+    )
+    strip_own: bool | None = Field(
+        None, description="`true`: headers in which clients send credentials of their own are removed."
     )
     remove: Headers | None = Field(None, description="Headers of the client's to remove.")
     rewrite: RewriteModel | None = Field(

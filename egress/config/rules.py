@@ -10,15 +10,16 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from egress.config.bindings import Bound, bound
+from egress.config.credential_model import injection
 from egress.config.host_lists import read_host_list
 from egress.config.policy_model import HostFile
+from egress.config.swaps import swap_problems
 from egress.config.wording import did_you_mean, printable, quoted
 from egress.errors import Problem
 from egress.policy import (
     OVER_TLS,
     AnyTarget,
     HostTarget,
-    Injection,
     NetworkTarget,
     Protocol,
     Rewrite,
@@ -42,7 +43,10 @@ if TYPE_CHECKING:
 
 VERBS = ("allow", "deny", "ask")
 # What only a look inside can apply.
-_INSIDE = ("methods", "paths", "query", "headers", "mcp", "graphql", "inject", "remove", "rewrite", "sign", "http2")
+_INSIDE = (
+    *("methods", "paths", "query", "headers", "mcp", "graphql"),
+    *("inject", "swap", "strip_own", "remove", "rewrite", "sign", "http2"),
+)
 
 
 @dataclass(slots=True)
@@ -77,6 +81,7 @@ class RuleReader:
         self._check_rewrite(model, place)
         self._check_headers(model, verdict, targets, place)
         self._check_sign(model, verdict, targets, place)
+        self._check_swaps(model, verdict, targets, place)
         self._check_bodies(model, place)
         self._check_addresses(model, verdict, targets, place)
         self._check_limits(model, verdict, place)
@@ -91,7 +96,9 @@ class RuleReader:
             paths=None if model.paths is None else tuple(model.paths),
             protocols=None if model.protocol is None else frozenset(model.protocol),
             tls=model.tls,
-            inject=tuple(Injection(header, parts) for header, parts in (model.inject or {}).items()),
+            inject=tuple(injection(header, injected) for header, injected in (model.inject or {}).items()),
+            swap=tuple(each.swap() for each in model.swap or ()),
+            strip_own=bool(model.strip_own),
             remove=tuple(model.remove or ()),
             addresses=tuple(model.addresses or ()),
             http2=bool(model.http2),
@@ -253,19 +260,18 @@ class RuleReader:
                 self._problem((*place, key), message, "name `POST` in `methods`, or remove it")
 
     def _check_headers(self, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place) -> None:
-        for key in ("inject", "remove", "rewrite", "sign"):
+        for key in ("inject", "swap", "strip_own", "remove", "rewrite", "sign"):
             if getattr(model, key) is not None and verdict is not Verdict.ALLOW:
                 message = f"`{key}` changes a request that goes on, and this rule says `{verdict}`"
                 self._problem((*place, key), message, "remove it, or move it to the rule that allows")
         seen: dict[str, str] = {}
-        for header, parts in (model.inject or {}).items():
+        for header, injected in (model.inject or {}).items():
             at = (*place, "inject", header)
             if header.lower() in seen:
                 message = f"the same header as {quoted(seen[header.lower()])}, in another spelling"
                 self._problem(at, message, "keep one of them")
             seen[header.lower()] = header
-            injection = Injection(header, parts)
-            for secret in dict.fromkeys(injection.secrets):
+            for secret in dict.fromkeys(injection(header, injected).secrets):
                 self._check_secret(secret, model, verdict, targets, at)
         for header in model.remove or ():
             if header.lower() in seen:
@@ -273,6 +279,9 @@ class RuleReader:
                 self._problem((*place, "remove"), message, "remove it from `remove`")
 
     def _check_sign(self, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place) -> None:
+        if model.sign is not None and model.swap is not None:
+            message = "a signature covers what the client sent, and `swap` changes it"
+            self._problem((*place, "swap"), message, "sign or swap, each in a rule of its own")
         signing = None if model.sign is None else model.sign.value()
         if signing is None:
             return
@@ -285,6 +294,12 @@ class RuleReader:
                     message = f"{quoted(header)} is set by the signature of `sign`"
                     self._problem((*place, key), message, "remove it here")
 
+    def _check_swaps(self, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place) -> None:
+        for index, (key, message, hint) in swap_problems(model, self.secrets):
+            self._problem((*place, "swap", index, *key), message, hint)
+        for index, each in enumerate(model.swap or ()):
+            self._check_secret(each.secret, model, verdict, targets, (*place, "swap", index, "secret"))
+
     def _check_secret(
         self, secret: str, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place
     ) -> None:
@@ -295,6 +310,13 @@ class RuleReader:
         definition = self.secrets[secret]
         if definition is None or verdict is not Verdict.ALLOW:
             return
+        if (
+            model.methods is not None
+            and definition.methods is not None
+            and definition.methods.isdisjoint(model.methods)
+        ):
+            message = f"the secret {quoted(secret)} is bound to none of this rule's methods"
+            self._problem(place, message, "add them to the secret's `methods`, or name another secret")
         rewrite = Rewrite() if model.rewrite is None else model.rewrite.value()
         if rewrite.scheme is Scheme.HTTP:
             message = f"the secret {quoted(secret)} goes over verified TLS only, and `rewrite` leads to `http`"

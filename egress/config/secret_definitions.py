@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 
 from egress.config.checking import check
 from egress.config.policy_model import SecretModel
+from egress.config.sandbox_fields import MARK
 from egress.config.secret_sources import EnvSource, FileSource
-from egress.config.secrets_model import SecretDefinition
+from egress.config.secrets_model import Placeholder, SecretDefinition
 from egress.config.templates import SECRET_NAME
 from egress.config.wording import kind_of, quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from egress.config.credential_model import PlaceholderModel
     from egress.config.document import Document
     from egress.config.wording import Place
     from egress.errors import Problem
@@ -45,12 +48,57 @@ def read_secrets(
         definition = None
         if model is not None:
             source, unusable = _source(model, document, place, folder)
-            wrong.extend(unusable)
+            wrong.extend((*unusable, *_templates(model, document, place)))
             if source is not None:
-                definition = SecretDefinition(name, source, tuple(model.hosts))
+                definition = SecretDefinition(
+                    name,
+                    source,
+                    tuple(model.hosts),
+                    methods=None if model.methods is None else frozenset(model.methods),
+                    paths=None if model.paths is None else tuple(model.paths),
+                    placeholder=_placeholder(model.placeholder),
+                )
         problems.extend(wrong)
         found[name] = definition
+    problems.extend(_alike(found, document))
     return found, problems
+
+
+def _alike(found: Mapping[str, SecretDefinition | None], document: Document) -> list[Problem]:
+    """Placeholders that the proxy could not tell from one another, or that one variable cannot hold."""
+    problems: list[Problem] = []
+    earlier: dict[str, Placeholder] = {}
+    for name, definition in found.items():
+        placeholder = None if definition is None else definition.placeholder
+        if placeholder is None:
+            continue
+        at = ("secrets", name, "placeholder")
+        for other, theirs in earlier.items():
+            if theirs.variable is not None and theirs.variable == placeholder.variable:
+                message = f"the placeholder of {quoted(other)} is in the variable {quoted(theirs.variable)} already"
+                problems.append(document.problem((*at, "env"), message, "name another variable"))
+            if theirs.value and placeholder.value and _overlap(theirs.value, placeholder.value):
+                message = f"this placeholder cannot be told from that of {quoted(other)}"
+                problems.append(document.problem((*at, "value"), message, "write another, or none"))
+        earlier[name] = placeholder
+    return problems
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one in other or other in one
+
+
+def _templates(model: SecretModel, document: Document, place: Place) -> list[Problem]:
+    message = "a secret is bound to paths that are written out, without templates"
+    return [
+        document.problem((*place, "paths", index), message, "name the paths")
+        for index, path in enumerate(model.paths or ())
+        if MARK in path
+    ]
+
+
+def _placeholder(model: PlaceholderModel | None) -> Placeholder | None:
+    return None if model is None else Placeholder(model.env, model.value, model.like)
 
 
 def _source(

@@ -11,9 +11,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Placeholder:
+    """What the sandbox holds in place of a secret; `value` None: made up, `like` another credential.
+
+    `variable` holds it in the sandbox.
+    """
+
+    variable: str | None = None
+    value: str | None = None
+    like: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SecretDefinition:
-    """A secret's name, source, and binding: it is sent to `hosts` and nowhere else."""
+    """A secret's name, source, and binding: it is sent to `hosts` and nowhere else.
+
+    `methods` and `paths` (patterns, of canonical paths) bind it further; None: to any.
+    """
 
     name: str
     source: SecretSource
     hosts: tuple[Target, ...]
+    methods: frozenset[str] | None = None
+    paths: tuple[str, ...] | None = None
+    placeholder: Placeholder | None = None

@@ -77,4 +77,4 @@ def _stranger(model: RuleModel) -> str:
     """What a rule of a session must not have; empty: nothing."""
     if any(isinstance(getattr(model, verb), HostFile) for verb in ("allow", "deny", "ask")):
         return "file"
-    return next((key for key in ("inject", "sign") if getattr(model, key) is not None), "")
+    return next((key for key in ("inject", "swap", "sign") if getattr(model, key) is not None), "")

@@ -82,6 +82,9 @@ class Substitution:
                 self._problem((*place, key), message, "write the rule in the policy itself")
             elif key in _KINDS and key != "inject":
                 filled[key] = self._entries_of(key, value, place, allows="allow" in written)
+            elif key == "swap":
+                message = "a preset names no secret of its own, and `swap` takes no parameter"
+                self._problem((*place, key), message, "write `inject`, or a rule with `swap` beside the preset")
             elif key != "when":
                 self._refuse(value, (*place, key))
                 filled[key] = value
@@ -166,20 +169,23 @@ class Substitution:
         return whole or _NOTHING
 
     def _headers(self, written: dict[str, object], place: Place) -> object:
-        filled: dict[str, object] = {}
-        for header, template in written.items():
-            at = (*place, header)
-            if not isinstance(template, str):
-                filled[header] = template
-                continue
-            for match in _SECRET.finditer(template):
-                if match[1] is not None:
-                    message = f"a preset names no secret of its own, as {quoted(match[0])} would"
-                    self._problem(at, message, "write `${param.secret}`, with a parameter of type `secret`")
-            text = self._template(template, at)
-            if text is not None:
-                filled[header] = text
+        found = {header: self._header(value, (*place, header)) for header, value in written.items()}
+        filled = {header: value for header, value in found.items() if value != _NOTHING}
         return filled if filled or not written else _NOTHING
+
+    def _header(self, written: object, place: Place) -> object:
+        """A header's value, which may be a mapping of several; nothing where a secret that it needs is not given."""
+        if isinstance(written, dict):
+            parts = {key: self._header(value, (*place, key)) for key, value in written.items()}
+            return _NOTHING if _NOTHING in parts.values() else parts
+        if not isinstance(written, str):
+            return written
+        for match in _SECRET.finditer(written):
+            if match[1] is not None:
+                message = f"a preset names no secret of its own, as {quoted(match[0])} would"
+                self._problem(place, message, "write `${param.secret}`, with a parameter of type `secret`")
+        text = self._template(written, place)
+        return _NOTHING if text is None else text
 
     def _template(self, template: str, place: Place) -> str | None:
         """The template with secrets' names; None where a secret that it needs is not given."""

@@ -16,7 +16,8 @@ class Rendered:
 
     `withheld` are headers whose secrets (`unbound`) are not bound to the destination, or that a signature sets: the
     client's own value of them goes nowhere either, since the rule has put the proxy in charge of the header.
-    `signature` is put on last, over what goes up.
+    `signature` is put on last, over what goes up. `target` (in origin-form) and `body` (its bytes as Latin-1) are what
+    goes up in place of the request's own, where a secret was put into them.
     """
 
     headers: tuple[tuple[str, Secret], ...] = ()
@@ -24,3 +25,5 @@ class Rendered:
     withheld: tuple[str, ...] = ()
     unbound: tuple[str, ...] = ()
     signature: Signature | None = field(default=None, repr=False)
+    target: Secret | None = None
+    body: Secret | None = None

@@ -11,15 +11,17 @@ A header is rendered whole or not at all.
 
 from __future__ import annotations
 
+import base64
 import pickle
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from egress.config import EnvSource, FileSource, is_bound
+from egress.config import EnvSource, FileSource, allows
 from egress.credentials.headers import settable
 from egress.credentials.rendered import Rendered
 from egress.credentials.secret import Secret
+from egress.credentials.seeking import Seeker
 from egress.credentials.sources import FileReading, checked, read_file, signature
 from egress.errors import CredentialError, Problem
 from egress.policy import OVER_TLS, Reason, Refusal, SecretRef
@@ -61,8 +63,17 @@ class CredentialStore:
     are refused, and `problems` says why.
     """
 
-    def __init__(self, definitions: Mapping[str, SecretDefinition], *, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        definitions: Mapping[str, SecretDefinition],
+        *,
+        env: Mapping[str, str],
+        placeholders: Mapping[str, str] | None = None,
+    ) -> None:
         self._definitions = dict(definitions)
+        self._placeholders = dict(placeholders or {})
+        # What finds placeholders; None where there are none, and nothing is to be looked for.
+        self.seeker = Seeker(self._placeholders) if self._placeholders else None
         self._env: dict[str, Secret | CredentialError] = {}
         # Every value ever read from a variable: a secret that one reload drops and the next brings back is still had.
         self._taken: dict[EnvSource, Secret] = {}
@@ -80,9 +91,15 @@ class CredentialStore:
     def __repr__(self) -> str:
         return f"<CredentialStore {' '.join(sorted(self._definitions))}>"
 
-    def reloaded(self, definitions: Mapping[str, SecretDefinition], *, env: Mapping[str, str]) -> CredentialStore:
+    def reloaded(
+        self,
+        definitions: Mapping[str, SecretDefinition],
+        *,
+        env: Mapping[str, str],
+        placeholders: Mapping[str, str] | None = None,
+    ) -> CredentialStore:
         """A store for `definitions`, with the values of variables that `env` lost to `scrub_environment`."""
-        store = CredentialStore(definitions, env=env)
+        store = CredentialStore(definitions, env=env, placeholders=placeholders)
         store._taken = {**self._taken, **store._taken}
         for name, definition in store._definitions.items():
             source = definition.source
@@ -99,13 +116,13 @@ class CredentialStore:
             name: value.reveal() if isinstance(value, Secret) else (value.message, value.hint)
             for name, value in self._env.items()
         }
-        return pickle.dumps((self._definitions, values))
+        return pickle.dumps((self._definitions, values, self._placeholders))
 
     @classmethod
     def handed_on(cls, data: bytes) -> Self:
         """The store that `hand_on` of another process of ours wrote. Never for bytes from anywhere else."""
-        definitions, values = pickle.loads(data)  # noqa: S301 - written by the process that forked this one
-        store = cls(definitions, env={})
+        definitions, values, placeholders = pickle.loads(data)  # noqa: S301 - written by the process that forked this one
+        store = cls(definitions, env={}, placeholders=placeholders)
         for name, value in values.items():
             store._env[name] = Secret(name, value) if isinstance(value, str) else _problem(*value)
         return store
@@ -162,6 +179,29 @@ class CredentialStore:
             files = [reading.secret for reading in self._files.values()]
         return tuple(value for value in (*self._env.values(), *files) if isinstance(value, Secret))
 
+    def placeholder(self, name: str) -> str | None:
+        """What the sandbox holds in place of the secret; None if it has none."""
+        return self._placeholders.get(name)
+
+    def collisions(self) -> tuple[Problem, ...]:
+        """Placeholders that cannot be told from one another, or from a value. Reads the files."""
+        if not self._placeholders:
+            return ()
+        texts = [(f"placeholder of `{name}`", text) for name, text in self._placeholders.items()]
+        values = ((name, self._value(name)) for name in self._definitions)
+        texts += [(f"value of `{name}`", value.reveal()) for name, value in values if isinstance(value, Secret)]
+        hint = "write another `value` as its placeholder, or none"
+        return tuple(
+            Problem("credentials", None, "", f"secret `{name}`: its placeholder stands in the {what}", hint)
+            for name, text in self._placeholders.items()
+            for what, other in texts
+            if text in other and what != f"placeholder of `{name}`"
+        )
+
+    def is_bound(self, name: str, request: Request) -> bool:
+        """Whether a secret may go with this request, whatever a policy says."""
+        return name in self._definitions and self._is_bound(name, request)
+
     def preflight(self, injections: tuple[Injection, ...], request: Request) -> Refusal | None:
         """What `render` would refuse whatever the upstream's certificate: to ask before anything is dialled."""
         result = self.render(injections, request, verified_tls=True)
@@ -182,22 +222,19 @@ class CredentialStore:
             return settled.rendered
         rendered = self._render(injections, request, verified_tls=verified_tls)
         names = _names(injections)
-        # A file's value may be another one next time, a variable's is the same for good.
-        if isinstance(rendered, Rendered) and all(name in self._env for name in names):
+        if isinstance(rendered, Rendered) and all(map(self._is_alike, names)):
             if len(self._settled) >= _SETTLED_AT_MOST:
                 self._settled.clear()
             self._settled[place] = _Settled(injections, request.host, bool(names), rendered)
         return rendered
 
     def value_for(self, name: str, request: Request, *, verified_tls: bool) -> Secret | Refusal | None:
-        """The value that signs `request`, None where it may not go there, or why the request must not be sent."""
+        """The value for `request`, None where it may not go there, or why the request must not be sent."""
         refusal = self._refuse((name,), request, verified_tls=verified_tls)
         if refusal is not None:
             return refusal
         value = self._value(name) if self._is_bound(name, request) else None
-        if isinstance(value, CredentialError):
-            return Refusal(Reason.CREDENTIAL_UNAVAILABLE, f"the secret `{name}` has no usable value")
-        return value
+        return _unavailable(name) if isinstance(value, CredentialError) else value
 
     def _render(self, injections: tuple[Injection, ...], request: Request, *, verified_tls: bool) -> Rendered | Refusal:
         wanted = _names(injections)
@@ -209,8 +246,7 @@ class CredentialStore:
         for name in wanted:
             value = None if name in unbound else self._value(name)
             if isinstance(value, CredentialError):
-                # The detail goes to the sandbox: the store's own places stay in the log.
-                return Refusal(Reason.CREDENTIAL_UNAVAILABLE, f"the secret `{name}` has no usable value")
+                return _unavailable(name)
             if value is not None:
                 values[name] = value
         headers: list[tuple[str, Secret]] = []
@@ -235,7 +271,15 @@ class CredentialStore:
         return None
 
     def _is_bound(self, name: str, request: Request) -> bool:
-        return is_bound(self._definitions[name].hosts, request.host, request.port)
+        return allows(self._definitions[name], request)
+
+    def _is_alike(self, name: str) -> bool:
+        """Whether what the secret comes to for a host and port is the same each time.
+
+        A file's value may be another one next time; who is bound to methods or paths depends on the request.
+        """
+        definition = self._definitions.get(name)
+        return name in self._env and definition is not None and definition.methods is None and definition.paths is None
 
     def _value(self, name: str) -> Secret | CredentialError:
         source = self._definitions[name].source
@@ -284,8 +328,22 @@ def _whole(injection: Injection, values: Mapping[str, Secret]) -> Secret | None:
     """The header's whole value under the names of its secrets; None if it cannot stand in a header."""
     if not settable(injection.header):
         return None
-    text = "".join(values[part.name].reveal() if isinstance(part, SecretRef) else part for part in injection.parts)
+    text = _filled(injection.parts, values)
+    if injection.user is not None:
+        user = _filled(injection.user, values)
+        if ":" in user:
+            return None
+        text = f"Basic {base64.b64encode(f'{user}:{text}'.encode()).decode()}"
     try:
         return checked("+".join(injection.secrets) or injection.header, text, "header")
     except CredentialError:
         return None
+
+
+def _filled(parts: tuple[str | SecretRef, ...], values: Mapping[str, Secret]) -> str:
+    return "".join(values[part.name].reveal() if isinstance(part, SecretRef) else part for part in parts)
+
+
+def _unavailable(name: str) -> Refusal:
+    # The detail goes to the sandbox: the store's own places stay in the log.
+    return Refusal(Reason.CREDENTIAL_UNAVAILABLE, f"the secret `{name}` has no usable value")

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from egress.credentials import misdirected
 from egress.gate.shares import allowed
 
 if TYPE_CHECKING:
     from egress.gate.exchange import Exchange
+    from egress.policy import Refusal
 
 type Buffer = bytes | bytearray | memoryview
 
@@ -61,6 +63,37 @@ async def limited_up(exchange: Exchange, data: Buffer) -> Buffer:
 async def limited_down(exchange: Exchange, data: Buffer) -> Buffer:
     """As above, towards the client."""
     return data if exchange.quota is None or exchange.quota.down is None else await allowed(exchange.quota.down, data)
+
+
+class MisdirectedError(Exception):
+    """A body carries a placeholder where it must not go: what would complete it stays here, and ends the exchange."""
+
+
+def is_misdirected(exchange: Exchange, data: Buffer) -> bool:
+    """Whether a placeholder ends in these bytes of the client's body, which must not go on then.
+
+    Nothing is held back for it: the beginning of a placeholder is worth as little as the whole, and a client that waits
+    for an answer to a part of its body gets it.
+    """
+    look = exchange.look
+    if look is None:
+        return False
+    if look.finds(data):
+        return True
+    if look.done:
+        exchange.look = None
+    return False
+
+
+def whole_body(exchange: Exchange, data: bytes) -> bytes:
+    """What goes up of a body that was held: as it came, or with its secrets. INVARIANT secret-confinement."""
+    body = exchange.rendered.body
+    return data if body is None else body.reveal().encode("latin-1")
+
+
+def misdirection(exchange: Exchange) -> Refusal:
+    """What to say of a body in which `is_misdirected` found something."""
+    return misdirected(() if exchange.look is None else exchange.look.found)
 
 
 def count_up(exchange: Exchange, data: Buffer) -> Buffer:

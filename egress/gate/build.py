@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from egress.audit import AuditWriter, Retention, Signer
 from egress.certs import BUNDLE_NAME, write_bundle, write_roots
 from egress.config import load_policies, policy_of
-from egress.credentials import CredentialStore
+from egress.credentials import CredentialStore, needs_key, placeholder_key, placeholders_of
 from egress.errors import ConfigError, StartError, StateError
 from egress.gate.enrol import enrol
 from egress.gate.gate import Gate, GateLimits
@@ -78,10 +78,15 @@ def load_generation(
         logger.warning("%s", warning)
     roster = _roster(config, loaded, registered)
     policy = common.of(DEFAULT_SANDBOX) if roster is None else common.policy
+    key = placeholder_key(config.state_dir) if needs_key(common.secrets) else b""
+    placeholders = placeholders_of(common.secrets, key)
     if previous is None:
-        credentials = CredentialStore(common.secrets, env=env)
+        credentials = CredentialStore(common.secrets, env=env, placeholders=placeholders)
     else:
-        credentials = previous.credentials.reloaded(common.secrets, env=env)
+        credentials = previous.credentials.reloaded(common.secrets, env=env, placeholders=placeholders)
+    collisions = credentials.collisions()
+    if collisions:
+        raise ConfigError(list(collisions))
     credentials.scrub_environment(env)
     for problem in (*credentials.problems(), *credentials.warnings()):
         logger.warning("%s", problem)

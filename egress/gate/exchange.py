@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from ipaddress import IPv4Address, IPv6Address
 
-    from egress.credentials import Rendered
+    from egress.credentials import BodyLook, Rendered
     from egress.gate.generation import Generation
     from egress.gate.roster import ClientPlace
     from egress.gate.shares import Held
@@ -46,7 +46,8 @@ class Exchange:
     """What is known of an admitted request. Byte counts are of bodies (HTTP) or of everything carried (tunnel).
 
     `request` is what goes up. `asked`, where a rule rewrote it, is what the client asked for: pages tell of that.
-    `quota`: what it holds of its rules' limits, until it is finished; None where they have none.
+    `quota`: what it holds of its rules' limits, until it is finished; None where they have none. `look`: what looks for
+    placeholders in the body as it passes; None where nothing is to be looked for, or any more.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Exchange:
     downward: BodyPath = STRAIGHT
     asked: Request | None = None
     quota: Held | None = None
+    look: BodyLook | None = None
 
     def response_started(self, status: int | None) -> None:
         """The first byte of the answer is here."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from egress.audit import OutcomeEvent
 from egress.config import wall_clock
+from egress.credentials import BodyLook
 from egress.gate.denial import Denial
 from egress.gate.dial import DialFailure, Dialled, dial
 from egress.gate.exchange import Exchange
@@ -366,7 +367,7 @@ class Gate:
         return recorded
 
     def _exchange(self, asked: Asked, permitted: Permit, generation: Generation) -> Exchange:
-        request = permitted.request
+        request, seeker = permitted.request, generation.credentials.seeker
         return Exchange(
             id=new_decision_id(),
             client=asked.client,
@@ -379,6 +380,7 @@ class Gate:
             cut=asked.cut,
             addresses=permitted.addresses,
             address=permitted.address,
+            look=None if seeker is None or asked.body is not None or request.method is None else BodyLook(seeker),
         )
 
     async def _refuse(self, client: Client, request: Request, refused: Refused, sni: str | None) -> Denial:

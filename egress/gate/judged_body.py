@@ -65,6 +65,12 @@ class HeldBody:
         self._taken = size
         return None
 
+    def become(self, data: bytes) -> None:
+        """What goes up of it is another body, which adds no more than a secret may."""
+        self.room.left -= len(data) - self._taken
+        self._taken = len(data)
+        self.data = bytearray(data)
+
     def give_back(self) -> None:
         """Free what it took; once is enough, and more does nothing."""
         self.room.left += self._taken
@@ -92,6 +98,6 @@ def judged_unread(request: Request, framing: Framing, most: int, *, framed: bool
     """
     if request.protocol in _WEBSOCKET or (isinstance(framing, ContentLength) and framing.length > most):
         return replace(request, body=read_body(request, None))
-    if framed and (isinstance(framing, NoBody) or framing == ContentLength(0)):
+    if framed and unread_bytes(framing) is not None:
         return replace(request, body=read_body(request, b""))
     return None

@@ -79,7 +79,7 @@ def upstream_head(
     kept = upstream_fields(exchange, fields, host=host, framing=framing, via=via)
     request, signature = exchange.request, exchange.rendered.signature
     if signature is None:
-        return origin_of(request), kept
+        return target_of(exchange), kept
     sent = Outgoing(
         request.method or "",
         authority_of(request),
@@ -192,6 +192,12 @@ def origin_of(request: Request) -> str:
 def _origin(path: str | None, query: str | None) -> str:
     path = path or "/"
     return path if query is None else f"{path}?{query}"
+
+
+def target_of(exchange: Exchange) -> str:
+    """The target in origin-form as the upstream gets it. INVARIANT secret-confinement: it may hold secrets."""
+    target = exchange.rendered.target
+    return origin_of(exchange.request) if target is None else target.reveal()
 
 
 def authority_of(request: Request) -> bytes:

@@ -10,17 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from egress.credentials import Rendered
+from egress.credentials import Rendered, swapped, wants_body
 from egress.gate.judged_body import BODY_WANTED, BodyWanted
 from egress.gate.signing import ready_signature
 from egress.policy import OVER_TLS, Decision, Reason, Refusal, Request, told
 
 if TYPE_CHECKING:
+    from egress.credentials import CredentialStore
     from egress.gate.body import Buffer
     from egress.gate.generation import Generation
     from egress.gate.own import OwnListeners
     from egress.gate.resolver import NameService
-    from egress.policy import Address, Policy, RuleRef, Signing
+    from egress.policy import Address, Policy, RuleRef
 
 
 # Made anew for each request, so not frozen. Nobody changes one.
@@ -99,12 +100,9 @@ async def permit(  # noqa: C901, PLR0911 -- one return a step
     if both is not None:
         # The peer is one of the host that was asked for.
         request, peer = judged.request, None
-    rendered = generation.credentials.render(decision.inject, request, verified_tls=is_secure(request))
-    if decision.sign is not None and isinstance(rendered, Rendered):
-        signed = _signed(generation, decision.sign, request, rendered, body, reads_body=reads_body)
-        if isinstance(signed, BodyWanted):
-            return signed
-        rendered = signed
+    rendered = _put_on(generation.credentials, decision, request, body, reads_body=reads_body)
+    if isinstance(rendered, BodyWanted):
+        return rendered
     if isinstance(rendered, Refusal):
         return Refused(rendered.reason, rendered.detail, decision, digest, request)
     more = _more(rendered, request)
@@ -123,6 +121,29 @@ async def permit(  # noqa: C901, PLR0911 -- one return a step
     if not foreign:
         return Refused(Reason.ADDRESS_IS_PROXY, "", decision, digest, request)
     return Permit(request, decision, rendered, foreign, str(foreign[0]), both)
+
+
+def _put_on(
+    credentials: CredentialStore, decision: Decision, request: Request, body: Buffer | None, *, reads_body: bool
+) -> Rendered | Refusal | BodyWanted:
+    """What the decision has put on the request, or why it must not be sent."""
+    secure = is_secure(request)
+    rendered: Rendered | Refusal | BodyWanted = credentials.render(decision.inject, request, verified_tls=secure)
+    if decision.sign is not None and isinstance(rendered, Rendered):
+        if decision.swap:
+            return _SIGNED_AND_SWAPPED
+        rendered = ready_signature(
+            credentials, decision.sign, request, rendered, body, verified_tls=secure, reads_body=reads_body
+        )
+    if credentials.seeker is None or not isinstance(rendered, Rendered):
+        return rendered
+    return swapped(credentials, decision, request, None if body is None else bytes(body), rendered)
+
+
+# What is signed is what came: a secret that is put into it afterwards would break the signature.
+_SIGNED_AND_SWAPPED = Refusal(
+    Reason.REQUEST_NOT_SIGNABLE, "one rule signs the request, and another swaps a placeholder in it"
+)
 
 
 # Made anew for each request, so not frozen. Nobody changes one.
@@ -144,14 +165,16 @@ def _judged(policy: Policy, request: Request, digest: str, *, reads_body: bool) 
         asks = "" if decision.reason is Reason.BODY_NOT_ALLOWED else _asked(request)
         return Refused(decision.reason, f"{decision.detail}{asks}", decision, digest)
     if decision.rewrite is None:
-        return _Judged(request, decision)
+        judged = _Judged(request, decision)
+        return BODY_WANTED if reads_body and decision.swap and wants_body(decision) else judged
     followed = policy.follow(request, decision)
     sent = followed.decision
     if sent.needs_body and reads_body:
         return BODY_WANTED
     if not sent.allowed:
         return Refused(sent.reason, _from(decision, sent.detail), sent, digest, followed.request)
-    return _Judged(followed.request, sent, _of_both(decision, sent, followed.request))
+    judged = _Judged(followed.request, sent, _of_both(decision, sent, followed.request))
+    return BODY_WANTED if reads_body and sent.swap and wants_body(sent) else judged
 
 
 def _more(rendered: Rendered, request: Request) -> str:
@@ -189,21 +212,6 @@ def _asked(request: Request) -> str:
     """What the body asks for, as one more sentence for the record."""
     said = "" if request.body is None else told(request.body)
     return f" The body asks for: {said}." if said else ""
-
-
-def _signed(
-    generation: Generation,
-    signing: Signing,
-    request: Request,
-    rendered: Rendered,
-    body: Buffer | None,
-    *,
-    reads_body: bool,
-) -> Rendered | Refusal | BodyWanted:
-    secure = is_secure(request)
-    return ready_signature(
-        generation.credentials, signing, request, rendered, body, verified_tls=secure, reads_body=reads_body
-    )
 
 
 async def _candidates(resolver: NameService, request: Request, peer: Address | None) -> tuple[Address, ...] | str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from egress.gate.body import count_up, limited_up
+from egress.gate.body import count_up, limited_up, whole_body
 from egress.gate.denial import Denial
 from egress.gate.judged_body import HeldBody, judged_unread, judged_whole
 from egress.mitm.awaited import AWAITED, Awaited, awaited_of
@@ -103,7 +103,8 @@ class AwaitedHooks:
             if len(await limited_up(outcome, data)) < len(data):
                 self._over(connection, flow, head, outcome)
                 return True
-            _frame(flow, head, bytes(count_up(outcome, data)) + bytes(outcome.upward.end()))
+            sent = whole_body(outcome, data)
+            _frame(flow, head, bytes(count_up(outcome, sent)) + bytes(outcome.upward.end()))
             flow.response = None
         return True
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mitmproxy import http
 from mitmproxy.connection import Server
 
-from egress.gate.body import count_down, count_up
+from egress.gate.body import count_down, count_up, is_misdirected, misdirection
 from egress.gate.denial import Denial, failure
 from egress.gate.exchange import Exchange
 from egress.gate.gate import Asked
@@ -27,7 +27,7 @@ from egress.gate.permit import is_secure
 from egress.mitm.awaited_hooks import AwaitedHooks, forget_expectation, head_of_flow
 from egress.mitm.handler import refusal
 from egress.mitm.http1 import HEAD
-from egress.mitm.stream import BODY, FAILURE, INVALID, LIMITED, Failure
+from egress.mitm.stream import BODY, FAILURE, INVALID, LIMITED, LOOKED_AT, Failure
 from egress.policy import Reason, Refusal, Request
 from egress.wire.head import NoBody, Reject, RejectKind, RequestHead
 
@@ -79,7 +79,9 @@ class ExchangeHooks:
             judged = self.bodies.judged_unread(flow, head, named)
             if judged is None:
                 return self.bodies.begin(connection, flow, named, sni)
-            body = None if isinstance(head, Reject) else unread_bytes(head.framing)
+            body = None
+            if not isinstance(head, Reject) and not flow.request.is_http2:
+                body = unread_bytes(head.framing)
             outcome = await self._admit_judged(connection, judged, sni, body)
         if isinstance(outcome, Denial):
             return self._refuse(connection, flow, head, outcome)
@@ -110,6 +112,8 @@ class ExchangeHooks:
         _address_to(flow, exchange)
         if exchange.quota is not None:
             self._limit(connection, flow, exchange)
+        if exchange.look is not None:
+            flow.metadata[LOOKED_AT] = True
         return True
 
     def _limit(self, connection: ClientConnection, flow: http.HTTPFlow, exchange: Exchange) -> None:
@@ -192,9 +196,7 @@ class ExchangeHooks:
         if problem:
             use.refusal = problem
             return
-        target, fields = self._outbound(flow, exchange)
-        if exchange.rendered.signature is not None:
-            flow.request.path = target
+        flow.request.path, fields = self._outbound(flow, exchange)
         if server.alpn == b"h2":
             fields = [field for field in fields if field[0].lower() not in _NOT_IN_HTTP2]
         elif flow.request.is_http2 and flow.metadata.get(BODY) and not _sized(fields):
@@ -209,11 +211,19 @@ class ExchangeHooks:
         return upstream_head(exchange, fields, host=not flow.request.is_http2, via=self._gate.via)
 
     async def body_part(self, _connection: ClientConnection, part: BodyPart) -> None:
-        """Part of a body is about to go on: take it of its rules' limits."""
+        """Part of a body is about to go on: look at it, and take it of its rules' limits."""
         exchange = exchange_of(part.flow)
-        if exchange is None or exchange.quota is None:
+        if exchange is None:
             return
-        share = exchange.quota.up if part.from_client else exchange.quota.down
+        if part.from_client and exchange.look is not None:
+            if is_misdirected(exchange, part.data):
+                part.misdirected = True
+                return
+            if exchange.look is None:
+                part.flow.metadata.pop(LOOKED_AT, None)
+        share = None
+        if exchange.quota is not None:
+            share = exchange.quota.up if part.from_client else exchange.quota.down
         part.may_pass = part.size if share is None else await share.take(part.size)
 
     async def head_refused(self, connection: ClientConnection, refused: RefusedHead) -> None:
@@ -274,7 +284,7 @@ class ExchangeHooks:
             flow.response = refusal(denial)
             flow.response.headers["Connection"] = "close"
             exchange.response_started(denial.status)
-        if reason is Reason.LIMIT_BYTES and not flow.request.is_http2:
+        if reason in (Reason.LIMIT_BYTES, Reason.PLACEHOLDER_MISDIRECTED) and not flow.request.is_http2:
             # What the client still sends is thrown away, so that it reads why, but not for ever.
             connection.expect(_LINGER_SECONDS, connection.close)
         code = "client-closed" if reason is None else reason.value
@@ -410,6 +420,9 @@ def _failure(flow: http.HTTPFlow, exchange: Exchange) -> tuple[Reason | None, st
             return Reason.REQUEST_MALFORMED, "the body breaks the rules of HTTP, or fields follow it"
         case Failure.LIMIT:
             return Reason.LIMIT_BYTES, ""
+        case Failure.PLACEHOLDER:
+            refusal = misdirection(exchange)
+            return refusal.reason, refusal.detail
         case Failure.MALFORMED:
             return Reason.UPSTREAM_MALFORMED, ""
         case Failure.CLOSED:

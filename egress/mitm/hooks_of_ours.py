@@ -54,17 +54,26 @@ class UpstreamUse:
 
 @dataclass
 class BodyPart:
-    """A part of a body that is about to go on, under limits; `may_pass` of its bytes go, and no more if fewer."""
+    """A part of a body that is about to go on; `may_pass` of its bytes go, and no more if fewer.
+
+    `misdirected`: fewer not because of a limit, but of a placeholder among them.
+    """
 
     flow: http.HTTPFlow
-    size: int
+    data: bytes
     from_client: bool
     may_pass: int = 0
+    misdirected: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return len(self.data)
 
 
 @dataclass
 class EgressBodyPartHook(StartHook):
-    """A part of a body is here whose exchange is limited."""
+    """A part of a body is here whose exchange is limited, or that is looked at."""
 
     data: BodyPart
     blocking = True

@@ -3,7 +3,7 @@
 1. an invalid request goes to the lane's hook, which refuses and records it, not to an unrecorded error page
 2. a refused request is answered at once and its body is thrown away as it comes, never held
 3. a request is sent only after the connection that will carry it was judged
-4. of a body whose rule limits it only as many bytes pass as the lane's hook says
+4. of a body that is limited, or looked at, only as many bytes pass as the lane's hook says
 5. a body that a rule asks for is gathered within its limit, and judged before anything of the request is sent
 6. an upstream's failure becomes a page of ours, in which no byte of the upstream stands
 """
@@ -54,6 +54,7 @@ BODY = "egress.body"
 BODY_PROBLEM = "egress.body_problem"
 FAILURE = "egress.failure"
 LIMITED = "egress.limited"
+LOOKED_AT = "egress.looked-at"
 
 
 # What h11's reader of a length, and our own of chunks, say of a client that is gone before its body has ended.
@@ -66,6 +67,7 @@ class Failure(StrEnum):
     CLIENT = "client"
     REQUEST = "request"
     LIMIT = "limit"
+    PLACEHOLDER = "placeholder"
     CONNECT = "connect"
     CLOSED = "closed"
     MALFORMED = "malformed"
@@ -128,7 +130,8 @@ class GuardedStream(HttpStream):
         self, event: RequestData | RequestTrailers | RequestEndOfMessage
     ) -> CommandGenerator[None]:
         """Pass a body on; fields after it end the exchange, since no rule has seen them."""
-        if isinstance(event, RequestData) and LIMITED in self.flow.metadata:
+        metadata = self.flow.metadata
+        if isinstance(event, RequestData) and (LIMITED in metadata or LOOKED_AT in metadata):
             yield from self.limited(event, super().state_stream_request_body, from_client=True)
             return
         if not isinstance(event, RequestTrailers):
@@ -154,14 +157,14 @@ class GuardedStream(HttpStream):
         """Ask the lane how much may pass; where that is less than came, the exchange ends."""
         if not event.data:
             return
-        part = BodyPart(self.flow, len(event.data), from_client)
+        part = BodyPart(self.flow, event.data, from_client)
         yield EgressBodyPartHook(part)
         event.data = event.data[: part.may_pass]
         if event.data:
             yield from pass_on(event)
         if part.may_pass < part.size:
             yield from self.break_off("over a limit")
-            self.flow.metadata[FAILURE] = Failure.LIMIT
+            self.flow.metadata[FAILURE] = Failure.PLACEHOLDER if part.misdirected else Failure.LIMIT
             yield from self.handle_protocol_error(
                 ResponseProtocolError(self.stream_id, "over a limit", ErrorCode.GENERIC_CLIENT_ERROR)
             )

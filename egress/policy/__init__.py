@@ -10,7 +10,8 @@ from egress.policy.addresses import AddressClass, classify, readings, unmap
 from egress.policy.bodies import read_body, told
 from egress.policy.decide import Policy, compile_policy
 from egress.policy.names import parse_authority, parse_host, parse_port
-from egress.policy.paths import PathPattern, PatternError, canonical_path, compile_path
+from egress.policy.own_credentials import OWN_CREDENTIALS
+from egress.policy.paths import PathPattern, PathSet, PatternError, canonical_path, compile_path
 from egress.policy.reasons import TEXTS, Reason, ReasonText
 from egress.policy.rewrites import PathPrefix, Rewrite, Rewritten, rewritten
 from egress.policy.sandboxes import (
@@ -65,6 +66,7 @@ from egress.policy.values import (
     Say,
     ScopeRules,
     SecretRef,
+    Swap,
     Target,
 )
 from egress.policy.vocabulary import (
@@ -76,6 +78,7 @@ from egress.policy.vocabulary import (
     Protocol,
     Scheme,
     Scope,
+    SwapPlace,
     TlsMode,
     Verdict,
 )
@@ -85,6 +88,7 @@ __all__ = [
     "HTTP_PROTOCOLS",
     "MESSAGE_VARIABLES",
     "OVER_TLS",
+    "OWN_CREDENTIALS",
     "TEMPLATE",
     "TEXTS",
     "VALUE_VARIABLES",
@@ -113,6 +117,7 @@ __all__ = [
     "Operation",
     "PathPattern",
     "PathPrefix",
+    "PathSet",
     "PatternError",
     "Policy",
     "PortRange",
@@ -137,6 +142,8 @@ __all__ = [
     "SignatureEncoding",
     "SignatureText",
     "Signing",
+    "Swap",
+    "SwapPlace",
     "Target",
     "TargetError",
     "TlsMode",

@@ -14,6 +14,7 @@ from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING, Final
 
 from egress.policy.bodies import BodyConditions
+from egress.policy.own_credentials import removed
 from egress.policy.parameters import Values, header_pairs, query_pairs
 from egress.policy.paths import PathPattern, PathSet, canonical_path, compile_path
 from egress.policy.reasons import Reason
@@ -120,6 +121,7 @@ class CompiledRule:
         "protocols_on_https_port",
         "query",
         "ref",
+        "remove",
         "rule",
         "say",
         "saying",
@@ -163,7 +165,8 @@ class CompiledRule:
         # Whether the name alone cannot tell that it matches.
         self.inside = rule.methods is not None or rule.paths is not None or self.looks_further
         self.conditional = self.inside or self.expires is not None
-        changes = bool(rule.inject or rule.remove) or rule.rewrite is not None or rule.sign is not None
+        self.remove = removed(rule)
+        changes = bool(rule.inject or self.remove or rule.swap) or rule.rewrite is not None or rule.sign is not None
         self.needs_inside = self.inside or changes
         # Whether clients that offer HTTP/2 get it: gRPC is spoken over nothing else.
         self.http2 = rule.http2 or (rule.protocols is not None and Protocol.GRPC in rule.protocols)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from egress.policy.bodies import told
 from egress.policy.reasons import TEXTS, Reason
 from egress.policy.rewrites import merged
-from egress.policy.values import Decision, Injection, RuleRef, Say
+from egress.policy.values import Decision, Injection, RuleRef, Say, Swap
 from egress.policy.vocabulary import TlsMode, Verdict
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def allow(
         rewrite=_merge_rewrite(rules),
         sign=_merge_sign(rules),
         limits=_all_limits(rules),
+        swap=_all_swaps(rules),
     )
 
 
@@ -113,6 +114,7 @@ def report(
         inject=(),
         remove=(),
         sign=None,
+        swap=(),
         labels=refused.labels,
     )
 
@@ -164,12 +166,18 @@ def _merge_sign(rules: Sequence[CompiledRule]) -> Signing | None:
 
 def _merge_remove(rules: Sequence[CompiledRule]) -> tuple[str, ...]:
     if len(rules) == 1:
-        return rules[0].rule.remove
+        return rules[0].remove
     merged: dict[str, str] = {}
     for rule in rules:
-        for header in rule.rule.remove:
+        for header in rule.remove:
             merged.setdefault(header.lower(), header)
     return tuple(merged.values())
+
+
+def _all_swaps(rules: Sequence[CompiledRule]) -> tuple[Swap, ...]:
+    if len(rules) == 1:
+        return rules[0].rule.swap
+    return tuple(dict.fromkeys(swap for rule in rules for swap in rule.rule.swap))
 
 
 def _all_limits(rules: Sequence[CompiledRule]) -> KeyedLimits:

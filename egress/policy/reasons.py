@@ -61,6 +61,9 @@ class Reason(StrEnum):
     CREDENTIAL_UNAVAILABLE = "credential-unavailable"
     CREDENTIAL_INSECURE = "credential-insecure"
     REQUEST_NOT_SIGNABLE = "request-not-signable"
+    # denied because of the placeholder of a secret
+    PLACEHOLDER_MISDIRECTED = "placeholder-misdirected"
+    PLACEHOLDER_REQUIRED = "placeholder-required"
     NAME_NOT_RESOLVED = "name-not-resolved"
     AUDIT_UNAVAILABLE = "audit-unavailable"
     INTERNAL_ERROR = "internal-error"
@@ -294,6 +297,16 @@ TEXTS: dict[Reason, ReasonText] = {
         "request not signable",
         "The rule signs requests, and this one cannot be signed anew.",
         "have the client send its body whole or unsigned, signed for one region; see docs/guides/signing.md",
+    ),
+    Reason.PLACEHOLDER_MISDIRECTED: ReasonText(
+        "placeholder misdirected",
+        "The request carries the placeholder of a secret to where that secret must not go.",
+        "find out what sends it there; a place where it belongs is named by the rule's `inject` or `swap`",
+    ),
+    Reason.PLACEHOLDER_REQUIRED: ReasonText(
+        "placeholder required",
+        "The rule swaps the placeholder of a secret, and the request does not carry it where the rule says.",
+        "send the placeholder in place of a credential of your own",
     ),
     Reason.NAME_NOT_RESOLVED: ReasonText(
         "name not resolved",

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from egress.policy.own_credentials import removed
 from egress.policy.paths import canonical_path
 from egress.policy.reasons import Reason
 from egress.policy.values import Decision, Injection, Refusal, Request
@@ -117,7 +118,10 @@ def united(asked: Decision, sent: Decision) -> Decision:
         sent = replace(sent, limits=(*sent.limits, *[each for each in asked.limits if each[0] not in keys]))
     if Reason.WOULD_DENY in (asked.reason, sent.reason):
         told = sent if sent.reason is Reason.WOULD_DENY else asked
-        return replace(sent, reason=told.reason, detail=told.detail, rule=told.rule, inject=(), remove=(), sign=None)
+        bare = replace(sent, inject=(), remove=(), swap=(), sign=None)
+        return replace(bare, reason=told.reason, detail=told.detail, rule=told.rule)
+    if asked.swap:
+        sent = replace(sent, swap=tuple(dict.fromkeys((*sent.swap, *asked.swap))))
     if not (asked.inject or asked.remove or asked.labels or asked.sign):
         return sent
     rules = [rule for _, _, rule in sorted([*_ranked(sent, 0), *_ranked(asked, 1)], key=lambda each: each[:2])]
@@ -127,7 +131,7 @@ def united(asked: Decision, sent: Decision) -> Decision:
     for rule in rules:
         for injection in rule.inject:
             inject.setdefault(injection.header.lower(), injection)
-        for header in rule.remove:
+        for header in removed(rule):
             remove.setdefault(header.lower(), header)
         for name, value in rule.annotate:
             labels.setdefault(name, value)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
-from egress.policy.vocabulary import Certainty, Mode, Protocol, Scope, TlsMode, Verdict
+from egress.policy.vocabulary import Certainty, Mode, Protocol, Scope, SwapPlace, TlsMode, Verdict
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -141,15 +141,32 @@ class SecretRef:
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """A header to set, replacing every spelling and duplicate: `parts` are literal text and secret references."""
+    """A header to set, replacing every spelling and duplicate: `parts` are literal text and secret references.
+
+    `user` not None: HTTP Basic (RFC 7617) with that user, and `parts` as the password.
+    """
 
     header: str
     parts: tuple[str | SecretRef, ...]
+    user: tuple[str | SecretRef, ...] | None = None
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """The names of the secrets that the value needs."""
-        return tuple(part.name for part in self.parts if isinstance(part, SecretRef))
+        return tuple(part.name for part in (*(self.user or ()), *self.parts) if isinstance(part, SecretRef))
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Where the placeholder of `secret` becomes its value: in these `headers`, and in these other `places`.
+
+    `required`: a request in none of whose places the placeholder stands is refused.
+    """
+
+    secret: str
+    headers: tuple[str, ...] = ()
+    places: frozenset[SwapPlace] = frozenset()
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +228,8 @@ class Rule:
     `until` (aware) is when the rule stops to match. `annotate` are labels for the audit, by name. `rewrite`: where what
     the rule allows goes instead, `sign` how it is signed. `limits` hold for each sandbox on its own. `sandboxes` are
     names and `label=value` of those that the rule is for; it and templates are gone once the rule was written out for a
-    sandbox (see `sandboxes`).
+    sandbox (see `sandboxes`). `swap`: where placeholders become values. `strip_own`: credentials of the client's own go
+    no further.
     """
 
     verdict: Verdict
@@ -239,6 +257,8 @@ class Rule:
     graphql: GraphqlCondition | None = None
     sandboxes: tuple[str, ...] | None = None
     sign: Signing | None = None
+    swap: tuple[Swap, ...] = ()
+    strip_own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,10 +310,10 @@ class Decision:
     `rule` is the rule that spoke, or where nothing did, the allow rule that came closest. `rules` are the allowing
     rules of each scope that allowed by a rule, highest scope first; the address step is held to all of them. `inject`
     and `remove` are merged over those scopes, and `http2` is True if any of their rules says so. `labels` are those
-    that the rules annotate. `limits` are those of all the allowing rules. `rewrite`, if there is one, has the request
-    judged again before anything goes up: see `Policy.follow`. `detail` is one sentence for people, safe to print.
-    `needs_body`: a rule's condition on the body was asked and the body is not known, so this is the answer for a body
-    that nobody can read. `sign`: how it is signed, as the highest scope says whose rule signs.
+    that the rules annotate. `limits` are those of all the allowing rules, `swap` is what they swap. `rewrite`, if there
+    is one, has the request judged again before anything goes up: see `Policy.follow`. `detail` is one sentence for
+    people, safe to print. `needs_body`: a rule's condition on the body was asked and the body is not known, so this is
+    the answer for a body that nobody can read. `sign`: how it is signed, as the highest scope says whose rule signs.
     """
 
     verdict: Verdict
@@ -311,6 +331,7 @@ class Decision:
     limits: KeyedLimits = ()
     needs_body: bool = False
     sign: Signing | None = None
+    swap: tuple[Swap, ...] = ()
 
     @property
     def allowed(self) -> bool:

@@ -45,6 +45,14 @@ class Scheme(StrEnum):
     HTTPS = "https"
 
 
+class SwapPlace(StrEnum):
+    """Where, besides headers, a rule may have a placeholder swapped for its secret."""
+
+    QUERY = "query"
+    PATH = "path"
+    BODY = "body"
+
+
 class TlsMode(IntEnum):
     """How much of a TLS connection is opened; the larger value is the stricter, so `max` merges scopes."""
 

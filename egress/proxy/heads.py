@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from egress.gate.outbound import VIA, client_fields, origin_of, unframed_client_fields, upstream_fields, upstream_head
+from egress.gate.outbound import VIA, client_fields, target_of, unframed_client_fields, upstream_fields, upstream_head
 from egress.wire.head import Chunked, ContentLength, Framing, NoBody, UntilClose, Version
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def bodiless_head(head: RequestHead, exchange: Exchange, repeats: Repeats, *, vi
     if tail is None:
         tail = _written(b"", upstream_fields(exchange, head.fields, via=via))
         repeats.sent(head.fields, exchange, tail)
-    return _request_line(exchange, origin_of(exchange.request)) + tail
+    return _request_line(exchange, target_of(exchange)) + tail
 
 
 def response_head(

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from egress.gate.body import count_down, limited_down
+from egress.gate.body import count_down, limited_down, whole_body
 from egress.gate.denial import Denial, failure
 from egress.gate.exchange import Exchange
 from egress.gate.judged_body import BodyWanted, HeldBody, judged_unread, judged_whole, unread_bytes
@@ -96,9 +96,11 @@ class HttpExchange:
             if isinstance(judged, Refusal):
                 return await connection.refuse(request, judged)
             self._kept = self._parts.pool.peek(key_of(request))
-            body = unread_bytes(self._head.framing) if self._held is None else self._held.data
+            body = unread_bytes(self._head.framing) if self._held is None else bytes(self._held.data)
             outcome = await connection.admit(judged, None if self._kept is None else self._kept.address, body)
             admitted = not isinstance(outcome, Denial)
+            if isinstance(outcome, Exchange) and body:
+                held.become(whole_body(outcome, body))
             return outcome
         finally:
             if not admitted:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from egress.gate.body import count_up, limited_up
+from egress.gate.body import MisdirectedError, count_up, is_misdirected, limited_up, misdirection
 from egress.gate.shares import ByteLimitError
 from egress.policy import Reason, Refusal
 from egress.proxy.bodies import BodyError, chunk, last_chunk
@@ -65,10 +65,11 @@ class Upload:
             first = self._body.here()
             if self._exchange.quota is not None:
                 first = await self._whole_first(first)
+            self._look(first)
             first = count_up(self._exchange, first)
             part = self._last(first) if self._body.done else chunk(first) if self._chunked else first
-        except (BodyError, ByteLimitError) as error:
-            self.problem = _BAD_BODY if isinstance(error, BodyError) else OVER
+        except (BodyError, ByteLimitError, MisdirectedError) as error:
+            self.problem = self._told(error)
             raise OSError from None
         await self._upstream.endpoint.send(b"".join((head, part)))
         if self._body.done:
@@ -87,13 +88,11 @@ class Upload:
             await self._carry_rest()
         except _ClientGoneError:
             self._connection.interrupt(CLIENT_CLOSED)
-        except BodyError as error:
-            if error.early:
+        except (BodyError, ByteLimitError, MisdirectedError) as error:
+            if isinstance(error, BodyError) and error.early:
                 self._connection.interrupt(CLIENT_CLOSED)
             else:
-                self.problem = _BAD_BODY
-        except ByteLimitError:
-            self.problem = OVER
+                self.problem = self._told(error)
         except OSError:
             # An upstream may answer and close before it has read everything: the reader of the answer finds out.
             return
@@ -114,9 +113,11 @@ class Upload:
                 came = len(data)
                 data = await limited_up(self._exchange, data)
                 if len(data) < came:
+                    self._look(data)
                     last = count_up(self._exchange, data)
                     await endpoint.send(chunk(last) if self._chunked else last)
                     raise ByteLimitError
+            self._look(data)
             data = count_up(self._exchange, data)
             self._connection.moved()
             if body.done:
@@ -126,6 +127,20 @@ class Upload:
             turn += 1
             if turn % TURN == 0:
                 await asyncio.sleep(0)
+
+    def _look(self, data: Buffer) -> None:
+        """Raises MisdirectedError for what must not go on."""
+        if self._exchange.look is not None and is_misdirected(self._exchange, data):
+            raise MisdirectedError
+
+    def _told(self, error: BodyError | ByteLimitError | MisdirectedError) -> Refusal:
+        match error:
+            case BodyError():
+                return _BAD_BODY
+            case ByteLimitError():
+                return OVER
+            case MisdirectedError():
+                return misdirection(self._exchange)
 
     async def _whole_first(self, first: Buffer) -> Buffer:
         """A request that cannot even begin is told so, and nothing of it goes."""

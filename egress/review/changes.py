@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from egress.config import LoadedPolicy
-    from egress.policy import Address, Injection, Request
+    from egress.policy import Address, Injection, Request, Swap
     from egress.review.explanation import Explanation, JsonObject
 
 _DEFAULT_PORTS = {
@@ -107,9 +107,15 @@ class Answer:
     def credentials(self) -> Sequence[object]:
         """The headers that carry secrets, the signature, and where the secrets come from (places, never values)."""
         found = sorted(
-            (injection.header.lower(), plain(injection.parts), [self._source(name) for name in injection.secrets])
-            for injection in self._injections()
-            if injection.secrets
+            [
+                *(
+                    (one.header.lower(), plain((one.user, one.parts)), [self._source(name) for name in one.secrets])
+                    for one in self._injections()
+                    if one.secrets
+                ),
+                *(("swap", plain(swap), [self._source(swap.secret)]) for swap in self._swaps()),
+            ],
+            key=str,
         )
         decision = self.explanation.decision
         signing = None if decision is None else decision.sign
@@ -124,7 +130,7 @@ class Answer:
         decision = self.explanation.decision
         names = [] if decision is None else [name.lower() for name in decision.remove]
         removed = sorted(name for name in names if name not in apart)
-        literal = ((one.header.lower(), plain(one.parts)) for one in self._injections() if not one.secrets)
+        literal = ((one.header.lower(), plain((one.user, one.parts))) for one in self._injections() if not one.secrets)
         return [sorted(literal), removed]
 
     def tls(self) -> Hashable:
@@ -141,9 +147,16 @@ class Answer:
         decision = self.explanation.decision
         return () if decision is None else decision.inject
 
+    def _swaps(self) -> tuple[Swap, ...]:
+        decision = self.explanation.decision
+        return () if decision is None else decision.swap
+
     def _source(self, name: str) -> str:
         definition = self.loaded.secrets.get(name)
-        return "" if definition is None else f"{name}: {definition.source}"
+        if definition is None:
+            return ""
+        bound = plain((definition.methods, definition.paths, definition.placeholder))
+        return f"{name}: {definition.source} {bound}"
 
 
 def differences(old: Answer, new: Answer) -> list[Kind]:

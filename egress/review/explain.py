@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from egress.config import is_bound
+from egress.config import allows
 from egress.policy import (
     OVER_TLS,
     TEXTS,
@@ -188,17 +188,19 @@ def _check_secrets(answer: Explanation, loaded: LoadedPolicy) -> Explanation:
         return answer
     signing = decision.sign
     injected = [name for injection in decision.inject for name in injection.secrets]
-    names = list(dict.fromkeys([*injected, *([] if signing is None else [signing.secret])]))
+    if signing is not None:
+        injected.append(signing.secret)
+    names = list(dict.fromkeys((*injected, *(swap.secret for swap in decision.swap))))
     if not names:
         return answer
-    if request.protocol not in OVER_TLS:
+    if injected and request.protocol not in OVER_TLS:
         return _narrowed(answer, Reason.CREDENTIAL_INSECURE)
     unbound: list[str] = []
     for name in names:
         definition = loaded.secrets.get(name)
         if definition is None:
             return _narrowed(answer, Reason.CREDENTIAL_UNAVAILABLE)
-        if not is_bound(definition.hosts, request.host, request.port):
+        if not allows(definition, request):
             unbound.append(name)
     notes = [f"the secret `{name}` is not bound to this host: the request goes without it" for name in unbound]
     if len(unbound) < len(names):
@@ -208,6 +210,7 @@ def _check_secrets(answer: Explanation, loaded: LoadedPolicy) -> Explanation:
         decision,
         inject=tuple(injection for injection in decision.inject if injection not in withheld),
         remove=(*decision.remove, *(injection.header for injection in withheld)),
+        swap=tuple(swap for swap in decision.swap if swap.secret not in unbound),
     )
     if signing is not None and signing.secret in unbound:
         sent = replace(sent, sign=None, remove=(*sent.remove, *signed_headers(signing)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from egress.policy import TEXTS, Decision, Reason, Request, Verdict
-from egress.review.spelling import limits_values, network_text, signing_values
+from egress.review.spelling import limits_values, network_text, signing_values, swap_values
 from egress.review.tried import tried_json
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class Explanation:
                 "remove": list(self.decision.remove),
             }
             answer["sign"] = signing_values(self.decision.sign)
+            answer["swap"] = swap_values(self.decision.swap)
             answer["limits"] = [limits_values(limits) for _, limits in self.decision.limits]
         if self.addresses is not None:
             answer["addresses"] = {

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 # What every rule has, and what only people read.
 _IDENTITY: Final = frozenset({"verdict", "targets", "file", "line", "name", "annotate", "origin"})
 # What happens to a request that the rule allows, and how it is carried: nothing that it must meet.
-_ACTIONS: Final = frozenset({"tls", "inject", "remove", "rewrite", "sign", "addresses", "http2", "limits"})
+_ACTIONS: Final = frozenset(
+    {"tls", "inject", "remove", "swap", "strip_own", "rewrite", "sign", "addresses", "http2", "limits"}
+)
 
 
 def stated(rule: Rule) -> frozenset[str]:

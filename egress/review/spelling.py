@@ -23,6 +23,8 @@ from egress.policy import (
     Rewrite,
     Rule,
     SigV4,
+    Swap,
+    SwapPlace,
     Target,
     TlsMode,
 )
@@ -152,7 +154,28 @@ def _protocols(value: frozenset[Protocol] | None) -> object:
 
 
 def _inject(value: tuple[Injection, ...]) -> object:
-    return {injection.header: template_text(injection.parts) for injection in value}
+    return {injection.header: _header(injection) for injection in value}
+
+
+def _header(injection: Injection) -> object:
+    text = template_text(injection.parts)
+    return text if injection.user is None else {"basic": {"user": template_text(injection.user), "password": text}}
+
+
+def swap_values(value: tuple[Swap, ...]) -> list[object]:
+    """As a policy file writes them, without what is not stated."""
+    return [_swap(swap) for swap in value]
+
+
+def _swap(swap: Swap) -> object:
+    said: dict[str, object] = {"secret": swap.secret}
+    if swap.headers:
+        said["headers"] = list(swap.headers)
+    if swap.places:
+        said["in"] = [place.value for place in SwapPlace if place in swap.places]
+    if swap.required:
+        said["require"] = True
+    return said
 
 
 def _named_values(value: tuple[tuple[str, str | None], ...]) -> object:
@@ -235,6 +258,7 @@ _SIGNATURE_TEXTS: Final[dict[str, Callable[[Any], object]]] = {"value": signatur
 _SPELT: Final[dict[str, Callable[[Any], object]]] = {
     "protocols": _protocols,
     "inject": _inject,
+    "swap": swap_values,
     "query": _named_values,
     "headers": _named_values,
     "until": _moment,

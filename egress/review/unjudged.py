@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 JUDGED: Final = frozenset(
     {
         *("verdict", "targets", "file", "line", "name", "ports", "methods", "paths", "protocols", "tls", "inject"),
-        *("remove", "addresses", "http2", "ignore_case", "query", "headers", "sign"),
+        *("remove", "addresses", "http2", "ignore_case", "query", "headers", "swap", "strip_own", "sign"),
     }
 )
 

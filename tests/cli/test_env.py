@@ -133,6 +133,37 @@ def test_json_is_for_programs(state: Path) -> None:
     assert set(json.loads(result.stdout)) == set(VARIABLES)
 
 
+PLACEHOLDERS = """
+version: 1
+secrets:
+  model:
+    env: ANTHROPIC_API_KEY
+    hosts: [api.anthropic.com]
+    placeholder: {env: ANTHROPIC_API_KEY}
+  other: {env: OTHER, hosts: [api.example.com], placeholder: {env: OTHER_KEY, value: other-egress-0123456789}}
+  bare: {env: BARE, hosts: [api.example.com], placeholder: {like: ghp}}
+rules:
+  - {allow: api.anthropic.com, swap: {secret: model, headers: [x-api-key]}}
+"""
+
+
+def test_placeholders_stand_under_their_variables(state: Path, tmp_path: Path) -> None:
+    """The same each time, like the credential that it stands for; a line on stderr says what they are."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(PLACEHOLDERS)
+    result = run("--state-dir", state, "--policy", policy, "--shell", "json")
+    found = json.loads(result.stdout)
+    assert found["ANTHROPIC_API_KEY"].startswith("sk-ant-api03-egress")
+    assert found["OTHER_KEY"] == "other-egress-0123456789"
+    assert set(found) == {*VARIABLES, "ANTHROPIC_API_KEY", "OTHER_KEY"}
+    assert "ANTHROPIC_API_KEY, OTHER_KEY hold placeholders" in result.stderr
+    assert variables("--state-dir", state, "--policy", policy)["ANTHROPIC_API_KEY"] == found["ANTHROPIC_API_KEY"]
+    assert (state / "placeholder.key").stat().st_mode & 0o777 == 0o600
+    undo = run("--unset", "--state-dir", tmp_path / "missing", "--policy", policy)
+    assert "unset OTHER_KEY\n" in undo.stdout
+    assert not (tmp_path / "missing").exists()
+
+
 def test_dotenv_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
     """A folder with a line break in its name is a usage error, not a file that reads as two variables."""
     Authority.load_or_create(tmp_path / "a\nb" / "ca")

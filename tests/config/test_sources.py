@@ -181,11 +181,18 @@ GOOD = """
 version: 1
 default: ask
 tls: auto
-secrets: {k: {env: K, hosts: api.example.com}, f: {file: x, hosts: [a.example.com]}}
+secrets:
+  k: {env: K, hosts: api.example.com, methods: [POST], paths: [/x], placeholder: {env: K, like: sk}}
+  f: {file: x, hosts: [a.example.com], placeholder: a-text-of-16-or-more}
 rules:
   - {name: x, allow: api.example.com, ports: [443, 8000-8010], methods: [POST], paths: /x, protocol: [https, tcp], tls: tunnel}
   - {deny: {file: x.txt}, methods: read-only}
   - {ask: ["**"], addresses: 10.0.0.0/8, inject: {x: y}, remove: [a]}
+  - allow: api.example.com
+    paths: [/x]
+    inject: {Authorization: {basic: {user: x, password: "${k}"}}}
+    swap: {secret: k, headers: [x-api-key], in: [query, path, body], require: true}
+    strip_own: true
 """
 
 

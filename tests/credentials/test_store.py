@@ -170,13 +170,13 @@ def test_one_secret_that_may_not_go_holds_back_all() -> None:
 def test_several_secrets_stand_in_one_header_and_are_named_once() -> None:
     """Parts are joined in order, with the literal text between them."""
     definitions = env_secret() | env_secret(name="second", variable="OTHER")
-    store = CredentialStore(definitions, env={"TOKEN": "one", "OTHER": "two"})
+    store = CredentialStore(definitions, env={"TOKEN": "alpha", "OTHER": "beta"})
     parts = (SecretRef("github"), ":", SecretRef("second"), ":", SecretRef("github"))
     result = store.render((Injection("X-Both", parts),), ask(), verified_tls=True)
     assert isinstance(result, Rendered)
-    assert result.headers[0][1].reveal() == "one:two:one"
+    assert result.headers[0][1].reveal() == "alpha:beta:alpha"
     assert result.names == ("github", "second")
-    assert "one" not in repr(result).replace("<secret", "")
+    assert "alpha" not in repr(result)
 
 
 BAD_VALUES = [

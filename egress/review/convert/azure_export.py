@@ -174,6 +174,8 @@ def _value(injection: Injection) -> dict[str, Plain] | None:
     """A header's value there; None where one reference cannot say it."""
     parts = injection.parts
     secrets = injection.secrets
+    if injection.user is not None:
+        return None
     if not secrets:
         return {"value": "".join(str(part) for part in parts)}
     if len(secrets) > 1 or any(isinstance(part, str) and "{" in part for part in parts):

@@ -161,7 +161,7 @@ def unsaid(rule: Rule, *, also: frozenset[str] = frozenset()) -> list[str]:
     found += [f"`{name}`" for name in ("methods", "paths") if getattr(rule, name) is not None and name not in also]
     if rule.protocols is not None and not {Protocol.HTTP, Protocol.HTTPS} <= rule.protocols:
         found.append("`protocol`")
-    actions = ("inject", "remove", "rewrite", "sign", "limits")
+    actions = ("inject", "swap", "strip_own", "remove", "rewrite", "sign", "limits")
     found += [f"`{name}`" for name in actions if getattr(rule, name) and name not in also]
     return found
 

@@ -42,8 +42,9 @@ def find_secrets(
 def _injected(rule: Rule) -> list[str]:
     if rule.verdict is not Verdict.ALLOW:
         return []
-    names = [secret for injection in rule.inject for secret in injection.secrets]
-    return list(dict.fromkeys([*names, *([] if rule.sign is None else [rule.sign.secret])]))
+    injected = (secret for injection in rule.inject for secret in injection.secrets)
+    signed = () if rule.sign is None else (rule.sign.secret,)
+    return list(dict.fromkeys((*injected, *(swap.secret for swap in rule.swap), *signed)))
 
 
 def _goes_elsewhere(rule: Rule) -> bool:

@@ -84,7 +84,7 @@ def may_speak(rule: Rule, port: int | None) -> Regions:
     if rule.verdict is not Verdict.ALLOW:
         return (known, _map(known, _touched), known, known, known)
     inside = bool(rule.methods is not None or rule.paths is not None or rule.inject or rule.remove or rule.rewrite)
-    inside = inside or rule.sign is not None or inside_terms(rule)
+    inside = inside or bool(rule.swap or rule.strip_own) or rule.sign is not None or inside_terms(rule)
     odd_path = known if rule.paths is None else EMPTY
     upper = rule.methods is not None and all(method == method.upper() for method in rule.methods)
     odd_method = EMPTY if upper else known

@@ -43,6 +43,8 @@ KNOWN_TERMS: Final = frozenset(
         "limits",
         "sandboxes",
         "sign",
+        "swap",
+        "strip_own",
     }
 )
 

@@ -81,6 +81,8 @@ def _inside(rule: Rule) -> list[str]:
         "mcp": rule.mcp is not None,
         "graphql": rule.graphql is not None,
         "inject": bool(rule.inject),
+        "swap": bool(rule.swap),
+        "strip_own": rule.strip_own,
         "remove": bool(rule.remove),
         "rewrite": rule.rewrite is not None,
         "sign": rule.sign is not None,
