@@ -30,7 +30,7 @@ Methods = Annotated[str | None, typer.Option("--methods", metavar="M,..", help="
 Paths = Annotated[str | None, typer.Option("--paths", metavar="P,..", help="Path patterns.")]
 Ports = Annotated[str | None, typer.Option("--ports", metavar="N,..", help="Ports and ranges.")]
 Protocols = Annotated[
-    str | None, typer.Option("--protocol", metavar="WORD,..", help="http, https, ws, wss, grpc or tcp.")
+    str | None, typer.Option("--protocol", metavar="WORD,..", help="http, https, ws, wss, grpc, tcp or dns.")
 ]
 Ttl = Annotated[str | None, typer.Option("--ttl", metavar="1h", help="How long the rule holds: 90s, 30m, 1h, 7d, 2w.")]
 Why = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="A comment above the rule.")]

@@ -12,7 +12,7 @@ from egress.audit import AuditReader
 from egress.cli.audit_rows import destination, json_line, rule_place, utc
 from egress.cli.options import audit_database
 from egress.errors import EgressError
-from egress.policy import TEXTS, Protocol, Reason, Verdict
+from egress.policy import TEXTS, WITHOUT_REQUEST, Protocol, Reason, Verdict
 from egress.review import Question, make_question
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def question_of(row: AuditRow) -> Question | None:
     if any(_CUT in text for text in (row.method, row.host, row.path) if text is not None):
         return None
     host = f"[{row.host}]" if ":" in row.host else row.host
-    path = "" if scheme == Protocol.TCP else row.path or "/"
+    path = "" if scheme in WITHOUT_REQUEST else row.path or "/"
     addresses = () if row.address is None or row.address == row.host else (row.address,)
     question = make_question(
         f"{scheme}://{host}:{row.port}{path}", method=row.method, sandbox=row.sandbox, addresses=addresses

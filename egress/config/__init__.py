@@ -11,7 +11,8 @@ from egress.config.clock import wall_clock
 from egress.config.layout import Formatted, format_policy
 from egress.config.limit_fields import bytes_text, rate_text
 from egress.config.listening import ListenAddress, UnixListener, socket_mode, told_listener
-from egress.config.load import LoadedPolicy, load_policies, load_policy, policy_of, written_out
+from egress.config.load import load_policies, load_policy
+from egress.config.loaded import LoadedPolicy, policy_of, written_out
 from egress.config.machine import Machine
 from egress.config.owners import foreign_owners
 from egress.config.pins import Pin, PinError, parse_pin

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, PlainValidator
 
 from egress.config.checking import check
 from egress.config.document import read_document
-from egress.config.fields import NameField, listed, text, wrong
+from egress.config.fields import MomentField, NameField, listed, text, wrong
 from egress.config.policy_model import Strict, TextField, VerdictField
 from egress.config.reading import read_text
 from egress.config.sources import PolicySource, find_policy
@@ -25,6 +25,7 @@ from egress.policy import Lane, Reason, Refusal, Verdict, parse_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from enum import StrEnum
     from pathlib import Path
 
@@ -42,7 +43,7 @@ class Case:
     """One request, as it is written, and what must come out of it. None: the case does not say.
 
     `headers` are `Name: value` texts. `rule` is a rule's name or `file:line`. `inject` are the names, in lower case, of
-    all headers that are set. `body` is the request's, whole.
+    all headers that are set. `body` is the request's, whole. `at`: when it is asked, for rules with `until`; None: now.
     """
 
     file: str
@@ -60,6 +61,7 @@ class Case:
     inject: frozenset[str] | None = None
     lane: Lane | None = None
     body: str | None = None
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ def _case(model: _CaseModel, document: Document, place: Place) -> Case:
         inject=None if model.inject is None else frozenset(name.lower() for name in model.inject),
         lane=model.lane,
         body=model.body,
+        at=model.at,
     )
 
 
@@ -223,3 +226,4 @@ class _CaseModel(Strict):
     inject: Annotated[list[TextField], BeforeValidator(_names)] | None = None
     lane: Annotated[Lane, PlainValidator(_word(Lane))] | None = None
     body: Annotated[str, PlainValidator(_body)] | None = None
+    at: MomentField | None = None

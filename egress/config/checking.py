@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, TypeAliasType, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from egress.config.document import is_unread
 from egress.config.later import later_message
 from egress.config.policy_model import RuleModel
+from egress.config.scalars import is_unread
 from egress.config.wording import did_you_mean, kind_of, quoted
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainValidator, Tag
 
-from egress.config.fields import HeaderField, TemplateField, listed, template, text, word, wrong
+from egress.config.fields import listed, text, word, wrong
+from egress.config.header_fields import HeaderField, TemplateField, template
 from egress.config.wording import kind_of, one_of, quoted
 from egress.policy import Injection, SecretRef, Swap, SwapPlace
 

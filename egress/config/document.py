@@ -14,7 +14,6 @@ kinds is found in one pass and has its line.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
@@ -30,6 +29,7 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
+from egress.config.scalars import Unread, is_merge, scalar
 from egress.config.wording import kind_of, place_text, quoted
 from egress.config.yaml_errors import alias_message, anchor_message, explain_yaml_error, hidden_characters
 from egress.errors import Problem
@@ -45,13 +45,6 @@ MAX_DEPTH: Final = 16
 MAX_RULES: Final = 10_000
 MAX_VALUES: Final = 250_000
 MAX_ALIAS_VALUES: Final = 10_000
-
-_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
-_TRUES = frozenset({"true", "True", "TRUE"})
-_FALSES = frozenset({"false", "False", "FALSE"})
-_INTEGER = re.compile(r"[-+]?[0-9]{1,18}\Z")
-_BASED = re.compile(r"0o[0-7]{1,18}\Z|0x[0-9a-fA-F]{1,15}\Z")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +149,12 @@ class _Builder:
         elif isinstance(event, MappingStartEvent):
             value = self._mapping(events, place)
         else:
-            value = _scalar(cast("ScalarEvent", event))
+            value = scalar(cast("ScalarEvent", event))
             if value is None and event.anchor is not None:
                 self._problem(event, place, *anchor_message(event.anchor))
-                value = _Unread()
+                value = Unread()
             elif tag is not None:
-                value = _Unread()
+                value = Unread()
         if event.anchor is not None:
             self.anchors[event.anchor] = _Anchored(value, self.values - before + 1)
         return value
@@ -179,7 +172,7 @@ class _Builder:
         found: dict[str, object] = {}
         merged: dict[str, object] = {}
         while not isinstance(event := next(events), MappingEndEvent):
-            if _is_merge(event) and "<<" not in merged:
+            if is_merge(event) and "<<" not in merged:
                 self._merge(event, events, place, merged)
                 continue
             key = self._key(cast("NodeEvent", event), events, place)
@@ -209,15 +202,15 @@ class _Builder:
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, dict):
                 merged.update((key, item) for key, item in one.items() if key not in merged)
-            elif not isinstance(one, _Unread):
+            elif not isinstance(one, Unread):
                 message = f"`<<` takes the keys of a mapping, and this is {kind_of(one)}"
                 self._problem(event, place, message, "write `<<: *name`, where `&name` stands before a mapping")
 
     def _key(self, event: NodeEvent, events: Iterator[Event], place: Place) -> str | None:
         """The key as text; None if it is none, and then the problem is told."""
         if isinstance(event, ScalarEvent):
-            key = _scalar(event)
-            if _is_merge(event):
+            key = scalar(event)
+            if is_merge(event):
                 self._problem(event, place, "`<<` stands here twice", "write `<<: [*one, *other]`")
             elif isinstance(key, str):
                 return key
@@ -236,7 +229,7 @@ class _Builder:
         anchored = self.anchors.get(event.anchor)
         if anchored is None:
             self._problem(event, place, *alias_message(event.anchor))
-            return _Unread()
+            return Unread()
         # A few nested aliases name more values than memory holds; count them as if they were written out.
         self.aliased += anchored.count
         self.values += anchored.count
@@ -251,57 +244,3 @@ class _Builder:
     def _stop(self, event: Event, place: Place, message: str, hint: str) -> _Stop:
         self._problem(event, place, message, hint)
         return _Stop()
-
-
-class _Unread:
-    """Stands where a value could not be read and a problem is recorded already."""
-
-
-def is_unread(value: object) -> bool:
-    """Whether the value's problem is already told, so that nothing more should be said of it."""
-    return isinstance(value, _Unread)
-
-
-class WrittenInt(int):
-    """A whole number that remembers how it was written, so that a message can show what to put in quotes.
-
-    What reads a value gives a plain number on: other processes are sent those only.
-    """
-
-    written = ""
-
-
-class WrittenFloat(float):
-    """Likewise any other number."""
-
-    written = ""
-
-
-def _is_merge(event: Event) -> bool:
-    return isinstance(event, ScalarEvent) and event.value == "<<" and event.style is None
-
-
-def _scalar(event: ScalarEvent) -> object:
-    """YAML 1.2's core schema, for plain scalars; anything quoted is text."""
-    text = event.value
-    if event.style is not None or not event.implicit[0]:
-        return text
-    if text in _NULLS:
-        return None
-    if text in _TRUES or text in _FALSES:
-        return text in _TRUES
-    return _number(text)
-
-
-def _number(text: str) -> int | float | str:
-    number: WrittenInt | WrittenFloat
-    if _INTEGER.match(text):
-        number = WrittenInt(text)
-    elif _BASED.match(text):
-        number = WrittenInt(text, 0)
-    elif _FLOAT.match(text):
-        number = WrittenFloat(text)
-    else:
-        return text
-    number.written = text
-    return number

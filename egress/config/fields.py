@@ -14,7 +14,6 @@ from pydantic import PlainValidator
 from pydantic_core import PydanticCustomError
 
 from egress.config.sandbox_fields import MARK, read_chosen, read_target, sampled
-from egress.config.templates import read_template
 from egress.config.wording import did_you_mean, kind_of, one_of, printable, quoted
 from egress.policy import (
     AnyTarget,
@@ -24,7 +23,6 @@ from egress.policy import (
     PortRange,
     Protocol,
     Scheme,
-    SecretRef,
     Target,
     TargetError,
     TlsMode,
@@ -50,27 +48,6 @@ _MOMENT = re.compile(
 _LABEL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
 _LABEL_LENGTH: Final = 100
 _NAME_LENGTH: Final = 100
-_HEADER_LENGTH: Final = 100
-
-# Fields that frame the message, route it, or belong to one hop (RFC 9110, section 7.6.1): to change one is to let
-# two servers disagree about where a request ends or whom it is for.
-_FRAMING: Final = frozenset(
-    {
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "http2-settings",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 
 
 def wrong(message: str, hint: str = "") -> PydanticCustomError:
@@ -187,30 +164,6 @@ def word(kind: type[Protocol | TlsMode | Verdict | Mode | Scheme]) -> Callable[[
     return read
 
 
-def header_name(value: object) -> str:
-    """A header that a rule may set or remove."""
-    name = text(value)
-    if name.startswith(":"):
-        raise wrong(f"{quoted(name)} is a pseudo-header of HTTP/2", "name an ordinary header")
-    if not _TOKEN.match(name) or len(name) > _HEADER_LENGTH:
-        raise wrong(f"{quoted(name)} is not a header name", "write letters, digits and `-`, as in `x-api-key`")
-    lowered = name.lower()
-    if lowered in _FRAMING:
-        raise wrong(f"{quoted(name)} says where a request ends or goes, and rules cannot change it", "remove it")
-    if lowered.startswith("x-egress-"):
-        raise wrong(f"{quoted(name)} is a header of egress itself", "name another header")
-    return name
-
-
-def template(value: object) -> tuple[str | SecretRef, ...]:
-    """A header value with `${name}` where a secret goes and `$$` for a dollar sign."""
-    try:
-        return read_template(text(value))
-    except ValueError as error:
-        message, _, hint = str(error).partition("; ")
-        raise wrong(message, hint) from None
-
-
 def network(value: object) -> Network:
     """An address or a CIDR range."""
     parsed = parse_network(text(value))
@@ -225,32 +178,6 @@ def rule_name(value: object) -> str:
     if not name.strip() or not name.isprintable() or len(name) > _NAME_LENGTH:
         raise wrong("a name is one line of 1 to 100 printable characters", "write `name: model API`")
     return name
-
-
-def named_value(value: object, *, what: str, example: str) -> tuple[str, str | None]:
-    """`name`, or `name=pattern`, in which `*` stands for any text."""
-    name, equals, pattern = text(value).partition("=")
-    if not name or name != name.strip() or not name.isprintable() or "*" in name:
-        raise wrong(f"{quoted(value)} names no {what}", f"write `{example}`, or the name alone")
-    if not equals:
-        return name, None
-    if not pattern.isprintable():
-        raise wrong(f"{quoted(value)} holds a control character", f"write `{example}`")
-    return name, pattern
-
-
-def query_value(value: object) -> tuple[str, str | None]:
-    """A query parameter, decoded, perhaps with a pattern for its value."""
-    found = named_value(value, what="query parameter", example="state=open")
-    if "&" in found[0] or "%" in str(value):
-        raise wrong(f"{quoted(value)} is encoded", "write names and values as they are after decoding, one an entry")
-    return found
-
-
-def header_value(value: object) -> tuple[str, str | None]:
-    """A header, perhaps with a pattern for its value."""
-    name, pattern = named_value(value, what="header", example="accept=application/json*")
-    return header_name(name), pattern
 
 
 def moment(value: object) -> datetime:
@@ -294,11 +221,7 @@ type BoundHostField = Annotated[Target, PlainValidator(bound_host, json_schema_i
 type PortField = Annotated[PortRange, PlainValidator(port_range, json_schema_input_type=int | str)]
 type MethodField = Annotated[str, PlainValidator(method, json_schema_input_type=str)]
 type PathField = Annotated[str, PlainValidator(path_pattern, json_schema_input_type=str)]
-type HeaderField = Annotated[str, PlainValidator(header_name, json_schema_input_type=str)]
-type TemplateField = Annotated[tuple[str | SecretRef, ...], PlainValidator(template, json_schema_input_type=str)]
 type NetworkField = Annotated[Network, PlainValidator(network, json_schema_input_type=str)]
-type QueryField = Annotated[tuple[str, str | None], PlainValidator(query_value, json_schema_input_type=str)]
-type HeaderValueField = Annotated[tuple[str, str | None], PlainValidator(header_value, json_schema_input_type=str)]
 type MomentField = Annotated[datetime, PlainValidator(moment, json_schema_input_type=str)]
 type LabelField = Annotated[str, PlainValidator(label, json_schema_input_type=str)]
 type LabelNameField = Annotated[str, PlainValidator(label_name, json_schema_input_type=str)]

@@ -19,8 +19,6 @@ from egress.config.fields import (
     READ_ONLY,
     AllowedField,
     BoundHostField,
-    HeaderField,
-    HeaderValueField,
     LabelField,
     LabelNameField,
     MethodField,
@@ -29,7 +27,6 @@ from egress.config.fields import (
     NetworkField,
     PathField,
     PortField,
-    QueryField,
     RefusedField,
     SandboxField,
     listed,
@@ -37,6 +34,7 @@ from egress.config.fields import (
     word,
     wrong,
 )
+from egress.config.header_fields import HeaderField, HeaderValueField, QueryField
 from egress.config.include_model import Includes  # noqa: TC001  pydantic reads it at run time
 from egress.config.limit_fields import (  # noqa: TC001  pydantic reads them at run time
     ByteRateField,
@@ -107,7 +105,7 @@ type Networks = Annotated[list[NetworkField], BeforeValidator(listed, json_schem
 type Sandboxes = Annotated[list[SandboxField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
 type BoundHosts = Annotated[list[BoundHostField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
 
-type _ProtocolWord = Literal["http", "https", "ws", "wss", "grpc", "tcp"]
+type _ProtocolWord = Literal["http", "https", "ws", "wss", "grpc", "tcp", "dns"]
 type _TlsWord = Literal["inspect", "auto", "tunnel"]
 type _ModeWord = Literal["enforce", "report"]
 type _VerdictWord = Literal["allow", "deny", "ask"]
@@ -205,7 +203,9 @@ class RuleModel(Strict):
     sandboxes: Sandboxes | None = Field(
         None, description="The sandboxes that the rule is for: names, or `label=value`."
     )
-    protocol: Protocols | None = Field(None, description="What the connection may carry; `tcp` needs `ports`.")
+    protocol: Protocols | None = Field(
+        None, description="What the connection may carry; `tcp` needs `ports`, `dns` is questions for names."
+    )
     tls: TlsField | None = Field(None, description="How much of a TLS connection is opened.")
     http2: bool | None = Field(None, description="Clients that offer HTTP/2 get it, where TLS is opened.")
     inject: dict[HeaderField, Injected] | None = Field(

@@ -10,6 +10,7 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from egress.config.bindings import Bound, bound
+from egress.config.carriage import Carriage, limits_of
 from egress.config.credential_model import injection
 from egress.config.host_lists import read_host_list
 from egress.config.policy_model import HostFile
@@ -24,7 +25,6 @@ from egress.policy import (
     Protocol,
     Rewrite,
     Rule,
-    RuleLimits,
     Scheme,
     Target,
     TlsMode,
@@ -42,11 +42,6 @@ if TYPE_CHECKING:
     from egress.config.wording import Place
 
 VERBS = ("allow", "deny", "ask")
-# What only a look inside can apply.
-_INSIDE = (
-    *("methods", "paths", "query", "headers", "mcp", "graphql"),
-    *("inject", "swap", "strip_own", "remove", "rewrite", "sign", "http2"),
-)
 
 
 @dataclass(slots=True)
@@ -74,17 +69,12 @@ class RuleReader:
         self._check_name(model, place)
         targets = self._targets(model, verdict, place)
         self._check_targets(verdict, targets, place)
-        self._check_protocols(model, verdict, place)
-        self._check_tls(model, verdict, place)
-        self._check_http2(model, verdict, place)
-        self._check_case(model, place)
+        Carriage(self.document, self.tls, self.problems, self.warnings).check(model, verdict, place)
         self._check_rewrite(model, place)
         self._check_headers(model, verdict, targets, place)
         self._check_sign(model, verdict, targets, place)
         self._check_swaps(model, verdict, targets, place)
-        self._check_bodies(model, place)
         self._check_addresses(model, verdict, targets, place)
-        self._check_limits(model, verdict, place)
         return Rule(
             verdict=verdict,
             targets=tuple(targets),
@@ -108,7 +98,7 @@ class RuleReader:
             until=model.until,
             annotate=tuple((model.annotate or {}).items()),
             rewrite=None if model.rewrite is None else model.rewrite.value(),
-            limits=_limits(model),
+            limits=limits_of(model),
             mcp=None if model.mcp is None else model.mcp.condition(),
             graphql=None if model.graphql is None else model.graphql.condition(),
             sandboxes=None if model.sandboxes is None else tuple(model.sandboxes),
@@ -180,60 +170,6 @@ class RuleReader:
                     at, "`**` allows every host there is", "name the hosts, or keep `**` for `deny` and `ask`"
                 )
 
-    def _check_protocols(self, model: RuleModel, verdict: Verdict, place: Place) -> None:
-        protocols = frozenset(model.protocol or ())
-        if Protocol.TCP not in protocols:
-            return
-        named = getattr(model, verdict.value)
-        has_ports = model.ports is not None or (
-            not isinstance(named, HostFile) and all(target.port is not None for target in named)
-        )
-        if verdict is Verdict.ALLOW and not has_ports:
-            self._problem((*place, "protocol"), "a `tcp` allow must name its ports", "add `ports: [5432]`")
-        if protocols == {Protocol.TCP}:
-            for key in (*_INSIDE, "tls"):
-                if getattr(model, key) is not None:
-                    message = f"raw TCP is carried unread, so `{key}` can never apply"
-                    self._problem((*place, key), message, "remove it, or name `https` in `protocol`")
-
-    def _check_tls(self, model: RuleModel, verdict: Verdict, place: Place) -> None:
-        inside = [key for key in _INSIDE if getattr(model, key) is not None]
-        if model.tls is not None and verdict is not Verdict.ALLOW:
-            message = f"`tls` says how an allowed connection is carried, and this rule says `{verdict}`"
-            self._problem((*place, "tls"), message, "remove it")
-        elif model.tls is TlsMode.TUNNEL and inside:
-            keys = ", ".join(f"`{key}`" for key in inside)
-            message = f"a tunnel is carried unread, so {keys} can never apply"
-            self._problem((*place, "tls"), message, "write `tls: inspect`, or remove them")
-        elif model.tls is None and self.tls is TlsMode.TUNNEL and inside:
-            self._inside_default_tunnel(verdict, inside[0], place)
-
-    def _inside_default_tunnel(self, verdict: Verdict, key: str, place: Place) -> None:
-        if verdict is Verdict.ALLOW:
-            message = f"the file's `tls: tunnel` carries TLS unread, so `{key}` can never apply to it"
-            self._problem((*place, key), message, "add `tls: inspect` to the rule")
-        else:
-            message = f"the file's `tls: tunnel` carries TLS unread, so this holds whatever the `{key}`"
-            self._warning((*place, key), message, "a denial that might apply to a tunnel does")
-
-    def _check_http2(self, model: RuleModel, verdict: Verdict, place: Place) -> None:
-        at = (*place, "http2")
-        if model.http2 is None:
-            return
-        if verdict is not Verdict.ALLOW:
-            message = f"`http2` says how an allowed connection is carried, and this rule says `{verdict}`"
-            self._problem(at, message, "remove it, or move it to the rule that allows")
-        elif model.protocol not in (None, [Protocol.TCP]) and not {Protocol.HTTPS, Protocol.GRPC} & set(
-            model.protocol or ()
-        ):
-            message = "HTTP/2 is agreed on in TLS, and `protocol` names neither `https` nor `grpc`"
-            self._problem(at, message, "name `https` in `protocol`, or remove it")
-
-    def _check_case(self, model: RuleModel, place: Place) -> None:
-        if model.ignore_case and model.paths is None:
-            message = "`ignore_case` says how `paths` are compared, and this rule has none"
-            self._problem((*place, "ignore_case"), message, "add `paths`, or remove it")
-
     def _check_rewrite(self, model: RuleModel, place: Place) -> None:
         if model.rewrite is None:
             return
@@ -246,18 +182,6 @@ class RuleReader:
         if rewrite.scheme is Scheme.HTTP and model.protocol == [Protocol.GRPC]:
             message = "gRPC needs HTTP/2, which is spoken inside TLS only"
             self._problem((*at, "scheme"), message, "write `scheme: https`")
-
-    def _check_bodies(self, model: RuleModel, place: Place) -> None:
-        if model.mcp is not None and model.graphql is not None:
-            message = "a body is one of MCP or one of GraphQL, and no request could meet both"
-            self._problem((*place, "graphql"), message, "write a rule for each")
-        for key in ("mcp", "graphql"):
-            if getattr(model, key) is None or model.methods is None:
-                continue
-            carries = {"POST", "GET"} if key == "graphql" else {"POST"}
-            if carries.isdisjoint(model.methods):
-                message = f"`{key}` asks for a body, and none of `methods` has one that it could read"
-                self._problem((*place, key), message, "name `POST` in `methods`, or remove it")
 
     def _check_headers(self, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place) -> None:
         for key in ("inject", "swap", "strip_own", "remove", "rewrite", "sign"):
@@ -347,19 +271,6 @@ class RuleReader:
         elif targets and all(isinstance(target.what, NetworkTarget) for target in targets):
             self._warning(at, "every target here is an address already, so `addresses` adds nothing", "remove it")
 
-    def _check_limits(self, model: RuleModel, verdict: Verdict, place: Place) -> None:
-        limits, at = model.limits, (*place, "limits")
-        if limits is None:
-            return
-        if verdict is not Verdict.ALLOW:
-            message = f"`limits` holds for what a rule lets pass, and this rule says `{verdict}`"
-            self._problem(at, message, "remove it, or move it to the rule that allows")
-        if not limits.model_fields_set or _limits(model) == RuleLimits():
-            self._problem(at, "this limits nothing", "write `limits: {requests: 10/s}`, or remove it")
-        elif limits.burst is not None and limits.requests is None:
-            message = "`burst` says how many of `requests` may come at once, and there is no `requests`"
-            self._problem((*at, "burst"), message, "add `requests: 10/s`, or write `concurrent`")
-
     def _problem(self, place: Place, message: str, hint: str) -> None:
         self.problems.append(self.document.problem(place, message, hint))
 
@@ -378,10 +289,3 @@ def _reached(targets: list[Target], rewrite: Rewrite) -> list[Target]:
     if rewrite.host.address is not None:
         what = NetworkTarget(ip_network(rewrite.host.address))
     return [Target(what, target.port if port is None else port) for target in targets]
-
-
-def _limits(model: RuleModel) -> RuleLimits | None:
-    said = model.limits
-    if said is None:
-        return None
-    return RuleLimits(said.requests, said.burst, said.concurrent, said.upload, said.download)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
-from egress.config.fields import header_name, text, word, wrong
+from egress.config.fields import text, word, wrong
+from egress.config.header_fields import header_name
 from egress.config.templates import SECRET_NAME
 from egress.config.wording import did_you_mean, quoted
 from egress.policy import (

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from egress.policy.addresses import AddressClass, classify, readings, unmap
 from egress.policy.bodies import read_body, told
-from egress.policy.decide import Policy, compile_policy
+from egress.policy.compilation import compile_policy
+from egress.policy.decide import Policy
+from egress.policy.decision import AddressDecision, Decision, NameDecision, RuleRef, Say
 from egress.policy.names import parse_authority, parse_host, parse_port
 from egress.policy.own_credentials import OWN_CREDENTIALS
 from egress.policy.paths import PathPattern, PathSet, PatternError, canonical_path, compile_path
 from egress.policy.reasons import TEXTS, Reason, ReasonText
-from egress.policy.rewrites import PathPrefix, Rewrite, Rewritten, rewritten
+from egress.policy.request import Body, McpMessage, Operation, Request
+from egress.policy.rewrites import Rewritten, rewritten
 from egress.policy.sandboxes import (
     DEFAULT_SANDBOX,
     TEMPLATE,
@@ -41,29 +44,22 @@ from egress.policy.signing import (
 from egress.policy.targets import TargetError, lean_network, parse_network, parse_target, target_covers
 from egress.policy.values import (
     Address,
-    AddressDecision,
     AnyTarget,
-    Body,
-    Decision,
     GraphqlCondition,
     Host,
     HostTarget,
     Injection,
     KeyedLimits,
     McpCondition,
-    McpMessage,
-    NameDecision,
     Network,
     NetworkTarget,
-    Operation,
+    PathPrefix,
     PortRange,
     Rate,
     Refusal,
-    Request,
+    Rewrite,
     Rule,
     RuleLimits,
-    RuleRef,
-    Say,
     ScopeRules,
     SecretRef,
     Swap,
@@ -72,6 +68,7 @@ from egress.policy.values import (
 from egress.policy.vocabulary import (
     HTTP_PROTOCOLS,
     OVER_TLS,
+    WITHOUT_REQUEST,
     Certainty,
     Lane,
     Mode,
@@ -92,6 +89,7 @@ __all__ = [
     "TEMPLATE",
     "TEXTS",
     "VALUE_VARIABLES",
+    "WITHOUT_REQUEST",
     "Address",
     "AddressClass",
     "AddressDecision",

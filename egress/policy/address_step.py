@@ -17,18 +17,21 @@ from typing import TYPE_CHECKING
 
 from egress.policy import law
 from egress.policy.addresses import AddressClass, classify, named_range, own_class, readings, unmap
-from egress.policy.conditions import REASON_OF_VERDICT, SPEAKS, Question, fit_known, fit_opaque
+from egress.policy.compiled import REASON_OF_VERDICT
+from egress.policy.conditions import SPEAKS, Question, fit_known, fit_opaque
+from egress.policy.decision import AddressDecision, Decision, RuleRef
 from egress.policy.reasons import Reason
 from egress.policy.targets import unmap_network
-from egress.policy.values import AddressDecision, Decision, RuleRef
 from egress.policy.vocabulary import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from egress.policy.conditions import CompiledRule
+    from egress.policy.compiled import CompiledRule
+    from egress.policy.decision import Say
     from egress.policy.index import Index
-    from egress.policy.values import Address, Request, Rule, Say
+    from egress.policy.request import Request
+    from egress.policy.values import Address, Rule
 
 
 def judge(

@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Final
 from egress.policy.graphql import operations_of
 from egress.policy.mcp import CALL, messages_of
 from egress.policy.parameters import header_pairs, query_pairs
+from egress.policy.request import Body
 from egress.policy.strict_json import read_json
-from egress.policy.values import Body
 from egress.policy.vocabulary import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from egress.policy.request import McpMessage, Operation, Request
     from egress.policy.strict_json import Json
-    from egress.policy.values import GraphqlCondition, McpCondition, McpMessage, Operation, Request
+    from egress.policy.values import GraphqlCondition, McpCondition
 
 UNREADABLE: Final = Body()
 

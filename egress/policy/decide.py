@@ -6,7 +6,7 @@
 
 A request that a rule rewrites takes step two once more, as what it has become (`follow`), and step three as that alone.
 
-Within a scope the first rule that matches speaks, else the scope's default, if it states one. Across scopes: `law`.
+What scopes make of the rules that speak: `verdicts`. How a policy is made: `compilation`.
 Time counts only where a rule says until when it holds; an expired rule is as one that is not there.
 Every step is total: for any request there is a decision, and what cannot be read is denied.
 """
@@ -17,43 +17,33 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from egress.policy import address_step, law
-from egress.policy.conditions import (
-    REASON_OF_MISS,
-    SPEAKS,
-    TOKEN,
-    CompiledRule,
-    Entry,
-    Fit,
-    Question,
-    fit_known,
-    fit_opaque,
-)
-from egress.policy.index import Index
-from egress.policy.limit_keys import LimitKeys
+from egress.policy.conditions import TOKEN, Fit, Question, fit_known, fit_opaque
+from egress.policy.decision import Decision, NameDecision
 from egress.policy.names import MAX_PORT, is_canonical_name
 from egress.policy.overrides import asks_for_another
 from egress.policy.reasons import Reason
 from egress.policy.rewrites import Rewritten, rewritten, united
-from egress.policy.sandboxes import as_refusal
-from egress.policy.survey import Silence, Survey, take_survey
-from egress.policy.values import Decision, NameDecision, Refusal, Say, ScopeRules
-from egress.policy.vocabulary import OVER_TLS, Certainty, Mode, Protocol, Scope, TlsMode, Verdict
+from egress.policy.survey import Silence, take_survey
+from egress.policy.values import Refusal
+from egress.policy.verdicts import Verdicts
+from egress.policy.vocabulary import OVER_TLS, WITHOUT_REQUEST, Certainty, TlsMode, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from egress.policy.values import Address, AddressDecision, Request
+    from egress.policy.compiled import CompiledRule, Entry
+    from egress.policy.decision import AddressDecision
+    from egress.policy.index import Index
+    from egress.policy.request import Request
+    from egress.policy.values import Address, ScopeRules
+    from egress.policy.vocabulary import Protocol
 
-_RANK: Final = {scope: rank for rank, scope in enumerate(Scope)}
-_STRICTNESS: Final = {Verdict.ALLOW: 0, Verdict.ASK: 1, Verdict.DENY: 2}
-_REASON_OF_DEFAULT: Final = {Verdict.ALLOW: Reason.DEFAULT_ALLOW, Verdict.ASK: Reason.APPROVAL_REQUIRED}
+_NAMED_AT_MOST: Final = 4_096
 _PASSED_AT_MOST: Final = 4_096
 _UNITED_AT_MOST: Final = 256
-# Targets of one rule that are compiled in one go.
-_REST_EVERY: Final = 250
 # Tokens that need no look at their characters.
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-
+_OF_ALL: Final = frozenset({Reason.RULE_ALLOW, Reason.DEFAULT_ALLOW})
 
 # What a name tells that needs its request. Whoever served this decision all the same would deny.
 _MAYBE: Final = NameDecision(
@@ -69,49 +59,32 @@ class Policy:
     """
 
     __slots__ = (
-        "_alone",
         "_clock",
-        "_default_tls",
         "_index",
-        "_narrowing",
+        "_named",
         "_passed",
-        "_passes_unnamed",
-        "_reporting",
         "_silences",
-        "_silent",
-        "_silent_address",
         "_united",
+        "_verdicts",
         "digest",
         "expiries",
         "scopes",
     )
 
     def __init__(
-        self, scopes: tuple[ScopeRules, ...], digest: str, *, clock: Callable[[], float], rest: Callable[[], None]
+        self, scopes: tuple[ScopeRules, ...], index: Index, digest: str, *, clock: Callable[[], float]
     ) -> None:
         self.digest = digest
         self.scopes = scopes
-        self._silent = tuple(_silence(scope, Reason.HOST_NOT_ALLOWED) for scope in scopes)
-        self._silent_address = tuple(_silence(scope, Reason.ADDRESS_NOT_ALLOWED) for scope in scopes)
+        self._index = index
+        self._verdicts = Verdicts(scopes)
         self._silences = tuple(map(Silence, scopes))
-        self._default_tls = tuple(TlsMode.INSPECT if scope.tls is None else scope.tls for scope in scopes)
-        # For each scope, whether no other states a default; then where its rule spoke alone, nobody else said anything.
-        self._alone = tuple(
-            not scope.narrows and all(other.default is None for other in scopes if other is not scope)
-            for scope in scopes
-        )
-        # For each scope, whether its allow is none where no other scope allows. Empty where that holds of none.
-        self._narrowing = tuple(scope.narrows for scope in scopes) if any(scope.narrows for scope in scopes) else ()
-        # The TLS mode of each scope in report mode; None for one that enforces. Empty where all enforce.
-        reporting = [scope.mode is Mode.REPORT for scope in scopes]
-        modes = zip(reporting, self._default_tls, strict=True)
-        self._reporting = tuple(mode if reports else None for reports, mode in modes) if any(reporting) else ()
-        self._passes_unnamed = any(reporting) or any(scope.default is Verdict.ALLOW for scope in scopes)
-        self._index = _build_index(scopes, rest)
         untils = {rule.until.timestamp() for scope in scopes for rule in scope.rules if rule.until is not None}
         # When rules expire, in seconds since 1970, soonest first.
         self.expiries = tuple(sorted(untils))
         self._clock = clock if untils else _no_time
+        # What the rules of a name told of it, by their identity, with protocol and port.
+        self._named: dict[tuple[int, Protocol, int], tuple[Sequence[Entry], NameDecision]] = {}
         # An address that passed, by its identity, and how: kept connections bring the same ones again and again.
         self._passed: dict[int, tuple[Address, AddressDecision]] = {}
         # What two decisions on one rewritten request made together, by their identities.
@@ -121,21 +94,34 @@ class Policy:
         """Step one: what protocol, host and port alone tell. Nothing has been resolved yet."""
         refusal = _unreadable(request)
         if refusal is not None:
-            return NameDecision(Certainty.NO, law.refuse(request, Verdict.DENY, refusal, self._silent))
-        question = Question(request, self._clock())
+            return NameDecision(Certainty.NO, law.refuse(request, Verdict.DENY, refusal, self._verdicts.silent))
         entries = self._index.candidates(request.host)
-        if not entries and not self._passes_unnamed:
-            return NameDecision(Certainty.NO, self._conclude(request, self._silence_for(request), []), TlsMode.INSPECT)
+        key = (id(entries), request.protocol, request.port)
+        known = self._named.get(key)
+        if known is not None and known[0] is entries:
+            return known[1]
+        told = self._by_name(request, entries)
+        if request.host.address is None and not self.expiries and _is_of_all(told):
+            if len(self._named) >= _NAMED_AT_MOST:
+                self._named.clear()
+            self._named[key] = (entries, told)
+        return told
+
+    def _by_name(self, request: Request, entries: Sequence[Entry]) -> NameDecision:
+        verdicts = self._verdicts
+        if not entries and not verdicts.passes_unnamed:
+            return NameDecision(Certainty.NO, verdicts.conclude(request, verdicts.silence_for(request), []))
+        question = Question(request, self._clock())
         survey = take_survey(entries, question, self._silences)
-        unseen = request.protocol is Protocol.TCP or (request.protocol in OVER_TLS and survey.tunnels)
+        unseen = request.protocol in WITHOUT_REQUEST or (request.protocol in OVER_TLS and survey.tunnels)
         certainty = survey.certainty()
         if certainty is Certainty.MAYBE and not unseen:
             return _MAYBE_HTTP2 if survey.http2 else _MAYBE
-        opaque = self._judge(_as_opaque(request), entries, question, fit_opaque)
+        opaque = verdicts.judge(_as_opaque(request), entries, question, fit_opaque)
         if unseen:
             return NameDecision(Certainty.YES if opaque.allowed else Certainty.NO, opaque, TlsMode.TUNNEL)
         if certainty is Certainty.YES and not opaque.allowed:
-            return NameDecision(certainty, self._agreed(request, survey), TlsMode.INSPECT, survey.http2)
+            return NameDecision(certainty, verdicts.agreed(request, survey), TlsMode.INSPECT, survey.http2)
         if opaque.tls is not TlsMode.INSPECT:
             opaque = replace(opaque, tls=TlsMode.INSPECT)
         return NameDecision(certainty, opaque, TlsMode.INSPECT, survey.http2)
@@ -144,14 +130,14 @@ class Policy:
         """Step two: the request itself. `method` None: it never becomes known, as in a tunnel or raw TCP."""
         refusal = _unreadable(request)
         if refusal is not None:
-            return law.refuse(request, Verdict.DENY, refusal, self._silent)
+            return law.refuse(request, Verdict.DENY, refusal, self._verdicts.silent)
         entries = self._index.candidates(request.host)
         question = Question(request, self._clock())
         if request.method is None:
-            return self._judge(request, entries, question, fit_opaque)
+            return self._verdicts.judge(request, entries, question, fit_opaque)
         if request.method not in _METHODS and TOKEN.fullmatch(request.method) is None:
-            return law.refuse(request, Verdict.DENY, Reason.METHOD_INVALID, self._silent)
-        decision = self._judge(request, entries, question, fit_known)
+            return law.refuse(request, Verdict.DENY, Reason.METHOD_INVALID, self._verdicts.silent)
+        decision = self._verdicts.judge(request, entries, question, fit_known)
         if question.looked and decision.verdict is not Verdict.DENY and asks_for_another(request.headers):
             return law.refuse(request, Verdict.DENY, Reason.OVERRIDE_HEADER, decision.says, decision.rule)
         return replace(decision, needs_body=True) if question.wants_body else decision
@@ -204,155 +190,14 @@ class Policy:
         self._united[key] = (asked, sent, together)
         return together
 
-    def _judge(
-        self, request: Request, entries: Sequence[Entry], question: Question, fit: Callable[[Entry, Question], Fit]
-    ) -> Decision:
-        """First match within each scope, then the law across them."""
-        says = list(self._silence_for(request))
-        rules: list[CompiledRule] = []
-        nearest: dict[int, tuple[Fit, CompiledRule]] = {}
-        spoken = -1
-        speakers = 0
-        for entry in entries:
-            rule = entry.rule
-            if rule.scope == spoken:
-                continue
-            how = fit(entry, question)
-            if how >= SPEAKS:
-                spoken = rule.scope
-                speakers += 1
-                says[spoken] = rule.say if how is Fit.MATCH else rule.doubt_say
-                if rule.allows:
-                    rules.append(rule)
-            elif rule.allows and (rule.scope not in nearest or how > nearest[rule.scope][0]):
-                nearest[rule.scope] = (how, rule)
-        explained = bool(nearest) and _explain(says, nearest)
-        if not explained and speakers == len(rules) == 1 and self._alone[spoken] and request.host.address is None:
-            return self._sole(request, says, rules[0])
-        return self._conclude(request, tuple(says), rules)
 
-    def _sole(self, request: Request, says: list[Say], rule: CompiledRule) -> Decision:
-        """The decision where one rule allows and no other scope says anything: the same for every request."""
-        opaque = request.method is None
-        decision = rule.sole[opaque]
-        if decision is None:
-            decision = law.allow(rule.say, tuple(says), [rule], (), opaque=opaque)
-            rule.sole[opaque] = decision
-        return decision
-
-    def _conclude(self, request: Request, says: tuple[Say, ...], rules: list[CompiledRule]) -> Decision:
-        say = law.strictest(says)
-        if self._narrowing and say is not None and say.verdict is Verdict.ALLOW and self._only_narrowed(says):
-            says = tuple(law.muted(own) for own in says)
-            say = law.strictest(says)
-        if say is not None and say.verdict is Verdict.ALLOW:
-            return law.allow(say, says, rules, self._modes_of_defaults(says), opaque=request.method is None)
-        refused = self._refusal(request, say, says)
-        if not self._reporting:
-            return refused
-        return law.report(request, refused, says, self._reporting, rules)
-
-    def _only_narrowed(self, says: tuple[Say, ...]) -> bool:
-        pairs = zip(self._narrowing, says, strict=True)
-        return all(narrows for narrows, say in pairs if say.verdict is Verdict.ALLOW)
-
-    def _refusal(self, request: Request, say: Say | None, says: tuple[Say, ...]) -> Decision:
-        if say is not None:
-            verdict = Verdict.DENY if say.verdict is None else say.verdict
-            return law.refuse(request, verdict, say.reason, says, say.rule or say.nearest)
-        near = _closest(says)
-        if near is not None:
-            return law.refuse(request, Verdict.DENY, near.reason, says, near.nearest)
-        reason = Reason.HOST_NOT_ALLOWED if request.host.address is None else Reason.ADDRESS_NOT_ALLOWED
-        return law.refuse(request, Verdict.DENY, reason, says)
-
-    def _silence_for(self, request: Request) -> tuple[Say, ...]:
-        return self._silent if request.host.address is None else self._silent_address
-
-    def _modes_of_defaults(self, says: tuple[Say, ...]) -> list[TlsMode]:
-        return [
-            mode
-            for say, mode in zip(says, self._default_tls, strict=True)
-            if say.verdict is Verdict.ALLOW and say.rule is None
-        ]
-
-    def _agreed(self, request: Request, survey: Survey) -> Decision:
-        """The allow of a destination whose every request is allowed, under the rules that hold at the latest."""
-        rules = [rule for rule in survey.definite if rule is not None and rule.allows]
-        says = list(self._silence_for(request))
-        for rule in rules:
-            says[rule.scope] = rule.say
-        return self._conclude(request, tuple(says), rules)
-
-
-def compile_policy(
-    scopes: Sequence[ScopeRules], *, digest: str, clock: Callable[[], float], rest: Callable[[], None] | None = None
-) -> Policy:
-    """The policy of these scopes, in any order. Several of one scope become one list, strictest default and TLS.
-
-    `rest` is called now and then, so that a thread which compiles beside other work can give way to it.
-    """
-    # A scope that can only narrow stays apart: what stands before it in one list would keep it from narrowing.
-    merged: dict[tuple[Scope, bool], ScopeRules] = {}
-    for written in scopes:
-        # To report is to let pass, which is no narrowing.
-        own = replace(written, mode=Mode.ENFORCE) if written.narrows else written
-        key = own.scope, own.narrows
-        seen = merged.get(key)
-        merged[key] = own if seen is None else _merge(seen, own)
-    ordered = sorted(merged.values(), key=lambda own: (_RANK[own.scope], own.narrows))
-    return Policy(tuple(ordered), digest, clock=clock, rest=rest or _no_rest)
-
-
-def _merge(first: ScopeRules, second: ScopeRules) -> ScopeRules:
-    defaults = [own.default for own in (first, second) if own.default is not None]
-    modes = [own.tls for own in (first, second) if own.tls is not None]
-    return ScopeRules(
-        scope=first.scope,
-        rules=first.rules + second.rules,
-        default=max(defaults, key=_STRICTNESS.__getitem__, default=None),
-        tls=max(modes, default=None),
-        # Enforcing is the stricter.
-        mode=first.mode if first.mode is second.mode else Mode.ENFORCE,
-        narrows=first.narrows,
-    )
+def _is_of_all(told: NameDecision) -> bool:
+    """Whether the decision is one for every name that the same rules name. A refusal tells its own."""
+    return told.certainty is Certainty.MAYBE or told.decision.reason in _OF_ALL
 
 
 def _no_time() -> float:
     return 0.0
-
-
-def _no_rest() -> None:
-    """Go on."""
-
-
-def _build_index(scopes: tuple[ScopeRules, ...], rest: Callable[[], None]) -> Index:
-    index = Index()
-    order = 0
-    keys = LimitKeys()
-    for place, scope in enumerate(scopes):
-        for rule in filter(None, map(as_refusal, scope.rules)):
-            compiled = CompiledRule(rule, scope, place)
-            if rule.limits is not None:
-                compiled.limits = (keys.key(scope.scope, rule), rule.limits)
-            # One entry for all targets of a rule on one port: a list of any size costs no more than its names.
-            entries: dict[int | None, tuple[Entry]] = {}
-            rest()
-            for number, target in enumerate(rule.targets, start=1):
-                if number % _REST_EVERY == 0:
-                    rest()
-                if target.port not in entries:
-                    entries[target.port] = (Entry(order, compiled, target.port),)
-                    order += 1
-                index.add(target, entries[target.port])
-    return index
-
-
-def _silence(scope: ScopeRules, nothing: Reason) -> Say:
-    """What a scope says when none of its rules speaks."""
-    if scope.default is None:
-        return Say(scope.scope, None, nothing)
-    return Say(scope.scope, scope.default, _REASON_OF_DEFAULT.get(scope.default, nothing))
 
 
 def _unreadable(request: Request) -> Reason | None:
@@ -366,25 +211,3 @@ def _unreadable(request: Request) -> Reason | None:
 
 def _as_opaque(request: Request) -> Request:
     return request if request.method is None else replace(request, method=None)
-
-
-def _explain(says: list[Say], nearest: dict[int, tuple[Fit, CompiledRule]]) -> bool:
-    """Where no rule of a scope spoke and its default does not allow, say what the closest allow rule lacked."""
-    explained = False
-    for place, (fit, rule) in nearest.items():
-        say = says[place]
-        if say.rule is None and (say.verdict is None or say.verdict is Verdict.DENY):
-            miss = rule.miss_says.get(fit)
-            if miss is None:
-                miss = Say(say.scope, say.verdict, REASON_OF_MISS[fit], None, rule.ref)
-                rule.miss_says[fit] = miss
-            says[place] = miss
-            explained = True
-    return explained
-
-
-def _closest(says: tuple[Say, ...]) -> Say | None:
-    """Of the scopes that said nothing, the highest whose rule came closest."""
-    order = list(REASON_OF_MISS.values())
-    near = [say for say in says if say.nearest is not None]
-    return max(near, key=lambda say: order.index(say.reason), default=None)

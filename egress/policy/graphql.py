@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from egress.policy.values import Operation
+from egress.policy.request import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from egress.policy.values import AnyTarget, HostTarget, NetworkTarget
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from egress.policy.conditions import Entry
+    from egress.policy.compiled import Entry
     from egress.policy.values import Address, Host, Network, Rule, Target
 
 _by_order = attrgetter("order")
@@ -58,7 +58,17 @@ class NetworkIndex:
 class Index:
     """All targets of all rules. Filled once, then only read."""
 
-    __slots__ = ("_any_address", "_any_name", "_below", "_below_labels", "_exact", "_found", "_holds", "_networks")
+    __slots__ = (
+        "_alike",
+        "_any_address",
+        "_any_name",
+        "_below",
+        "_below_labels",
+        "_exact",
+        "_found",
+        "_holds",
+        "_networks",
+    )
 
     def __init__(self) -> None:
         self._exact: dict[str, Sequence[Entry]] = {}
@@ -68,12 +78,15 @@ class Index:
         self._any_address: list[Entry] = []
         # What `candidates` gave for a name; it gives the same again.
         self._found: dict[str, Sequence[Entry]] = {}
+        # Entries of several targets, by their places: the same object for all names that the same rules name.
+        self._alike: dict[tuple[int, ...], Sequence[Entry]] = {}
         self._networks = NetworkIndex()
         self._holds = NetworkIndex()
 
     def add(self, target: Target, alone: tuple[Entry]) -> None:
         """Add one target, with its entry in a tuple, which its rule's other targets share; entries come in order."""
         self._found.clear()
+        self._alike.clear()
         match target.what:
             case HostTarget(name, exact, below):
                 if exact:
@@ -101,6 +114,7 @@ class Index:
             found = self._for_name(host)
             if len(self._found) >= _FOUND_AT_MOST:
                 self._found.clear()
+                self._alike.clear()
             self._found[host.text] = found
         return found
 
@@ -117,7 +131,8 @@ class Index:
             more.append(found)
         if len(more) == 1:
             return more[0]
-        return sorted([entry for entries in more for entry in entries], key=_by_order)
+        entries = sorted([entry for several in more for entry in several], key=_by_order)
+        return self._alike.setdefault(tuple(map(_by_order, entries)), entries)
 
     def holding(self, address: Address) -> list[Entry]:
         """The deny and ask entries whose range holds any reading of the address, in order and once each."""

@@ -19,18 +19,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from egress.policy.bodies import told
+from egress.policy.decision import Decision, RuleRef, Say
 from egress.policy.reasons import TEXTS, Reason
 from egress.policy.rewrites import merged
-from egress.policy.values import Decision, Injection, RuleRef, Say, Swap
-from egress.policy.vocabulary import TlsMode, Verdict
+from egress.policy.vocabulary import Protocol, TlsMode, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from egress.policy.conditions import CompiledRule
-    from egress.policy.rewrites import Rewrite
+    from egress.policy.compiled import CompiledRule
+    from egress.policy.request import Request
     from egress.policy.signing import Signing
-    from egress.policy.values import KeyedLimits, Request
+    from egress.policy.values import Injection, KeyedLimits, Rewrite, Swap
 
 _RULE_ALLOWS = TEXTS[Reason.RULE_ALLOW].sentence
 _DEFAULT_ALLOWS = TEXTS[Reason.DEFAULT_ALLOW].sentence
@@ -197,6 +197,8 @@ def _detail(request: Request, reason: Reason) -> str:  # noqa: C901, PLR0911 -- 
             return f"A rule allows `{host}`, but not with {request.method[:_LONGEST_METHOD]}."
         case Reason.METHOD_NOT_ALLOWED | Reason.PATH_NOT_ALLOWED if request.method is None:
             return f"A rule allows `{host}` for some requests only, and what a tunnel carries cannot be seen."
+        case Reason.PROTOCOL_NOT_ALLOWED if request.protocol is Protocol.DNS:
+            return f"A rule allows `{host}`, but no DNS questions for it."
         case Reason.PROTOCOL_NOT_ALLOWED if request.method is None:
             return f"A rule allows `{host}`, but not as an unseen {request.protocol} connection."
         case Reason.PROTOCOL_NOT_ALLOWED:

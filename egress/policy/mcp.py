@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from egress.policy.values import McpMessage
+from egress.policy.request import McpMessage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -130,7 +130,7 @@ TEXTS: dict[Reason, ReasonText] = {
     Reason.PROTOCOL_NOT_ALLOWED: ReasonText(
         "protocol not allowed",
         "A rule allows this host, but not with this protocol.",
-        "name the protocol in the rule's `protocol`: http, https, ws, wss or tcp",
+        "name the protocol in the rule's `protocol`: http, https, ws, wss, grpc, tcp or dns",
     ),
     Reason.QUERY_NOT_ALLOWED: ReasonText(
         "query not allowed",

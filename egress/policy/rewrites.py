@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Final
 from egress.policy.own_credentials import removed
 from egress.policy.paths import canonical_path
 from egress.policy.reasons import Reason
-from egress.policy.values import Decision, Injection, Refusal, Request
+from egress.policy.values import Injection, PathPrefix, Refusal, Rewrite
 from egress.policy.vocabulary import Protocol, Scheme, Scope, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from egress.policy.values import Host, Rule
+    from egress.policy.decision import Decision
+    from egress.policy.request import Request
+    from egress.policy.values import Rule
 
 _RANK: Final = {scope: rank for rank, scope in enumerate(Scope)}
 _PORTS: Final = {Scheme.HTTP: 80, Scheme.HTTPS: 443}
@@ -47,27 +49,6 @@ _IN_THE_CLEAR: Final = Refusal(
     Reason.PROTOCOL_NOT_ALLOWED, "The rule rewrites to `http`, and gRPC needs HTTP/2, which is spoken inside TLS only."
 )
 _ESCAPED: Final = Refusal(Reason.PATH_AMBIGUOUS, "the rewritten path would not be below its prefix")
-
-
-@dataclass(frozen=True, slots=True)
-class PathPrefix:
-    """Whole segments at the beginning of a path, and what stands in their place; both without a `/` at their end.
-
-    `old` empty: `new` is put before every path. `new` empty: `old` is taken away.
-    """
-
-    old: str
-    new: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rewrite:
-    """What a rule rewrites; None stays as it was asked. `port` None with a scheme: the scheme's own."""
-
-    scheme: Scheme | None = None
-    host: Host | None = None
-    port: int | None = None
-    path: PathPrefix | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from egress.policy.conditions import SAYING, SAYS_ALLOW, SAYS_NOTHING, possible
+from egress.policy.compiled import SAYING, SAYS_ALLOW, SAYS_NOTHING
+from egress.policy.conditions import possible
 from egress.policy.vocabulary import Certainty, Mode, TlsMode, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from egress.policy.conditions import CompiledRule, Entry, Question
+    from egress.policy.compiled import CompiledRule, Entry
+    from egress.policy.conditions import Question
     from egress.policy.values import ScopeRules
 
 

@@ -56,6 +56,8 @@ _PUBLIC_SUFFIXES = frozenset(
     for second in seconds.split()
 )
 _MAPPED = IPv6Network("::ffff:0:0/96")
+_IPV4_BITS = 32
+_MAPPED_BITS = int(_MAPPED.network_address) >> _IPV4_BITS
 _LENGTH_DIGITS = 3
 _ODD_STARTS = frozenset("-\"'\u201c\u201d\u2018\u2019\u00ab")
 
@@ -106,8 +108,12 @@ def parse_network(text: str, *, verdict: Verdict = Verdict.ALLOW) -> Network | T
 
 def unmap_network(network: Network) -> Network:
     """The network itself; a range of IPv4-mapped IPv6 addresses as the IPv4 range that it is."""
-    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
-        low = IPv4Address(int(network.network_address) & 0xFFFF_FFFF)
+    # Not `subnet_of`: it works out the network's last address, and keeps it.
+    if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED.prefixlen:
+        value = int(network.network_address)
+        if value >> _IPV4_BITS != _MAPPED_BITS:
+            return network
+        low = IPv4Address(value & 0xFFFF_FFFF)
         return lean_network(low, network.prefixlen - _MAPPED.prefixlen)
     return network
 

@@ -1,22 +1,21 @@
-"""The values that go into and come out of the policy core. All immutable, all plain, none does I/O.
+"""Rules as values: what a policy file said. All immutable, all plain, none does I/O.
 
-A request is what the core judges, a decision what it answers, a rule what a policy file said. How a policy file is
-read into rules is `egress.config`; how rules are matched is `index` and `decide`.
+What is judged by them is in `request`, what is answered in `decision`. How a policy file is read into rules is
+`egress.config`; how rules are matched is `index` and `decide`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
-from egress.policy.vocabulary import Certainty, Mode, Protocol, Scope, SwapPlace, TlsMode, Verdict
+from egress.policy.vocabulary import Mode, Protocol, Scheme, Scope, SwapPlace, TlsMode, Verdict
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from egress.policy.reasons import Reason
-    from egress.policy.rewrites import Rewrite
     from egress.policy.signing import Signing
 
 type Address = IPv4Address | IPv6Address
@@ -44,55 +43,6 @@ class Refusal:
 
     reason: Reason
     detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class McpMessage:
-    """One JSON-RPC message to an MCP server; `method` is `response` for an answer to one of the server's own.
-
-    `tool` and `arguments` are those of a `tools/call`; an argument of None is no text.
-    """
-
-    method: str
-    tool: str | None = None
-    arguments: tuple[tuple[str, str | None], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operation of a GraphQL document: `query`, `mutation` or `subscription`, and its name if it has one."""
-
-    kind: str
-    name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """What a body asks for, in each of the languages that rules know. None: it cannot be read so, one way only."""
-
-    mcp: tuple[McpMessage, ...] | None = None
-    graphql: tuple[Operation, ...] | None = None
-
-
-# Made anew for each request, so not frozen: that would make the making several times as dear. Nobody changes one.
-@dataclass(slots=True, unsafe_hash=True)
-class Request:
-    """What the policy core judges.
-
-    The name step knows the first four; `method` None means that the request is not known (yet, or ever, in a
-    tunnel). `path` is the raw target's path without the query, as sent; `headers` are (name, value) pairs as sent.
-    `body` None means that the body is not known (yet, or ever).
-    """
-
-    sandbox: str
-    protocol: Protocol
-    host: Host
-    port: int
-    method: str | None = None
-    path: str | None = None
-    query: str | None = None
-    headers: tuple[tuple[str, str], ...] = ()
-    body: Body | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +166,27 @@ class GraphqlCondition:
 
 
 @dataclass(frozen=True, slots=True)
+class PathPrefix:
+    """Whole segments at the beginning of a path, and what stands in their place; both without a `/` at their end.
+
+    `old` empty: `new` is put before every path. `new` empty: `old` is taken away.
+    """
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """What a rule rewrites; None stays as it was asked. `port` None with a scheme: the scheme's own."""
+
+    scheme: Scheme | None = None
+    host: Host | None = None
+    port: int | None = None
+    path: PathPrefix | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One rule of a policy file. None for a condition means that the rule does not state it.
 
@@ -275,91 +246,3 @@ class ScopeRules:
     tls: TlsMode | None = None
     mode: Mode = Mode.ENFORCE
     narrows: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RuleRef:
-    """Where a rule stands, for people and for the audit; `labels` are those that it annotates."""
-
-    scope: Scope
-    file: str
-    line: int | None
-    name: str | None = None
-    labels: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """What one scope said. `verdict` None: nothing. `rule` None with a verdict: its default.
-
-    `nearest` is the allow rule that named the destination and came closest, where none of the scope's rules spoke;
-    `reason` then says what it lacked.
-    """
-
-    scope: Scope
-    verdict: Verdict | None
-    reason: Reason
-    rule: RuleRef | None = None
-    nearest: RuleRef | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The core's answer: verdict, reason and rule are set together in every branch.
-
-    `rule` is the rule that spoke, or where nothing did, the allow rule that came closest. `rules` are the allowing
-    rules of each scope that allowed by a rule, highest scope first; the address step is held to all of them. `inject`
-    and `remove` are merged over those scopes, and `http2` is True if any of their rules says so. `labels` are those
-    that the rules annotate. `limits` are those of all the allowing rules, `swap` is what they swap. `rewrite`, if there
-    is one, has the request judged again before anything goes up: see `Policy.follow`. `detail` is one sentence for
-    people, safe to print. `needs_body`: a rule's condition on the body was asked and the body is not known, so this is
-    the answer for a body that nobody can read. `sign`: how it is signed, as the highest scope says whose rule signs.
-    """
-
-    verdict: Verdict
-    reason: Reason
-    detail: str
-    says: tuple[Say, ...]
-    rule: RuleRef | None = None
-    rules: tuple[Rule, ...] = ()
-    tls: TlsMode = TlsMode.INSPECT
-    inject: tuple[Injection, ...] = ()
-    remove: tuple[str, ...] = ()
-    http2: bool = False
-    labels: tuple[tuple[str, str], ...] = ()
-    rewrite: Rewrite | None = None
-    limits: KeyedLimits = ()
-    needs_body: bool = False
-    sign: Signing | None = None
-    swap: tuple[Swap, ...] = ()
-
-    @property
-    def allowed(self) -> bool:
-        """True only for the verdict `allow`."""
-        return self.verdict is Verdict.ALLOW
-
-
-@dataclass(frozen=True, slots=True)
-class NameDecision:
-    """What a destination's name alone tells.
-
-    `certainty` NO: `decision` is the denial to give. MAYBE: the request decides, only the client's own handshake goes
-    on, and `decision` is a denial that says no more. YES: allowed whatever the request, unless a later step narrows.
-    `tls` says what to do with a TLS hello: TUNNEL passes it unopened (the tunnel's own decision comes from
-    `decide_request` with method None), INSPECT opens it; AUTO never comes out. `http2` is True if TLS is opened and any
-    allow rule that could match the destination asks for HTTP/2: which rule will speak is known only after the choice.
-    """
-
-    certainty: Certainty
-    decision: Decision
-    tls: TlsMode = TlsMode.INSPECT
-    http2: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AddressDecision:
-    """Which of the resolved addresses may be dialled, in the resolver's order; none means `decision` denies."""
-
-    addresses: tuple[Address, ...]
-    decision: Decision
-    dropped: tuple[tuple[Address, str], ...] = field(default=())

@@ -23,7 +23,10 @@ class Scope(StrEnum):
 
 
 class Protocol(StrEnum):
-    """What a connection carries, as rules name it. GRPC is HTTPS: a request of HTTP/2 that says that it is gRPC."""
+    """What a connection carries, as rules name it. GRPC is HTTPS: a request of HTTP/2 that says that it is gRPC.
+
+    DNS is no connection but a question for the addresses of a name.
+    """
 
     HTTP = "http"
     HTTPS = "https"
@@ -31,11 +34,14 @@ class Protocol(StrEnum):
     WSS = "wss"
     GRPC = "grpc"
     TCP = "tcp"
+    DNS = "dns"
 
 
 HTTP_PROTOCOLS = frozenset({Protocol.HTTP, Protocol.HTTPS, Protocol.WS, Protocol.WSS, Protocol.GRPC})
 # What travels over TLS that ends at the destination, or is opened and made anew.
 OVER_TLS = frozenset({Protocol.HTTPS, Protocol.WSS, Protocol.GRPC})
+# What has no request inside that could become known: it is judged by its name and port alone.
+WITHOUT_REQUEST = frozenset({Protocol.TCP, Protocol.DNS})
 
 
 class Scheme(StrEnum):

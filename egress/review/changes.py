@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from egress.config import LoadedPolicy
     from egress.policy import Address, Injection, Request, Swap
-    from egress.review.explanation import Explanation, JsonObject
+    from egress.review.explanation import Explanation
+    from egress.review.spelling import JsonObject
 
 _DEFAULT_PORTS = {
     **dict.fromkeys((Protocol.HTTPS, Protocol.WSS, Protocol.GRPC), 443),
     **dict.fromkeys((Protocol.HTTP, Protocol.WS), 80),
+    Protocol.DNS: 53,
 }
 
 

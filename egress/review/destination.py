@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from egress.policy import Host, Protocol, Reason, Refusal, parse_authority
+from egress.policy import WITHOUT_REQUEST, Host, Protocol, Reason, Refusal, parse_authority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ _DEFAULT_PORTS: Final[dict[Protocol, int | None]] = {
     Protocol.WSS: 443,
     Protocol.GRPC: 443,
     Protocol.TCP: None,
+    Protocol.DNS: 53,
 }
 _PLAIN_PORT: Final = 80
 
@@ -44,7 +45,7 @@ _NEVER: Final[tuple[tuple[Callable[[str], bool], str], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a URL leads. `path` and `query` as written; `path` is `/` if the URL has none, None for tcp.
+    """Where a URL leads. `path` and `query` as written; `path` is `/` if the URL has none, None for tcp and dns.
 
     `bare`: written as `host:port` or `host`, as a CONNECT names it.
     """
@@ -67,7 +68,7 @@ def parse_url(text: str) -> Destination | Refusal:
         return _bare(text)
     scheme = found[1].lower()
     if scheme not in Protocol:
-        return Refusal(Reason.PROTOCOL_UNKNOWN, "the URL's scheme is none of http, https, ws, wss, grpc and tcp")
+        return Refusal(Reason.PROTOCOL_UNKNOWN, "the URL's scheme is none of http, https, ws, wss, grpc, tcp and dns")
     return _after_scheme(Protocol(scheme), text[found.end() :])
 
 
@@ -80,17 +81,23 @@ def _after_scheme(protocol: Protocol, rest: str) -> Destination | Refusal:
     named = parse_authority(authority, _DEFAULT_PORTS[protocol])
     if isinstance(named, Refusal):
         return named
-    if protocol is not Protocol.TCP:
+    if protocol not in WITHOUT_REQUEST:
         return _with_path(protocol, *named, path, query)
     if path or query is not None:
-        return Refusal(Reason.REQUEST_MALFORMED, "a tcp URL has no path and no query")
-    return Destination(protocol, *named, None)
+        return Refusal(Reason.REQUEST_MALFORMED, f"a {protocol} URL has no path and no query")
+    return _without_path(protocol, *named)
 
 
 def _with_path(protocol: Protocol, host: Host, port: int, path: str, query: str | None) -> Destination | Refusal:
     if path.isascii() and (query or "").isascii():
         return Destination(protocol, host, port, path or "/", query)
     return Refusal(Reason.REQUEST_MALFORMED, "the path or query holds characters that a URL writes as %XX")
+
+
+def _without_path(protocol: Protocol, host: Host, port: int) -> Destination | Refusal:
+    if protocol is Protocol.DNS and host.address is not None:
+        return Refusal(Reason.HOST_INVALID, "a DNS question is for a name, not for an address")
+    return Destination(protocol, host, port, None)
 
 
 def _bare(text: str) -> Destination | Refusal:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from egress.config import LoadedPolicy
     from egress.policy import Address, Network, Request
-    from egress.review.explanation import JsonObject
+    from egress.review.spelling import JsonObject
 
 _DEFAULT_PORT: Final = 443
 # A WebSocket begins as a request of HTTP, gRPC is one, and their names are judged as its.

@@ -7,12 +7,13 @@ bindings, the addresses; each step can only narrow. Nothing is resolved, nothing
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egress.config import allows
 from egress.policy import (
     OVER_TLS,
     TEXTS,
+    WITHOUT_REQUEST,
     Certainty,
     Decision,
     Protocol,
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from egress.config import LoadedPolicy
     from egress.policy import Address, Lane, Policy, ReasonText
     from egress.review.question import Question
+
+
+_NO_LISTENER: Final = "no listener answers DNS questions yet: this is what one would be told"
 
 
 def explain(
@@ -119,7 +123,7 @@ def _request(question: Question, destination: Destination) -> Request:
         protocol=protocol,
         host=destination.host,
         port=destination.port,
-        method=None if protocol is Protocol.TCP else method,
+        method=None if protocol in WITHOUT_REQUEST else method,
         path=destination.path,
         query=destination.query,
         headers=headers,
@@ -148,6 +152,8 @@ def _judge(request: Request, policy: Policy, *, bare: bool = False) -> Explanati
     if request.protocol is Protocol.TCP:
         decision = policy.decide_request(unread)
         return _told(unread, decision, lane_of_tcp(decision))
+    if request.protocol is Protocol.DNS:
+        return replace(_told(unread, policy.decide_request(unread), None), notes=(_NO_LISTENER,))
     secure = request.protocol in OVER_TLS
     name = policy.decide_name(replace(unread, protocol=Protocol.HTTPS if secure else Protocol.HTTP))
     lane = lane_of(request.protocol, name, connect=secure or bare)

@@ -11,9 +11,8 @@ from egress.review.tried import tried_json
 
 if TYPE_CHECKING:
     from egress.policy import Lane, Network, ReasonText, RuleRef, Say
+    from egress.review.spelling import JsonObject
     from egress.review.tried import ScopeTried
-
-type JsonObject = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)

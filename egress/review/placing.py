@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from egress.policy import Protocol, Refusal, Request, Verdict
+from egress.policy import WITHOUT_REQUEST, Refusal, Request, Verdict
 from egress.review.destination import parse_url
 from egress.review.explain import explain
 from egress.review.rule_fields import conditions
@@ -151,7 +151,7 @@ def _says(question: Question, loaded: LoadedPolicy) -> tuple[Say, ...]:
     destination = parse_url(question.url)
     if isinstance(destination, Refusal):
         return ()
-    has_method = destination.protocol is not Protocol.TCP
+    has_method = destination.protocol not in WITHOUT_REQUEST
     request = Request(
         sandbox=question.sandbox,
         protocol=destination.protocol,

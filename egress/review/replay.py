@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from egress.policy import Certainty, Protocol, Refusal, Request, parse_host
+from egress.policy import WITHOUT_REQUEST, Certainty, Protocol, Refusal, Request, parse_host
 from egress.review.changes import Answer, Changes, Kind, differences, request_text
 from egress.review.explain import judge
 from egress.review.explanation import Explanation
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from egress.config import LoadedPolicy
     from egress.policy import Address
-    from egress.review.explanation import JsonObject
+    from egress.review.spelling import JsonObject
 
 _CUT: Final = "…"
 _LAST_PORT: Final = 65_535
@@ -115,7 +115,7 @@ def _differences(
 
 def _answer(request: Request, addresses: tuple[Address, ...], side: LoadedPolicy) -> Explanation | None:
     """The policy's answer; None where it depends on a request that was not recorded."""
-    if request.method is None and request.protocol is not Protocol.TCP:
+    if request.method is None and request.protocol not in WITHOUT_REQUEST:
         name = side.policy.decide_name(request)
         if name.certainty is Certainty.MAYBE:
             return None

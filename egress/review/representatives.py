@@ -45,6 +45,7 @@ _PROTOCOLS: Final = (
     *(Protocol.HTTPS, Protocol.WSS, Protocol.GRPC),
     *(Protocol.HTTP, Protocol.WS, Protocol.TCP),
 )
+_DNS_PORT: Final = 53
 _WITH_METHODS: Final = frozenset({Protocol.HTTP, Protocol.HTTPS})
 # What no pattern of a sane policy holds as a segment, and a path that can be read in two ways.
 _SEGMENT: Final = "anything"
@@ -81,6 +82,9 @@ def requests_to(
                 for path in paths:
                     for query, headers, body in fields:
                         yield Request(DEFAULT_SANDBOX, protocol, host, port, method, path, query, headers, body)
+    # A question for a name goes to a resolver: the destination's ports tell none apart.
+    if host.address is None:
+        yield Request(DEFAULT_SANDBOX, Protocol.DNS, host, _DNS_PORT)
 
 
 def _only(protocol: Protocol) -> str | None:

@@ -32,6 +32,8 @@ def rule_for(row: Mapping[str, str | int | None], verdict: Verdict) -> NewRule:
         raise _unfit("this row of the audit names no host and port that could be reached")
     protocol = Protocol(str(row["protocol"])) if row.get("protocol") in set(Protocol) else None
     rule = NewRule(verdict, (host.text,), ports=(str(port),))
+    if protocol is Protocol.DNS:
+        return NewRule(verdict, rule.targets, protocol=("dns",))
     if protocol is Protocol.TCP:
         return NewRule(verdict, rule.targets, ports=rule.ports, protocol=("tcp",))
     if verdict is Verdict.DENY:

@@ -10,6 +10,7 @@ from itertools import islice, product
 from typing import TYPE_CHECKING, Final
 
 from egress.policy import (
+    WITHOUT_REQUEST,
     AnyTarget,
     HostTarget,
     NetworkTarget,
@@ -31,6 +32,7 @@ _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _READ_ONLY: Final = ("GET", "HEAD", "OPTIONS")
 _PLAIN_PORT: Final = 80
 _TLS_PORT: Final = 443
+_DNS_PORT: Final = 53
 _CLEAR: Final = frozenset({Protocol.HTTP, Protocol.WS})
 
 
@@ -51,7 +53,7 @@ def _questions(rule: NewRule) -> Iterator[Question]:
     for target in targets_of(rule):
         for host, (protocol, port) in product(_hosts(target), _endpoints(rule, target)):
             origin = f"{protocol}://{host}:{port}"
-            if protocol is Protocol.TCP:
+            if protocol in WITHOUT_REQUEST:
                 yield Question(origin)
             elif protocol is Protocol.GRPC:
                 yield from (Question(f"{origin}{path}", "POST") for path in paths)
@@ -77,9 +79,11 @@ def _endpoints(rule: NewRule, target: Target) -> list[tuple[Protocol, int]]:
     stated = [Protocol(word) for word in rule.protocol if word in Protocol]
     if not stated:
         return [(_usual_protocol(port), port) for port in ports or (_TLS_PORT, _PLAIN_PORT)]
+    named = [protocol for protocol in stated if protocol is not Protocol.DNS]
+    questions = [(Protocol.DNS, _DNS_PORT)] if Protocol.DNS in stated else []
     if ports:
-        return list(product(stated, ports))
-    return [(protocol, _PLAIN_PORT if protocol in _CLEAR else _TLS_PORT) for protocol in stated]
+        return [*product(named, ports), *questions]
+    return [*((protocol, _PLAIN_PORT if protocol in _CLEAR else _TLS_PORT) for protocol in named), *questions]
 
 
 def _usual_protocol(port: int) -> Protocol:

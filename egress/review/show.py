@@ -9,7 +9,7 @@ from egress.review.spelling import plain, rule_values, scope_values
 if TYPE_CHECKING:
     from egress.config import LoadedPolicy
     from egress.policy import Sandbox
-    from egress.review.explanation import JsonObject
+    from egress.review.spelling import JsonObject
 
 
 def effective(loaded: LoadedPolicy, sandbox: Sandbox | None = None) -> JsonObject:

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
         Signing,
     )
 
+type JsonObject = dict[str, object]
+
 # Spelt as the rule's verb, its name and its origin.
 _APART: Final = frozenset({"verdict", "targets", "name", "file", "line"})
 _KEYS: Final = {"protocols": "protocol"}

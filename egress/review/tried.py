@@ -16,8 +16,8 @@ from egress.review.spelling import plain, rule_values
 
 if TYPE_CHECKING:
     from egress.policy import Policy, Request, Rule, RuleRef, Scope, Verdict
-    from egress.policy.conditions import CompiledRule
-    from egress.review.explanation import JsonObject
+    from egress.policy.compiled import CompiledRule
+    from egress.review.spelling import JsonObject
 
 _MOST_SHOWN: Final = 6
 

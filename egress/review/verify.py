@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from egress.config import Case, LoadedPolicy
     from egress.errors import Problem
     from egress.policy import RuleRef
-    from egress.review.explanation import Explanation, JsonObject
+    from egress.review.explanation import Explanation
+    from egress.review.spelling import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def verify(case: Case, loaded: LoadedPolicy) -> CaseResult:
         addresses=case.addresses,
         body=None if case.body is None else case.body.encode(),
     )
-    answer = explain(question, loaded)
+    answer = explain(question, loaded if case.at is None else loaded.as_of(case.at))
     return CaseResult(case, answer, tuple(_mismatches(case, answer)))
 
 

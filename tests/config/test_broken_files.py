@@ -172,8 +172,16 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     ),
     "bad_protocols": (
         "bad_protocols.yaml:4: rules[0].protocol: unknown word `htps`, did you mean `https`?",
-        "bad_protocols.yaml:6: rules[1].protocol[1]: unknown word `quic`, write `grpc`, `http`, `https`, `tcp`, `ws` or `wss`",
-        "bad_protocols.yaml:6: rules[1].protocol[2]: should be `http`, `https`, `ws`, `wss`, `grpc` or `tcp`, not a number",
+        "bad_protocols.yaml:6: rules[1].protocol[1]: unknown word `quic`, write `dns`, `grpc`, `http`, `https`, `tcp`, `ws` or `wss`",
+        "bad_protocols.yaml:6: rules[1].protocol[2]: should be `http`, `https`, `ws`, `wss`, `grpc`, `tcp` or `dns`, not a number",
+    ),
+    "bad_questions": (
+        "bad_questions.yaml:5: rules[0].ports: a DNS question is for a name, so `ports` says nothing about it, remove it",
+        "bad_questions.yaml:6: rules[0].tls: a DNS question is for a name, so `tls` says nothing about it, remove it",
+        "bad_questions.yaml:7: rules[0].limits: a DNS question is for a name, so `limits` says nothing about it, remove it",
+        "bad_questions.yaml:8: rules[1].allow[1]: a DNS question is for a name, and this is an address or a range, name hosts, and in `addresses` what they may resolve to",
+        "bad_questions.yaml:12: rules[2].methods: a DNS question is for a name, so `methods` can never apply to it, remove it, or write a rule for `dns` of its own",
+        "bad_questions.yaml:15: rules[3].inject: a DNS question is for a name, so `inject` can never apply to it, remove it, or write a rule for `dns` of its own",
     ),
     "bad_rewrite": (
         "bad_rewrite.yaml:6: rules[0].rewrite.scheme: unknown word `ftp`, write `http` or `https`",

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,7 @@ cases:
     request: POST https://api.example.com/v1?q=1
     headers: {Accept: text/html, X-Team: [a, b]}
     sandbox: ci
+    at: 2026-12-31T18:00:00+02:00
     address: [10.1.2.3, "::1"]
     expect: allow
     reason: rule-allow
@@ -69,8 +71,9 @@ def test_everything_that_a_case_can_say(tmp_path: Path) -> None:
             rule="model API",
             inject=frozenset({"x-api-key"}),
             lane=Lane.HTTP,
+            at=datetime(2026, 12, 31, 16, tzinfo=UTC),
         ),
-        Case(str(path), 13, "api.example.com:443", None, "api.example.com:443", Verdict.ASK, inject=frozenset()),
+        Case(str(path), 14, "api.example.com:443", None, "api.example.com:443", Verdict.ASK, inject=frozenset()),
     )
 
 
@@ -93,6 +96,10 @@ WRONG = [
     (
         "cases: 1\n",
         "1: cases: should be a list of cases, not a number, write `cases:`, and under it `- {request: GET https://api.example.com/, expect: deny}`",
+    ),
+    (
+        CASE % ", at: 2026-12-31",
+        "2: cases[0].at: `2026-12-31` is not a date and time with an offset, write `2026-12-31T18:00:00Z`",
     ),
     ("cases:\n  - GET\n", "2: cases[0]: should be a mapping of keys, not text"),
     ("polcy: starter\n" + CASE % "", "1: polcy: unknown key, did you mean `policy`?"),

@@ -138,7 +138,19 @@ _WHATS: list[HostTarget | AnyTarget | NetworkTarget] = [
     *(NetworkTarget(ip_network(text)) for text in _NETWORKS),
 ]
 _TARGETS = [Target(what, port) for port in (None, None, 443, 8443) for what in _WHATS]
-_PROTOCOLS = (None, None, "https", "http ws", "https wss", "wss", "grpc", "tcp", "http https ws wss tcp")
+_PROTOCOLS = (
+    None,
+    None,
+    "https",
+    "http ws",
+    "https wss",
+    "wss",
+    "grpc",
+    "tcp",
+    "http https ws wss tcp",
+    "dns",
+    "https dns",
+)
 
 PAST, FUTURE = datetime(2001, 1, 1, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)
 

@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # What a destination may turn out to carry.
-_TOGETHER = ({Protocol.HTTP, Protocol.WS}, {Protocol.HTTPS, Protocol.WSS, Protocol.GRPC}, {Protocol.TCP})
+_TOGETHER = (
+    {Protocol.HTTP, Protocol.WS},
+    {Protocol.HTTPS, Protocol.WSS, Protocol.GRPC},
+    {Protocol.TCP},
+    {Protocol.DNS},
+)
 SIBLINGS = {protocol: together for together in _TOGETHER for protocol in together}
 
 
@@ -83,6 +88,9 @@ def _conditions(rule: Rule, target: Target, request: Request) -> bool:
     named = [range(ports.first, ports.last + 1) for ports in rule.ports or ()]
     if target.port is not None:
         named = [range(target.port, target.port + 1)]
+    if request.protocol is Protocol.DNS and rule.protocols is not None and Protocol.DNS in rule.protocols:
+        # Questions that a rule names itself are met whatever its ports.
+        named = [range(65536)]
     if not any(request.port in ports for ports in named or ([(80, 443)] if allows else [range(65536)])):
         return False
     protocols = SIBLINGS[request.protocol] if request.method is None else {request.protocol}
@@ -140,12 +148,17 @@ def _covers(rule: Rule, protocol: Protocol, port: int, *, named: bool) -> bool:
     # gRPC is HTTPS.
     holds = stated is None or protocol in stated or (protocol is Protocol.GRPC and Protocol.HTTPS in stated)
     if rule.verdict is not Verdict.ALLOW:
-        return holds
+        inside = (rule.methods, rule.paths, rule.query, rule.headers)
+        return holds and not (protocol is Protocol.DNS and stated is None and any(inside))
     if stated is not None:
         return holds and (named or protocol is not Protocol.TCP)
     clear = protocol in {Protocol.HTTP, Protocol.WS}
     websocket = protocol in {Protocol.WS, Protocol.WSS}
-    return protocol is not Protocol.TCP and not (websocket and rule.methods) and not (clear and port == 443)
+    return (
+        protocol not in {Protocol.TCP, Protocol.DNS}
+        and not (websocket and rule.methods)
+        and not (clear and port == 443)
+    )
 
 
 def _path(pattern: str, path: str, flags: int = 0) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from egress.policy import Host, HostTarget, NetworkTarget, ScopeRules, Target
-from egress.policy.conditions import CompiledRule, Entry
+from egress.policy.compiled import CompiledRule, entries_of
 from egress.policy.index import Index
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ def filled(size: int) -> Index:
         own = bench.rule(number)
         compiled = CompiledRule(own, ScopeRules(Scope.SANDBOX, ()), 0)
         for target in own.targets:
-            index.add(target, (Entry(number, compiled, target.port),))
+            index.add(target, entries_of(number, compiled, target.port)[:1])
     return index
 
 
@@ -108,11 +108,9 @@ def test_a_range_is_found_for_every_prefix_length() -> None:
     for length in range(33):
         network = ip_network((int(address), length), strict=False)
         own = Rule(Verdict.DENY, (Target(NetworkTarget(network)),), "policy.yaml", length)
-        index.add(own.targets[0], (Entry(length, CompiledRule(own, ScopeRules(Scope.SANDBOX, ()), 0), None),))
-    index.add(
-        Target(HostTarget("11.22.33.44", exact=True, below=False)),
-        (Entry(99, CompiledRule(own, ScopeRules(Scope.SANDBOX, ()), 0), None),),
-    )
+        (entry,) = entries_of(length, CompiledRule(own, ScopeRules(Scope.SANDBOX, ()), 0), None)
+        index.add(own.targets[0], (entry,))
+    index.add(Target(HostTarget("11.22.33.44", exact=True, below=False)), (entry,))
     assert [entry.order for entry in index.candidates(Host("11.22.33.44", address))] == list(range(33))
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egress.policy.graphql import operations_of
-from egress.policy.values import Operation
+from egress.policy.request import Operation
 
 READ: tuple[tuple[str, tuple[tuple[str, str | None], ...]], ...] = (
     ("{ a }", (("query", None),)),

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from policy_builders import addresses, policy, request, requests, rule, scope_lists
+from policy_builders import addresses, policy, request, requests, rule, scope, scope_lists
 
 from egress.policy import (
     Address,
+    Certainty,
     Policy,
     Reason,
     Request,
+    Scope,
     ScopeRules,
     Verdict,
     compile_policy,
@@ -22,6 +26,10 @@ from egress.policy import (
 )
 from egress.policy import decide as decide_module
 from egress.policy import index as index_module
+from egress.policy import verdicts as verdicts_module
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def answers(policy: Policy, asked: Request, candidates: list[Address]) -> tuple[object, ...]:
@@ -83,6 +91,59 @@ def test_what_a_policy_remembers_is_bounded() -> None:
         assert made.decide_address(asked, made.decide_request(asked), [address]).addresses == (address,)
         assert len(made._index._found) <= index_module._FOUND_AT_MOST
         assert len(made._passed) <= decide_module._PASSED_AT_MOST
+
+
+def test_what_a_policy_remembers_of_names_and_rules_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor one that walks through ports, or through names that many rules tell apart."""
+    monkeypatch.setattr(decide_module, "_NAMED_AT_MOST", 5)
+    monkeypatch.setattr(verdicts_module, "_AGREED_AT_MOST", 5)
+    monkeypatch.setattr(index_module, "_FOUND_AT_MOST", 5)
+    names = [f"h{number}.example.com" for number in range(20)]
+    made = policy(
+        scope(*(rule("allow", name, ports=((1, 9000),)) for name in names), rule("deny", "**"), rank=Scope.TEAM),
+        scope(rule("allow", "**", ports=((1, 9000),)), rule("allow", "*.example.com")),
+    )
+    for name in names:
+        for port in (443, 8443):
+            asked = request(f"https://{name}:{port}", "GET", "/")
+            assert made.decide_name(asked).certainty is Certainty.YES
+            assert made.decide_request(asked).allowed
+            assert len(made._named) <= 5
+            assert len(made._verdicts._agreed_by) <= 5
+            assert len(made._index._alike) <= 6
+
+
+def test_what_is_remembered_of_one_name_is_not_told_of_another() -> None:
+    """Names that the same rules name share an answer; a refusal tells its own name, and a port is its own."""
+    made = policy(
+        scope(rule("allow", "*.example.com"), rank=Scope.TEAM),
+        scope(
+            rule("deny", "*.no.example.com"),
+            rule("allow", "**", paths=("/a",), ports=((443, 443),)),
+            default="deny",
+        ),
+    )
+    for _ in range(2):
+        assert made.decide_name(request("https://a.example.com")) is made.decide_name(request("https://b.example.com"))
+        for name in ("x.no.example.com", "y.no.example.com"):
+            assert name in made.decide_name(request(f"https://{name}")).decision.detail
+            assert name in made.decide_name(request(f"https://{name}:8443")).decision.detail
+        assert made.decide_name(request("https://a.example.com")).certainty is Certainty.MAYBE
+        assert made.decide_name(request("https://a.example.com:8443")).certainty is Certainty.NO
+        assert made.decide_name(request("tcp://a.example.com:443")).certainty is Certainty.NO
+        refused = made.decide_request(request("https://a.example.com", "GET", "/b"))
+        assert refused.verdict is Verdict.DENY
+        assert made.decide_request(request("https://a.example.com", "GET", "/a")).allowed
+
+
+def test_a_name_is_not_remembered_where_rules_expire() -> None:
+    """What was allowed once is asked anew."""
+    moment = [0.0]
+    own = rule("allow", "a.example", until=datetime.fromtimestamp(100, UTC))
+    made = compile_policy([scope(own)], digest="test", clock=lambda: moment[0])
+    assert made.decide_name(request("https://a.example")).certainty is Certainty.YES
+    moment[0] = 100.0
+    assert made.decide_name(request("https://a.example")).certainty is Certainty.NO
 
 
 def test_a_name_that_overrides_is_found_whatever_was_seen_before() -> None:

@@ -13,6 +13,7 @@ from policy_builders import addresses, requests, rules, scope_lists, target
 from egress.config import EnvSource, LoadedPolicy, PolicySource, SecretDefinition, load_policy
 from egress.policy import (
     AddressClass,
+    Host,
     Protocol,
     Request,
     Rule,
@@ -111,6 +112,10 @@ def known(request: Request) -> Request:
     """The request as a lane would see it: a method only where there is one, and then a path."""
     if request.protocol is Protocol.TCP:
         return replace(request, method=None, path=None, headers=())
+    if request.protocol is Protocol.DNS:
+        # For an address there is no question.
+        host = Host("example.com") if request.host.address is not None else request.host
+        return Request(request.sandbox, Protocol.DNS, host, 53)
     method = "GET" if request.protocol in {Protocol.WS, Protocol.WSS} else request.method or "GET"
     return replace(request, method=method, path=request.path or "/")
 
@@ -183,6 +188,8 @@ CHANGES = [
     ),
     (API % "protocol: [https, wss]", API % "protocol: wss", [("newly denied", "GET https://api.example.com/")]),
     (API % "protocol: wss", API % "protocol: [wss, grpc]", [("newly allowed", "POST grpc://api.example.com/")]),
+    (API % "protocol: https", API % "protocol: [https, dns]", [("newly allowed", "dns://api.example.com")]),
+    (API % "protocol: [https, dns]", API % "protocol: https", [("newly denied", "dns://api.example.com")]),
     (API % "inject: {X-Team: a}", API % "inject: {X-Team: b}", [("other headers", "GET https://api.example.com/")]),
     (
         API % "methods: [GET]",

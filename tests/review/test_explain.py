@@ -53,6 +53,9 @@ rules:
   - name: closed, but for what is read
     allow: auto.example.com
     tls: auto
+  - name: looked up, and no more
+    allow: lookup.example.com
+    protocol: dns
 """
 
 
@@ -80,6 +83,11 @@ ANSWERS = [
     ({"url": "db.corp.example:5432", "address": "10.20.0.1"}, "allow", "rule-allow", 18),
     ({"url": "tcp://db.corp.example:5432", "address": "10.21.0.1"}, "deny", "address-not-public", 18),
     ({"url": "tcp://tunnel.example.com:443"}, "deny", "protocol-not-allowed", 15),
+    ({"url": "dns://lookup.example.com"}, "allow", "rule-allow", 32),
+    ({"url": "https://lookup.example.com/"}, "deny", "protocol-not-allowed", 32),
+    ({"url": "dns://api.example.org"}, "deny", "protocol-not-allowed", 13),
+    ({"url": "dns://evil.test"}, "deny", "host-not-allowed", None),
+    ({"url": "dns://packages.example.com"}, "ask", "approval-required", 22),
     ({"url": "https://packages.example.com/"}, "ask", "approval-required", 22),
     ({"url": "https://intranet.corp.example/", "address": ["10.1.1.1", "127.0.0.1"]}, "allow", "rule-allow", 23),
     ({"url": "https://intranet.corp.example/", "address": "169.254.169.254"}, "deny", "address-denied", 6),
@@ -144,11 +152,18 @@ LANES = [
     ({"url": "evil.test:80"}, None),
     ({"url": "https://packages.example.com/"}, None),
     ({"url": "tcp://tunnel.example.com:443"}, None),
+    ({"url": "dns://lookup.example.com"}, None),
     ({"url": "https://tunnel.example.com/", "address": "127.0.0.1"}, None),
     ({"url": "https://tunnel.example.com/", "headers": {"host": "evil.test"}}, None),
     ({"url": "https://127.1/"}, None),
     ({"method": "GET"}, None),
 ]
+
+
+def test_a_dns_question_is_answered_with_what_is_missing(loaded: LoadedPolicy) -> None:
+    """Nobody who reads the answer takes it for what happens today."""
+    answer = explain(read_question(b'{"url": "dns://lookup.example.com"}'), loaded)
+    assert "no listener answers DNS questions yet: this is what one would be told" in answer.notes
 
 
 @pytest.mark.parametrize(("asked", "lane"), LANES)

@@ -106,7 +106,7 @@ UNREAD = [
     replace(GET, port=0),
     replace(GET, port=99_999),
     replace(GET, protocol=None, scheme=None),
-    replace(GET, protocol="dns", scheme=None),
+    replace(GET, protocol="quic", scheme=None),
     replace(GET, path="/aaa…[+3000]"),
     replace(GET, method="AAA…[+3000]"),
 ]

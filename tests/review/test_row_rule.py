@@ -24,6 +24,10 @@ RULES = (
         NewRule(Verdict.ALLOW, ("api.example.com",), ("443",), ("GET",), ("/v1/items",), ("wss",)),
     ),
     (
+        {"protocol": "dns", "port": 53, "method": None, "path": None},
+        NewRule(Verdict.ALLOW, ("api.example.com",), protocol=("dns",)),
+    ),
+    (
         {"protocol": "tcp", "port": 5432, "method": None, "path": None},
         NewRule(Verdict.ALLOW, ("api.example.com",), ("5432",), protocol=("tcp",)),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -27,7 +28,11 @@ rules:
     methods: [POST]
     inject: {x-api-key: "${key}"}
   - ask: ask.example.com
+  - name: for a while
+    allow: wiki.example.com
+    until: 2030-01-01T00:00:00Z
 """
+BEFORE, AT = datetime(2029, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -56,6 +61,10 @@ PASSING = [
     case(API, "deny", "POST", addresses=("10.1.2.3",), reason=Reason.ADDRESS_NOT_PUBLIC),
     case(API, "deny", "POST", headers=("X-HTTP-Method-Override: GET",), reason=Reason.OVERRIDE_HEADER),
     case("https://ask.example.com/", "ask"),
+    case("https://wiki.example.com/", "allow", at=BEFORE),
+    case("https://wiki.example.com/", "deny", at=AT, reason=Reason.RULE_EXPIRED),
+    case("https://wiki.example.com/", "deny", at=AT.astimezone(timezone(timedelta(hours=2)))),
+    case(API, "allow", "POST", at=AT),
     case("https://a..example.com/", "deny", reason=Reason.HOST_INVALID),
 ]
 
@@ -64,6 +73,16 @@ PASSING = [
 def test_case_that_says_what_the_policy_says_passes(loaded: LoadedPolicy, one: Case) -> None:
     """Verdict, and whatever else is stated."""
     assert verify(one, loaded).mismatches == ()
+
+
+def test_cases_of_one_moment_share_one_policy(loaded: LoadedPolicy, tmp_path: Path) -> None:
+    """A hundred cases compile no hundred policies, and a policy without `until` none at all."""
+    assert loaded.as_of(AT) is loaded.as_of(AT)
+    assert loaded.as_of(AT) is not loaded.as_of(BEFORE)
+    path = tmp_path / "lasting.yaml"
+    path.write_text("version: 1\nrules: [{allow: a.example.com}]\n")
+    lasting = load_policy([PolicySource(Scope.SANDBOX, path)])
+    assert lasting.as_of(AT) is lasting
 
 
 FAILING = [

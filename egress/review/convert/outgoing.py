@@ -159,7 +159,9 @@ def unsaid(rule: Rule, *, also: frozenset[str] = frozenset()) -> list[str]:
     """The conditions of an `allow` that a list of hosts cannot say. `also`: those that this format can."""
     found = [f"`{name}`" for name in sorted(conditions(rule) - _KNOWN)]
     found += [f"`{name}`" for name in ("methods", "paths") if getattr(rule, name) is not None and name not in also]
-    if rule.protocols is not None and not {Protocol.HTTP, Protocol.HTTPS} <= rule.protocols:
+    if rule.protocols == frozenset({Protocol.DNS}):
+        found.append("DNS questions")
+    elif rule.protocols is not None and not {Protocol.HTTP, Protocol.HTTPS} <= rule.protocols:
         found.append("`protocol`")
     actions = ("inject", "swap", "strip_own", "remove", "rewrite", "sign", "limits")
     found += [f"`{name}`" for name in actions if getattr(rule, name) and name not in also]

@@ -10,7 +10,7 @@ from egress.review.lint.bound_secrets import find_secrets
 from egress.review.lint.breadth import find_breadth
 from egress.review.lint.findings import Code, Finding, Severity
 from egress.review.lint.loading import of_warning
-from egress.review.lint.unseen import find_case, find_expired, find_in_tunnels
+from egress.review.lint.unseen import find_bodies, find_case, find_expired, find_in_tunnels, find_questions
 from egress.review.lint.unspoken import find_unspoken
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def lint(loaded: LoadedPolicy, *, now: datetime) -> list[Finding]:
         found += _in_tunnels(scope, told_by_loader)
         found += find_case(scope)
         found += find_expired(scope, now)
+        found += find_questions(scope)
+        found += find_bodies(scope)
     return in_order(found, [str(path) for path in loaded.files])
 
 

@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from egress.policy import HTTP_PROTOCOLS, Protocol, Verdict
-from egress.review.lint.terms import inside_terms, unknown_terms
+from egress.review.lint.terms import inside_terms, stated_inside, unknown_terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,6 +38,7 @@ HTTPS_PORT: Final = 443
 
 _CLEAR: Final = BIT[Protocol.HTTP] | BIT[Protocol.WS]
 _GRPC: Final = BIT[Protocol.GRPC]
+_DNS: Final = BIT[Protocol.DNS]
 _OVER_TLS: Final = BIT[Protocol.HTTPS] | BIT[Protocol.WSS] | _GRPC
 _WEBSOCKET: Final = BIT[Protocol.WS] | BIT[Protocol.WSS]
 _HTTP: Final = sum(BIT[protocol] for protocol in HTTP_PROTOCOLS)
@@ -70,12 +71,16 @@ def known_region(rule: Rule, port: int | None) -> Region:
     else:
         ports = _DEFAULT_PORTS if rule.verdict is Verdict.ALLOW else ((1, 65535),)
     bits = _protocols(rule)
+    questions = EMPTY
+    if rule.protocols is not None and Protocol.DNS in rule.protocols:
+        # Questions that a rule names itself are met whatever its ports.
+        questions, bits = ((1, 65535, _DNS),), bits & ~_DNS
     if rule.verdict is Verdict.ALLOW and rule.ports is None and port is None:
         bits &= ~BIT[Protocol.TCP]
     region = unite(((first, last, bits),) for first, last in ports) if bits else EMPTY
     if rule.verdict is Verdict.ALLOW and rule.protocols is None:
         region = subtract(region, ((HTTPS_PORT, HTTPS_PORT, _CLEAR),))
-    return region
+    return unite((region, questions)) if questions else region
 
 
 def may_speak(rule: Rule, port: int | None) -> Regions:
@@ -169,6 +174,8 @@ def _protocols(rule: Rule) -> int:
         # gRPC is HTTPS.
         return stated | _GRPC if Protocol.HTTPS in rule.protocols else stated
     if rule.verdict is not Verdict.ALLOW:
-        return EVERY
+        # What is for some requests of a host only says nothing of questions for its name.
+        narrowed = rule.methods is not None or rule.paths is not None or stated_inside(rule)
+        return EVERY & ~_DNS if narrowed else EVERY
     # A rule for reading is no channel that writes: with `methods`, no WebSocket.
     return _HTTP if rule.methods is None else _HTTP & ~_WEBSOCKET

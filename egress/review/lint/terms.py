@@ -89,7 +89,11 @@ def unknown_terms(rule: Rule) -> bool:
     return depends_on_sandbox(rule) or any(getattr(rule, name) != default for name, default in _OTHERS)
 
 
+def stated_inside(rule: Rule) -> bool:
+    """Whether the rule states a condition on the inside of a request besides its method and path."""
+    return any(each is not None for each in (query(rule), headers(rule), *bodies(rule)))
+
+
 def inside_terms(rule: Rule) -> bool:
     """Whether the rule asks for more of the inside of a request than its method and path."""
-    stated = (query(rule), headers(rule), *bodies(rule))
-    return any(each is not None for each in stated) or unknown_terms(rule)
+    return stated_inside(rule) or unknown_terms(rule)

@@ -1,4 +1,7 @@
-"""Conditions that do not hold as written: inside a tunnel, against a host that ignores case, or past their time."""
+"""Conditions that do not hold as written.
+
+Inside a tunnel, against a host that ignores case, past their time, of what nothing carries, or of more than is meant.
+"""
 
 from __future__ import annotations
 
@@ -70,6 +73,26 @@ def find_expired(scope: ScopeRules, now: datetime) -> Iterator[Finding]:
         elif until is not None and until - now <= SOON:
             message = f"this rule matches nothing from {until.isoformat()} on"
             yield of_rule(Code.EXPIRES_SOON, rule, message, "write a later `until` if it is needed for longer")
+
+
+def find_questions(scope: ScopeRules) -> Iterator[Finding]:
+    """Rules that name DNS: what they say of questions holds once there is a listener that answers some."""
+    for rule in scope.rules:
+        if rule.protocols is not None and Protocol.DNS in rule.protocols:
+            message = "no listener answers DNS questions yet, so what this rule says of `dns` has no effect"
+            yield of_rule(Code.DNS_UNANSWERED, rule, message, "remove `dns`; connections are judged by their names")
+
+
+def find_bodies(scope: ScopeRules) -> Iterator[Finding]:
+    """Refusals of bodies that hold for whatever else the host takes: what cannot be judged is refused."""
+    for rule in scope.rules:
+        keys = [key for key in ("mcp", "graphql") if getattr(rule, key) is not None]
+        if rule.verdict is not Verdict.ALLOW and keys and rule.paths is None:
+            message = (
+                f"without `paths` this {rule.verdict} holds every body for the host until it is judged, and refuses"
+            )
+            message += f" each request whose body is none of `{keys[0]}`, as that of a GET or an upload"
+            yield of_rule(Code.BODIES_OF_WHOLE_HOST, rule, message, "add the `paths` that take such bodies")
 
 
 def _inside(rule: Rule) -> list[str]:
