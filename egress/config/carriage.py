@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # What only a look inside can apply.
 _INSIDE = (
     *("methods", "paths", "query", "headers", "mcp", "graphql"),
-    *("inject", "swap", "strip_own", "remove", "rewrite", "sign", "http2"),
+    *("inject", "swap", "strip_own", "remove", "rewrite", "sign", "scrub", "http2"),
 )
 
 

@@ -42,6 +42,7 @@ _ORDER: Final = (
         "strip_own",
         "remove",
         "rewrite",
+        "scrub",
         "sign",
         "tls",
         "http2",

@@ -44,7 +44,7 @@ from egress.config.limit_fields import (  # noqa: TC001  pydantic reads them at 
 from egress.config.rewrite_model import RewriteModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.sign_model import SignModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.wording import kind_of, quoted
-from egress.policy import GraphqlCondition, McpCondition, Mode, Protocol, TlsMode, Verdict
+from egress.policy import GraphqlCondition, McpCondition, Mode, Protocol, TlsMode, Unreadable, Verdict
 
 
 class Strict(BaseModel):
@@ -112,6 +112,9 @@ type _VerdictWord = Literal["allow", "deny", "ask"]
 type ProtocolField = Annotated[Protocol, PlainValidator(word(Protocol), json_schema_input_type=_ProtocolWord)]
 type Protocols = Annotated[
     list[ProtocolField], BeforeValidator(listed, json_schema_input_type=_ProtocolWord | list[_ProtocolWord])
+]
+type ScrubField = Annotated[
+    Unreadable, PlainValidator(word(Unreadable), json_schema_input_type=Literal["refuse", "pass"])
 ]
 type TlsField = Annotated[TlsMode, PlainValidator(word(TlsMode), json_schema_input_type=_TlsWord)]
 type VerdictField = Annotated[Verdict, PlainValidator(word(Verdict), json_schema_input_type=_VerdictWord)]
@@ -223,6 +226,11 @@ class RuleModel(Strict):
     )
     sign: SignModel | None = Field(
         None, description="How the request is signed, as in `{sigv4: aws}`: the client's own signature is replaced."
+    )
+    scrub: ScrubField | None = Field(
+        None,
+        description="What becomes of answers that cannot be searched for the rule's secrets: `refuse` or `pass`."
+        " Left out, text is refused and declared binary types pass.",
     )
     addresses: Networks | None = Field(
         None, description="Ranges outside the public Internet that the rule's names may resolve to."

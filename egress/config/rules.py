@@ -28,6 +28,7 @@ from egress.policy import (
     Scheme,
     Target,
     TlsMode,
+    Unreadable,
     Verdict,
     signed_headers,
 )
@@ -74,6 +75,7 @@ class RuleReader:
         self._check_headers(model, verdict, targets, place)
         self._check_sign(model, verdict, targets, place)
         self._check_swaps(model, verdict, targets, place)
+        self._check_scrub(model, place)
         self._check_addresses(model, verdict, targets, place)
         return Rule(
             verdict=verdict,
@@ -99,6 +101,7 @@ class RuleReader:
             annotate=tuple((model.annotate or {}).items()),
             rewrite=None if model.rewrite is None else model.rewrite.value(),
             limits=limits_of(model),
+            scrub=model.scrub,
             mcp=None if model.mcp is None else model.mcp.condition(),
             graphql=None if model.graphql is None else model.graphql.condition(),
             sandboxes=None if model.sandboxes is None else tuple(model.sandboxes),
@@ -183,8 +186,16 @@ class RuleReader:
             message = "gRPC needs HTTP/2, which is spoken inside TLS only"
             self._problem((*at, "scheme"), message, "write `scheme: https`")
 
+    def _check_scrub(self, model: RuleModel, place: Place) -> None:
+        if model.scrub is not Unreadable.PASS or model.allow is None:
+            return
+        injected = any(injection(header, value).secrets for header, value in (model.inject or {}).items())
+        if not injected and not model.swap and model.sign is None:
+            message = "`scrub: pass` is about answers to requests with secrets, and this rule injects none"
+            self._problem((*place, "scrub"), message, "remove it, or move it to the rule that injects")
+
     def _check_headers(self, model: RuleModel, verdict: Verdict, targets: list[Target], place: Place) -> None:
-        for key in ("inject", "swap", "strip_own", "remove", "rewrite", "sign"):
+        for key in ("inject", "swap", "strip_own", "remove", "rewrite", "sign", "scrub"):
             if getattr(model, key) is not None and verdict is not Verdict.ALLOW:
                 message = f"`{key}` changes a request that goes on, and this rule says `{verdict}`"
                 self._problem((*place, key), message, "remove it, or move it to the rule that allows")

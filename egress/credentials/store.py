@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Self
 
 from egress.config import EnvSource, FileSource, allows
 from egress.credentials.headers import settable
-from egress.credentials.rendered import Rendered
+from egress.credentials.rendered import Rendered, scrubbed_values
 from egress.credentials.secret import Secret
 from egress.credentials.seeking import Seeker
 from egress.credentials.sources import FileReading, checked, read_file, signature
+from egress.credentials.spellings import SHORTEST
 from egress.errors import CredentialError, Problem
 from egress.policy import OVER_TLS, Reason, Refusal, SecretRef
 
@@ -161,8 +162,11 @@ class CredentialStore:
         )
 
     def warnings(self) -> tuple[Problem, ...]:
-        """What works and should not stay so: secret files that other users can read. Reads the files."""
-        found: list[Problem] = []
+        """What works and should not stay so: values too short to be scrubbed, files that others can read.
+
+        Reads the files.
+        """
+        found = [_short(name) for name in self._definitions if _is_short(self._value(name))]
         for name, definition in self._definitions.items():
             if isinstance(definition.source, FileSource) and not isinstance(self._value(name), CredentialError):
                 path = definition.source.path
@@ -260,7 +264,9 @@ class CredentialStore:
                 return Refusal(Reason.INTERNAL_ERROR, "the rule sets a header that no rule may set, or not like this")
             headers.append((injection.header, whole))
         used = {name for injection in injections if injection.header not in withheld for name in injection.secrets}
-        return Rendered(tuple(headers), tuple(name for name in wanted if name in used), tuple(withheld), unbound)
+        names = tuple(name for name in wanted if name in used)
+        scrubbed = scrubbed_values([values[name] for name in names], headers) if names else ()
+        return Rendered(tuple(headers), names, tuple(withheld), unbound, scrubbed)
 
     def _refuse(self, names: tuple[str, ...], request: Request, *, verified_tls: bool) -> Refusal | None:
         for name in names:
@@ -318,6 +324,17 @@ def _read_env(name: str, variable: str, env: Mapping[str, str]) -> Secret | Cred
         return checked(name, env.get(variable, ""), f"variable `{variable}`")
     except CredentialError as error:
         return error
+
+
+def _is_short(value: Secret | CredentialError) -> bool:
+    return isinstance(value, Secret) and len(value.reveal()) < SHORTEST
+
+
+def _short(name: str) -> Problem:
+    message = f"secret `{name}`: a value of fewer than {SHORTEST} characters cannot be told from other text in answers"
+    return Problem(
+        file="credentials", line=None, where="", message=message, hint="use a longer one: it is not scrubbed"
+    )
 
 
 def _problem(message: str, hint: str) -> CredentialError:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from egress.credentials import swap_places
 from egress.credentials.headers import is_ruled, ruled_names
+from egress.credentials.rendered import scrubbed_values
 from egress.credentials.secret import Secret
 from egress.credentials.sources import checked
 from egress.credentials.swap_places import Putting, TooMuchError
@@ -75,6 +76,7 @@ class _Work:
     query: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
+    values: list[Secret] = field(default_factory=list)
     changed_body: bool = False
 
     def __post_init__(self) -> None:
@@ -97,6 +99,7 @@ class _Work:
             names=tuple(dict.fromkeys((*rendered.names, *self.names))),
             target=None if (self.path, self.query) == asked else Secret(label, self.target),
             body=Secret(label, (self.body or b"").decode("latin-1")) if self.changed_body else None,
+            scrubbed=tuple(dict.fromkeys((*rendered.scrubbed, *scrubbed_values(self.values, headers)))),
         )
 
 
@@ -117,6 +120,8 @@ def _swap(store: CredentialStore, swap: Swap, work: _Work) -> Refusal | None:
             if isinstance(put, Refusal):
                 return put
             done = put
+            if done:
+                work.values.append(value)
     if done:
         work.names.append(swap.secret)
     elif swap.required:

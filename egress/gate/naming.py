@@ -45,7 +45,8 @@ def name_request(  # noqa: PLR0911 -- one return a fault
 
     `http2`: it came over HTTP/2, so it may be gRPC.
     """
-    if head.method == "TRACE":
+    # Servers exist that read methods in any case.
+    if head.method.upper() == "TRACE":
         return Refusal(Reason.METHOD_NOT_ALLOWED, "TRACE is never passed on: it would echo what the proxy adds")
     if head.values(b"trailer"):
         return Refusal(Reason.REQUEST_MALFORMED, "fields after the body are not passed on: no rule has seen them")

@@ -1,6 +1,7 @@
 """The fields of a request on its way to the upstream, and of the answer on its way back: once, for every lane.
 
-1. towards the upstream   hop-by-hop fields stay here, Host is written anew, the rule's headers come last; a signature
+1. towards the upstream   hop-by-hop fields stay here, Host is written anew, the rule's headers come last; with secrets
+                          among them, an answer is asked for that can be searched for them (`reflection`); a signature
                           covers all that, and is put on behind it
 2. towards the client     what an upstream may not tell a client is taken out
 """
@@ -66,7 +67,16 @@ def upstream_fields(
         kept.insert(0, (b"Host", authority_of(exchange.request)))
     if via and not is_ruled(VIA[0], table.ruled):
         kept.append(VIA)
-    return kept + injected(rendered) if quick else apply_headers(kept, remove, rendered)
+    fields = kept + injected(rendered) if quick else apply_headers(kept, remove, rendered)
+    return _readable(fields) if rendered.scrubbed else fields
+
+
+def _readable(fields: list[Field]) -> list[Field]:
+    """Ask for an answer that can be searched for the secrets in these fields: whole, and in no coding.
+
+    Parts of a body could be asked for byte by byte, each too short to hold a value.
+    """
+    return [*[field for field in fields if not is_ruled(field[0], _OF_FORM)], (b"Accept-Encoding", b"identity")]
 
 
 def upstream_head(
@@ -174,6 +184,7 @@ def _upwards(names: tuple[str, ...], *, host: bool, framing: bool) -> _Spellings
     return _Spellings(HOP_BY_HOP, rewritten, ruled_names(names))
 
 
+_OF_FORM = ruled_names(("Accept-Encoding", "Range", "If-Range"))
 _SPELLINGS_AT_MOST = 512
 _SPELLING_LENGTH = 64
 _NONE: frozenset[bytes] = frozenset()

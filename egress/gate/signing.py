@@ -11,7 +11,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
+from egress.credentials.aws_keys import read_keys
 from egress.credentials.hmac_scheme import HmacPlan
+from egress.credentials.rendered import scrubbed_values
+from egress.credentials.secret import Secret
 from egress.credentials.sigv4_plan import NoSignature, plan_sigv4
 from egress.gate.judged_body import BODY_WANTED
 from egress.policy import HmacScheme, Reason, Refusal, SigV4, signed_headers
@@ -59,7 +62,14 @@ def ready_signature(
         detail = f"the secret `{signing.secret}` signs nothing: {error}"
         return Refusal(Reason.CREDENTIAL_UNAVAILABLE, detail)
     names = tuple(dict.fromkeys((*rendered.names, signing.secret)))
-    return replace(rendered, names=names, withheld=withheld, signature=signature)
+    scrubbed = (*rendered.scrubbed, *scrubbed_values(_sent(signing, secret), ()))
+    return replace(rendered, names=names, withheld=withheld, signature=signature, scrubbed=scrubbed)
+
+
+def _sent(signing: Signing, secret: Secret) -> tuple[Secret, ...]:
+    """What of the secret goes up: AWS's session token. Keys do not, so that nobody can send them back."""
+    token = read_keys(secret.reveal()).token if isinstance(signing, SigV4) else None
+    return () if token is None else (Secret(signing.secret, token.reveal()),)
 
 
 def _planned(signing: Signing, request: Request) -> Plan | Refusal:

@@ -24,10 +24,11 @@ from egress.gate.judged_body import BodyWanted, unread_bytes
 from egress.gate.naming import Route, name_request, unnamed
 from egress.gate.outbound import VIA, WEBSOCKET, authority_of, client_fields, origin_of, upstream_head
 from egress.gate.permit import is_secure
+from egress.gate.reflection import Answer
 from egress.mitm.awaited_hooks import AwaitedHooks, forget_expectation, head_of_flow
 from egress.mitm.handler import refusal
 from egress.mitm.http1 import HEAD
-from egress.mitm.stream import BODY, FAILURE, INVALID, LIMITED, LOOKED_AT, Failure
+from egress.mitm.stream import ANSWER, BODY, EXCHANGE, FAILURE, INVALID, LIMITED, LOOKED_AT, UNREADABLE, Failure
 from egress.policy import Reason, Refusal, Request
 from egress.wire.head import NoBody, Reject, RejectKind, RequestHead
 
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from egress.mitm.hooks_of_ours import BodyPart, RefusedHead, UpstreamUse
     from egress.policy import Address
 
-EXCHANGE = "egress.exchange"
 NAMED = "egress.named"
 
 # A refused request's body is thrown away for this long, so that the client reads the refusal, before the cut.
@@ -251,6 +251,9 @@ class ExchangeHooks:
             flow.kill()
             return
         last = "close" in _options(response)
+        answer = flow.metadata.get(ANSWER)
+        if isinstance(answer, Answer):
+            last = _clean(flow, response, answer, exchange) or last
         response.headers = _for_client(response.headers, switching=switching)
         if self._gate.via:
             response.headers.fields = (*response.headers.fields, VIA)
@@ -267,7 +270,13 @@ class ExchangeHooks:
         if exchange is None:
             return
         if flow.response is not None and flow.response.trailers is not None:
-            flow.response.trailers = _for_client(flow.response.trailers)
+            answer, trailers = flow.metadata.get(ANSWER), flow.response.trailers
+            if isinstance(answer, Answer):
+                trailers = http.Headers(answer.fields(trailers.fields))
+            flow.response.trailers = _for_client(trailers)
+        if ANSWER in flow.metadata and flow.request.timestamp_end is None and not flow.request.is_http2:
+            # What of the request is not on its way never goes (`GuardedStream.end_early`).
+            connection.expect(_LINGER_SECONDS, connection.close)
         if flow.websocket is None:
             finish(connection, exchange)
 
@@ -295,7 +304,10 @@ class ExchangeHooks:
         exchange = exchange_of(flow)
         if flow.websocket is None or exchange is None:
             return
+        answer = flow.metadata.get(ANSWER)
         for message in flow.websocket.messages:
+            if isinstance(answer, Answer) and not message.from_client:
+                message.content = answer.text(message.content)
             if message.from_client:
                 exchange.bytes_up += len(message.content)
             else:
@@ -321,6 +333,22 @@ def exchange_of(flow: http.HTTPFlow) -> Exchange | None:
     """The admitted request that a flow carries, if there is one."""
     found = flow.metadata.get(EXCHANGE)
     return found if isinstance(found, Exchange) else None
+
+
+def _clean(flow: http.HTTPFlow, response: http.Response, answer: Answer, exchange: Exchange) -> bool:
+    """Take secrets out of a head, and frame its body anew; whether the connection must end with that body."""
+    response.headers = http.Headers(answer.fields(response.headers.fields))
+    response.data.reason = answer.text(response.data.reason)
+    if not exchange.downward.steps:
+        return False
+    for name in ("content-length", "transfer-encoding"):
+        response.headers.pop(name, None)
+    if flow.request.is_http2:
+        return False
+    if flow.request.http_version == "HTTP/1.0":
+        return True
+    response.headers["Transfer-Encoding"] = "chunked"
+    return False
 
 
 def _for_client(headers: http.Headers, *, switching: bool = False) -> http.Headers:
@@ -425,6 +453,8 @@ def _failure(flow: http.HTTPFlow, exchange: Exchange) -> tuple[Reason | None, st
             return refusal.reason, refusal.detail
         case Failure.MALFORMED:
             return Reason.UPSTREAM_MALFORMED, ""
+        case Failure.UNREADABLE:
+            return Reason.RESPONSE_UNREADABLE, str(flow.metadata.get(UNREADABLE, ""))
         case Failure.CLOSED:
             return Reason.UPSTREAM_UNREACHABLE, "the server closed the connection"
         case Failure.CONNECT:

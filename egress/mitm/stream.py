@@ -5,7 +5,8 @@
 3. a request is sent only after the connection that will carry it was judged
 4. of a body that is limited, or looked at, only as many bytes pass as the lane's hook says
 5. a body that a rule asks for is gathered within its limit, and judged before anything of the request is sent
-6. an upstream's failure becomes a page of ours, in which no byte of the upstream stands
+6. an answer to a request that carried secrets is cleaned of them, or refused, before anything of it is sent
+7. an upstream's failure becomes a page of ours, in which no byte of the upstream stands
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpConnectHook, HttpErrorHook
 
+from egress.gate.exchange import Exchange
+from egress.gate.inflate import UnreadableError
+from egress.gate.reflection import cleaned
 from egress.mitm.attachment import attached
 from egress.mitm.awaited import awaited_of
 from egress.mitm.handler import go_inside
@@ -42,10 +46,12 @@ from egress.mitm.hooks_of_ours import (
     UpstreamUse,
 )
 from egress.mitm.http1 import BODY_HAS_NO_END
+from egress.policy import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mitmproxy import http
     from mitmproxy.proxy.layer import CommandGenerator
 
 INVALID = "egress.invalid"
@@ -55,7 +61,13 @@ BODY_PROBLEM = "egress.body_problem"
 FAILURE = "egress.failure"
 LIMITED = "egress.limited"
 LOOKED_AT = "egress.looked-at"
+EXCHANGE = "egress.exchange"
+ANSWER = "egress.answer"
+UNREADABLE = "egress.unreadable"
 
+
+_FIRST_FINAL = 200
+_BODILESS = frozenset({204, 304})
 
 # What h11's reader of a length, and our own of chunks, say of a client that is gone before its body has ended.
 _LEFT = ("peer closed connection", BODY_HAS_NO_END)
@@ -70,6 +82,7 @@ class Failure(StrEnum):
     PLACEHOLDER = "placeholder"
     CONNECT = "connect"
     CLOSED = "closed"
+    UNREADABLE = "unreadable"
     MALFORMED = "malformed"
 
 
@@ -96,7 +109,30 @@ class GuardedStream(HttpStream):
             )
             self.client_state = self.server_state = self.state_errored
             return True
-        return False
+        return (yield from self.check_reflection())
+
+    def check_reflection(self) -> CommandGenerator[bool]:
+        """Have an answer cleaned whose request carried secrets; True if it cannot be, and was refused."""
+        exchange, response = self.flow.metadata.get(EXCHANGE), self.flow.response
+        if not isinstance(exchange, Exchange) or response is None or not exchange.rendered.scrubbed:
+            return False
+        answer = cleaned(exchange, response.status_code, response.headers.fields, bodiless=_is_bodiless(self.flow))
+        if not isinstance(answer, Refusal):
+            self.flow.metadata[ANSWER] = answer
+            return False
+        self.flow.metadata[UNREADABLE] = answer.detail
+        self.flow.response = None
+        yield from self.unreadable("unreadable")
+        self.client_state = self.server_state = self.state_errored
+        return True
+
+    def unreadable(self, why: str) -> CommandGenerator[None]:
+        """End an answer that cannot be read: with a page if nothing of it was sent, else broken off."""
+        self.flow.metadata[FAILURE] = Failure.UNREADABLE
+        yield from self.break_off(why)
+        yield from self.handle_protocol_error(
+            ResponseProtocolError(self.stream_id, why, ErrorCode.GENERIC_SERVER_ERROR)
+        )
 
     def handle_connect(self) -> CommandGenerator[None]:
         """Ask the lane, and go on only where it answered nothing; then the layers of this HTTP are done.
@@ -141,7 +177,29 @@ class GuardedStream(HttpStream):
         yield from self.refuse_trailers()
 
     def state_stream_response_body(self, event: events.Event) -> CommandGenerator[None]:
-        """Pass a body on, as far as its rule's limits let it."""
+        """Pass a body on, as far as it can be read and its rule's limits let it."""
+        if ANSWER not in self.flow.metadata:
+            yield from self.stream_response_body(event)
+            return
+        try:
+            yield from self.stream_response_body(event)
+        except UnreadableError as error:
+            self.flow.metadata[UNREADABLE] = f"the server sent a body that cannot be read: {error}"
+            yield from self.unreadable("unreadable")
+            return
+        if isinstance(event, ResponseEndOfMessage) and self.client_state not in (self.state_done, self.state_errored):
+            yield from self.end_early()
+
+    def end_early(self) -> CommandGenerator[None]:
+        """Tell the end of an answer that came before its request's: mitmproxy would wait, and no length tells it."""
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+        yield from self.break_off("answered")
+        self.client_state = self.server_state = self.state_errored
+        self.flow.live = False
+        yield DropStream(self.stream_id)
+
+    def stream_response_body(self, event: events.Event) -> CommandGenerator[None]:
+        """As above, for what can be read."""
         if isinstance(event, ResponseData) and LIMITED in self.flow.metadata:
             yield from self.limited(event, super().state_stream_response_body, from_client=False)
         else:
@@ -242,6 +300,12 @@ class GuardedStream(HttpStream):
     def _siblings(self) -> list[HttpStream]:
         parent = self.context.layers[self.context.layers.index(self) - 1]
         return list(getattr(parent, "streams", {}).values())
+
+
+def _is_bodiless(flow: http.HTTPFlow) -> bool:
+    """Whether no body follows an answer's head (RFC 9110, section 6.4.1)."""
+    status = 0 if flow.response is None else flow.response.status_code
+    return flow.request.method == "HEAD" or status in _BODILESS or status < _FIRST_FINAL
 
 
 def _failure(event: RequestProtocolError | ResponseProtocolError) -> Failure:

@@ -77,6 +77,7 @@ from egress.policy.vocabulary import (
     Scope,
     SwapPlace,
     TlsMode,
+    Unreadable,
     Verdict,
 )
 
@@ -146,6 +147,7 @@ __all__ = [
     "TargetError",
     "TlsMode",
     "Unfilled",
+    "Unreadable",
     "Variable",
     "Verdict",
     "canonical_path",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from egress.policy.reasons import Reason
     from egress.policy.signing import Signing
     from egress.policy.values import Address, Injection, KeyedLimits, Rewrite, Rule, Swap
-    from egress.policy.vocabulary import Certainty, Scope
+    from egress.policy.vocabulary import Certainty, Scope, Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ class Decision:
     is one, has the request judged again before anything goes up: see `Policy.follow`. `detail` is one sentence for
     people, safe to print. `needs_body`: a rule's condition on the body was asked and the body is not known, so this is
     the answer for a body that nobody can read. `sign`: how it is signed, as the highest scope says whose rule signs.
+    `scrub` is what the rules agree on.
     """
 
     verdict: Verdict
@@ -69,6 +70,7 @@ class Decision:
     needs_body: bool = False
     sign: Signing | None = None
     swap: tuple[Swap, ...] = ()
+    scrub: Unreadable | None = None
 
     @property
     def allowed(self) -> bool:

@@ -22,6 +22,7 @@ from egress.policy.bodies import told
 from egress.policy.decision import Decision, RuleRef, Say
 from egress.policy.reasons import TEXTS, Reason
 from egress.policy.rewrites import merged
+from egress.policy.unreadable import agreed
 from egress.policy.vocabulary import Protocol, TlsMode, Verdict
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def allow(
         sign=_merge_sign(rules),
         limits=_all_limits(rules),
         swap=_all_swaps(rules),
+        scrub=rules[0].rule.scrub if len(rules) == 1 else agreed([rule.rule for rule in rules]),
     )
 
 

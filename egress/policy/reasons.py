@@ -72,6 +72,7 @@ class Reason(StrEnum):
     UPSTREAM_UNREACHABLE = "upstream-unreachable"
     UPSTREAM_TLS = "upstream-tls"
     UPSTREAM_MALFORMED = "upstream-malformed"
+    RESPONSE_UNREADABLE = "response-unreadable"
     CLIENT_TLS = "client-tls"
 
     @property
@@ -337,6 +338,12 @@ TEXTS: dict[Reason, ReasonText] = {
         "upstream answer malformed",
         "The request is allowed, but the server's answer breaks the rules of HTTP.",
         "the server is at fault; see the proxy's log for what it sent",
+        502,
+    ),
+    Reason.RESPONSE_UNREADABLE: ReasonText(
+        "response unreadable",
+        "The request carried a secret, and the server's answer cannot be searched for it.",
+        "ask for the document in another form; or write `scrub: pass` in the rule, if the server never echoes secrets",
         502,
     ),
     Reason.CLIENT_TLS: ReasonText(

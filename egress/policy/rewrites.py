@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from egress.policy.own_credentials import removed
 from egress.policy.paths import canonical_path
 from egress.policy.reasons import Reason
+from egress.policy.unreadable import agreed
 from egress.policy.values import Injection, PathPrefix, Refusal, Rewrite
 from egress.policy.vocabulary import Protocol, Scheme, Scope, Verdict
 
@@ -89,7 +90,7 @@ def merged(rewrites: Sequence[Rewrite]) -> Rewrite | None:
 
 
 def united(asked: Decision, sent: Decision) -> Decision:
-    """The decision that a rewritten request goes up under: `sent`, with the headers, labels and limits of both.
+    """The decision that a rewritten request goes up under: `sent`, with what both say of headers, labels and limits.
 
     Of a conflict the higher scope wins, and of one scope's rules the one for where the request goes. What passes only
     because a scope reports gets no headers, as everywhere.
@@ -103,7 +104,7 @@ def united(asked: Decision, sent: Decision) -> Decision:
         return replace(bare, reason=told.reason, detail=told.detail, rule=told.rule)
     if asked.swap:
         sent = replace(sent, swap=tuple(dict.fromkeys((*sent.swap, *asked.swap))))
-    if not (asked.inject or asked.remove or asked.labels or asked.sign):
+    if not (asked.inject or asked.remove or asked.labels or asked.sign or asked.scrub):
         return sent
     rules = [rule for _, _, rule in sorted([*_ranked(sent, 0), *_ranked(asked, 1)], key=lambda each: each[:2])]
     inject: dict[str, Injection] = {}
@@ -122,6 +123,7 @@ def united(asked: Decision, sent: Decision) -> Decision:
         remove=tuple(remove.values()),
         labels=tuple(labels.items()),
         sign=next((rule.sign for rule in rules if rule.sign is not None), None),
+        scrub=agreed(rules),
     )
 
 

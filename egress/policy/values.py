@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
-from egress.policy.vocabulary import Mode, Protocol, Scheme, Scope, SwapPlace, TlsMode, Verdict
+from egress.policy.vocabulary import Mode, Protocol, Scheme, Scope, SwapPlace, TlsMode, Unreadable, Verdict
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -200,7 +200,7 @@ class Rule:
     the rule allows goes instead, `sign` how it is signed. `limits` hold for each sandbox on its own. `sandboxes` are
     names and `label=value` of those that the rule is for; it and templates are gone once the rule was written out for a
     sandbox (see `sandboxes`). `swap`: where placeholders become values. `strip_own`: credentials of the client's own go
-    no further.
+    no further. `scrub`: what becomes of answers that cannot be searched for the rule's secrets.
     """
 
     verdict: Verdict
@@ -224,6 +224,7 @@ class Rule:
     annotate: tuple[tuple[str, str], ...] = ()
     rewrite: Rewrite | None = None
     limits: RuleLimits | None = None
+    scrub: Unreadable | None = None
     mcp: McpCondition | None = None
     graphql: GraphqlCondition | None = None
     sandboxes: tuple[str, ...] | None = None

@@ -79,6 +79,13 @@ class Mode(StrEnum):
     REPORT = "report"
 
 
+class Unreadable(StrEnum):
+    """What becomes of an answer whose body cannot be searched for the secrets that its request carried."""
+
+    REFUSE = "refuse"
+    PASS = "pass"  # noqa: S105  a word of the language
+
+
 class Certainty(StrEnum):
     """What a name alone tells of a decision: never allowed, always allowed, or up to the request."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from egress.gate.outbound import VIA, client_fields, target_of, unframed_client_fields, upstream_fields, upstream_head
@@ -10,6 +11,7 @@ from egress.wire.head import Chunked, ContentLength, Framing, NoBody, UntilClose
 if TYPE_CHECKING:
     from egress.gate.exchange import Exchange
     from egress.gate.outbound import Field
+    from egress.gate.reflection import Answer
     from egress.proxy.repeats import Repeats
     from egress.wire.head import RequestHead, ResponseHead
 
@@ -57,18 +59,19 @@ def response_head(
     *,
     keep: bool,
     via: bool = False,
+    recoded: bool = False,
 ) -> tuple[bytes, bool, bool]:
     """The head for the client; whether the body after it is chunked; whether its end is the connection's.
 
     `framing` is how the upstream's body ends; `keep` whether the client's connection could go
-    on; `via` adds our own field.
+    on; `via` adds our own field; `recoded`: the length that the head declares is that of another coding.
     """
     fields = unframed_client_fields(head.fields)
     if via:
         fields.append(VIA)
     chunked, until_close = False, False
     if isinstance(framing, NoBody):
-        if head.status != _NO_CONTENT and isinstance(head.framing, ContentLength):
+        if head.status != _NO_CONTENT and isinstance(head.framing, ContentLength) and not recoded:
             fields.append((b"Content-Length", b"%d" % head.framing.length))
     elif isinstance(framing, ContentLength) and not exchange.downward.steps:
         fields.append((b"Content-Length", b"%d" % framing.length))
@@ -82,6 +85,11 @@ def response_head(
     elif client is Version.HTTP_10:
         fields.append((b"Connection", b"keep-alive"))
     return _written(_status_line(head), fields), chunked, until_close
+
+
+def cleaned_head(head: ResponseHead, answer: Answer) -> ResponseHead:
+    """The same head without the secrets that its request carried; how it is framed and kept open is left as it was."""
+    return replace(head, fields=answer.fields(head.fields), reason=answer.text(head.reason))
 
 
 def interim_head(head: ResponseHead) -> bytes:

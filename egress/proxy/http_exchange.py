@@ -4,7 +4,8 @@
    came and the request may be repeated (RFC 9110 section 9.2.2)
 2. a request's body goes up while the answer comes down, so that an early answer is seen; fields after it are refused
 3. a body that a rule asks for is held until it was judged, and what was judged is what goes up
-4. an upstream that fails before its head becomes a page of ours; after it, the client's connection breaks, and no
+4. an answer to a request that carried secrets is cleaned of them (`reflection`), or refused if that cannot be done
+5. an upstream that fails before its head becomes a page of ours; after it, the client's connection breaks, and no
    half answer looks whole
 """
 
@@ -14,11 +15,14 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from egress.gate.body import count_down, limited_down, whole_body
+from egress.gate.body import STRAIGHT, BodyPath, count_down, limited_down, whole_body
 from egress.gate.denial import Denial, failure
 from egress.gate.exchange import Exchange
+from egress.gate.frames import CoveredFrames
+from egress.gate.inflate import UnreadableError
 from egress.gate.judged_body import BodyWanted, HeldBody, judged_unread, judged_whole, unread_bytes
 from egress.gate.outbound import WEBSOCKET
+from egress.gate.reflection import answer_of, cleaned
 from egress.gate.shares import ByteLimitError
 from egress.policy import Reason, Refusal
 from egress.proxy import heads
@@ -43,6 +47,7 @@ from egress.wire.head import (
 
 if TYPE_CHECKING:
     from egress.gate.body import Buffer
+    from egress.gate.reflection import Answer
     from egress.policy import Request
     from egress.proxy.connection import Connection
     from egress.proxy.http_lane import HttpLane, HttpParts
@@ -54,6 +59,8 @@ _INTERIMS_AT_MOST = 16
 
 _SERVER_CLOSED = Refusal(Reason.UPSTREAM_UNREACHABLE, "the server closed the connection")
 _SERVER_MALFORMED = Refusal(Reason.UPSTREAM_MALFORMED, "")
+# What is decoded may be a hundred times as long, and is held until the client has taken it.
+_CODED_AT_ONCE = 16_384
 
 
 class HttpExchange:
@@ -138,6 +145,8 @@ class HttpExchange:
             framing = response_framing(head, self._head.method)
             if isinstance(framing, Reject):
                 return await self._fail(exchange, _SERVER_MALFORMED)
+            if exchange.rendered.scrubbed:
+                return await self._answer_cleaned(exchange, head, framing, rest)
             return await self._answer(exchange, head, framing, rest)
         finally:
             client.unasked = None
@@ -182,7 +191,7 @@ class HttpExchange:
                     await upstream.endpoint.send_rest(head, sent)
             else:
                 await self._send_with_body(upstream, exchange)
-            return await self._read_answer(upstream)
+            return await self._read_answer(upstream, exchange)
         except _ClientGoneError:
             raise
         except OSError:
@@ -239,7 +248,7 @@ class HttpExchange:
 
     # the answer
 
-    async def _read_answer(self, upstream: Upstream) -> tuple[ResponseHead, bytes] | Refusal:
+    async def _read_answer(self, upstream: Upstream, exchange: Exchange) -> tuple[ResponseHead, bytes] | Refusal:
         """The final answer's head, and what came behind it; interim ones go to the client on the way."""
         buffer: bytes | bytearray = b""
         resume: NeedMore | None = None
@@ -256,7 +265,7 @@ class HttpExchange:
                     interims += 1
                     if interims > _INTERIMS_AT_MOST:
                         return _SERVER_MALFORMED
-                    await self._pass_interim(head)
+                    await self._pass_interim(head, exchange)
                     buffer, resume = rest, None
                     continue
                 resume = head
@@ -267,18 +276,53 @@ class HttpExchange:
             self._began = True
             buffer = data if not buffer else bytearray(buffer) + data
 
-    async def _pass_interim(self, head: ResponseHead) -> None:
-        if self._head.version is Version.HTTP_11:
-            await self._to_client(heads.interim_head(head))
+    async def _pass_interim(self, head: ResponseHead, exchange: Exchange) -> None:
+        if self._head.version is not Version.HTTP_11:
+            return
+        if exchange.rendered.scrubbed:
+            head = heads.cleaned_head(head, answer_of(exchange))
+        await self._to_client(heads.interim_head(head))
 
-    async def _answer(self, exchange: Exchange, head: ResponseHead, framing: Framing | UntilClose, rest: bytes) -> bool:
+    async def _answer_cleaned(
+        self, exchange: Exchange, head: ResponseHead, framing: Framing | UntilClose, rest: bytes
+    ) -> bool:
+        """As `_answer`, without the secrets that the request carried."""
+        answer = cleaned(exchange, head.status, head.fields, bodiless=isinstance(framing, NoBody))
+        if isinstance(answer, Refusal):
+            return await self._fail(exchange, answer)
+        if isinstance(framing, ContentLength) and framing.length == len(rest) and exchange.quota is None:
+            # All of it is here, so its length can still be told.
+            exchange.bytes_down += len(rest)
+            try:
+                rest = bytes(exchange.downward.pass_on(rest)) + bytes(exchange.downward.end())
+            except UnreadableError as error:
+                return await self._fail(exchange, _unreadable(error))
+            exchange.bytes_down -= len(rest)
+            exchange.downward = STRAIGHT
+            framing = ContentLength(len(rest))
+        return await self._answer(exchange, heads.cleaned_head(head, answer), framing, rest, answer)
+
+    async def _answer(
+        self,
+        exchange: Exchange,
+        head: ResponseHead,
+        framing: Framing | UntilClose,
+        rest: bytes,
+        answer: Answer | None = None,
+    ) -> bool:
         """Carry the answer down; whether the client's connection may go on."""
         upstream = self._upstream
         if upstream is None:
             raise LookupError("an answer without an upstream")
         keep = self._head.keep_alive and self._whole
         written, chunked, until_close = heads.response_head(
-            head, exchange, framing, self._head.version, keep=keep, via=self._connection.gate.via
+            head,
+            exchange,
+            framing,
+            self._head.version,
+            keep=keep,
+            via=self._connection.gate.via,
+            recoded=answer is not None and answer.decoded,
         )
         here = 0 if isinstance(framing, NoBody) else framing.length if isinstance(framing, ContentLength) else -1
         if here == len(rest) and not exchange.downward.steps and exchange.quota is None:
@@ -289,10 +333,12 @@ class HttpExchange:
                 self._upstream = None
                 self._parts.pool.give(upstream)
             return await self._answered(keep=keep)
-        body = IncomingBody(upstream.endpoint, framing, rest, self._parts.buffer)
+        coded = answer is not None and answer.decoded
+        buffer = self._parts.buffer[:_CODED_AT_ONCE] if coded else self._parts.buffer
+        body = IncomingBody(upstream.endpoint, framing, rest, buffer)
         try:
-            await self._send_answer(exchange, body, written, chunked=chunked)
-        except (BodyError, ByteLimitError, OSError) as error:
+            await self._send_answer(exchange, body, written, answer, chunked=chunked)
+        except (BodyError, ByteLimitError, UnreadableError, OSError) as error:
             if isinstance(error, _ClientGoneError):
                 raise
             told = self._problem or _broken(error)
@@ -312,7 +358,9 @@ class HttpExchange:
             await self._lane.linger()
         return keep
 
-    async def _send_answer(self, exchange: Exchange, body: IncomingBody, written: bytes, *, chunked: bool) -> None:
+    async def _send_answer(
+        self, exchange: Exchange, body: IncomingBody, written: bytes, answer: Answer | None, *, chunked: bool
+    ) -> None:
         pending = written
         data = body.here()
         if exchange.quota is not None:
@@ -337,7 +385,7 @@ class HttpExchange:
         if len(rest):
             data = bytes(data) + bytes(rest)
         if chunked:
-            trailers = heads.trailer_lines(body.trailers)
+            trailers = heads.trailer_lines(body.trailers if answer is None else answer.fields(body.trailers))
             await self._to_client(b"".join((pending, chunk(data), last_chunk(trailers))))
         elif pending or len(data):
             await self._to_client(b"".join((pending, data)) if pending else data)
@@ -381,6 +429,10 @@ class HttpExchange:
             return await self._fail(exchange, _SERVER_MALFORMED)
         client = self._connection.endpoint
         client.unasked = None
+        if exchange.rendered.scrubbed:
+            answer = answer_of(exchange)
+            head = heads.cleaned_head(head, answer)
+            exchange.downward = BodyPath((CoveredFrames(answer.scrubber), *exchange.downward.steps))
         await self._to_client(heads.switching_head(head))
         first = (self._lane.rest, rest)
         self._lane.rest = b""
@@ -388,12 +440,20 @@ class HttpExchange:
             await relay(self._connection, upstream.endpoint, exchange, first, self._parts.buffer)
         except ByteLimitError:
             self._connection.finish(Reason.LIMIT_BYTES.value)
+        except UnreadableError:
+            self._connection.finish(Reason.RESPONSE_UNREADABLE.value)
         self._connection.finish()
         return False
 
 
-def _broken(error: BodyError | ByteLimitError | OSError) -> Refusal:
+def _unreadable(error: UnreadableError) -> Refusal:
+    return Refusal(Reason.RESPONSE_UNREADABLE, f"the server sent a body that cannot be read: {error}")
+
+
+def _broken(error: BodyError | ByteLimitError | UnreadableError | OSError) -> Refusal:
     """Why an answer ended before its end."""
+    if isinstance(error, UnreadableError):
+        return _unreadable(error)
     if isinstance(error, ByteLimitError):
         return OVER
     early = not isinstance(error, BodyError) or error.early

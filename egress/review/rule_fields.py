@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _IDENTITY: Final = frozenset({"verdict", "targets", "file", "line", "name", "annotate", "origin"})
 # What happens to a request that the rule allows, and how it is carried: nothing that it must meet.
 _ACTIONS: Final = frozenset(
-    {"tls", "inject", "remove", "swap", "strip_own", "rewrite", "sign", "addresses", "http2", "limits"}
+    {"tls", "inject", "remove", "swap", "strip_own", "rewrite", "sign", "addresses", "http2", "limits", "scrub"}
 )
 
 

@@ -236,6 +236,12 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "bad_sign.yaml:42: rules[16].remove: `X-Amz-Date` is set by the signature of `sign`, remove it here",
         "bad_sign.yaml:45: rules[17].sign: nothing stands after this key, give it a value, or remove it",
     ),
+    "bad_scrub": (
+        "bad_scrub.yaml:7: rules[0].scrub: unknown word `off`, write `pass` or `refuse`",
+        "bad_scrub.yaml:9: rules[1].scrub: `scrub: pass` is about answers to requests with secrets, and this rule injects none, remove it, or move it to the rule that injects",
+        "bad_scrub.yaml:11: rules[2].scrub: `scrub` changes a request that goes on, and this rule says `deny`, remove it, or move it to the rule that allows",
+        "bad_scrub.yaml:13: rules[3].tls: a tunnel is carried unread, so `scrub` can never apply, write `tls: inspect`, or remove them",
+    ),
     "bad_target_ports": (
         "bad_target_ports.yaml:3: rules[0].allow[0]: `a.example.com:0` has no valid port, a port is a number from 1 to 65535; `ports` takes ranges",
         "bad_target_ports.yaml:3: rules[0].allow[1]: `a.example.com:65536` has no valid port, a port is a number from 1 to 65535; `ports` takes ranges",
@@ -746,7 +752,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     ),
     "unknown_rule_key": (
         "unknown_rule_key.yaml:5: rules[1].port: unknown key, did you mean `ports`?",
-        "unknown_rule_key.yaml:7: rules[2].colour: unknown key, write `addresses`, `allow`, `annotate`, `ask`, `deny`, `graphql`, `headers`, `http2`, `ignore_case`, `inject`, `limits`, `mcp`, `methods`, `name`, `paths`, `ports`, `protocol`, `query`, `remove`, `rewrite`, `sandboxes`, `sign`, `strip_own`, `swap`, `tls` or `until`",
+        "unknown_rule_key.yaml:7: rules[2].colour: unknown key, write `addresses`, `allow`, `annotate`, `ask`, `deny`, `graphql`, `headers`, `http2`, `ignore_case`, `inject`, `limits`, `mcp`, `methods`, `name`, `paths`, `ports`, `protocol`, `query`, `remove`, `rewrite`, `sandboxes`, `scrub`, `sign`, `strip_own`, `swap`, `tls` or `until`",
     ),
     "unknown_top_key": ("unknown_top_key.yaml:2: rulez: unknown key, did you mean `rules`?",),
     "utf16": ("utf16.yaml:1: the file is UTF-16, save it as UTF-8 without a byte order mark",),

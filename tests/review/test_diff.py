@@ -365,7 +365,7 @@ def test_what_requests_do_not_show_is_compared_as_written(monkeypatch: pytest.Mo
 
 def test_every_field_of_a_rule_is_judged_or_compared_as_written() -> None:
     """What is judged are fields that rules have; all others are compared by `unjudged`."""
-    unjudged = {"until", "annotate", "rewrite", "limits", "mcp", "graphql", "sandboxes"}
+    unjudged = {"until", "annotate", "rewrite", "limits", "scrub", "mcp", "graphql", "sandboxes"}
     assert {field.name for field in fields(Rule)} - JUDGED == unjudged
     assert {field.name for field in fields(Rule)} >= JUDGED
 

@@ -33,6 +33,7 @@ from egress.policy import (
     Swap,
     SwapPlace,
     TlsMode,
+    Unreadable,
     Verdict,
     compile_policy,
 )
@@ -65,6 +66,7 @@ STATED: dict[str, object] = {
     "annotate": (("team", "a"),),
     "rewrite": Rewrite(Scheme.HTTPS, Host("b.test"), 8443, PathPrefix("/v1", "")),
     "limits": RuleLimits(requests=Rate(10, 1)),
+    "scrub": Unreadable.REFUSE,
     "mcp": McpCondition(("tools/call",), ("a*",), (("repo", "b/*"),)),
     "graphql": GraphqlCondition(("query",), ("C*",)),
     "sandboxes": ("ci-7", "team=data"),

@@ -11,6 +11,8 @@ import h2.events
 import h2.exceptions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.origins import Stream
 
 
@@ -32,6 +34,33 @@ def answer_http2(stream: Stream) -> None:
                 case _:
                     pass
         stream.send(connection.data_to_send())
+
+
+def answering(
+    fields: list[tuple[str, str]], body: bytes, trailers: list[tuple[str, str]] | None = None, *, pieces: int = 1
+) -> Callable[[Stream], None]:
+    """Answers every request with these, the body in so many pieces (and no larger ones than a frame may be)."""
+
+    def behave(stream: Stream) -> None:
+        connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        connection.initiate_connection()
+        stream.send(connection.data_to_send())
+        size = max(1, min(connection.max_outbound_frame_size, -(-len(body) // pieces)))
+        while data := stream.receive():
+            for event in connection.receive_data(data):
+                if isinstance(event, h2.events.RequestReceived):
+                    stream.record.requests.append(event.headers)  # type: ignore[arg-type]
+                elif isinstance(event, h2.events.StreamEnded):
+                    connection.send_headers(event.stream_id, fields)
+                    for start in range(0, len(body), size):
+                        connection.send_data(event.stream_id, body[start : start + size])
+                    if trailers:
+                        connection.send_headers(event.stream_id, trailers, end_stream=True)
+                    else:
+                        connection.end_stream(event.stream_id)
+            stream.send(connection.data_to_send())
+
+    return behave
 
 
 def answer_grpc(stream: Stream) -> None:

@@ -50,16 +50,27 @@ rules:
 """
 
 
-def ask(proxy: Proxy, mode: Mode, path: str = "/v1/chat?a=1", host: str = ASKED) -> Reply:
-    """A GET, as the mode sends it; an HTTPS client verifies that it speaks to the name it asked for."""
-    if mode is Mode.PLAIN:
+def ask(
+    proxy: Proxy,
+    mode: Mode,
+    path: str = "/v1/chat?a=1",
+    host: str = ASKED,
+    more: tuple[tuple[str, str], ...] = (),
+) -> Reply:
+    """A GET, as the mode sends it, with `more` fields; an HTTPS client verifies that it speaks to the name it asked."""
+    if mode is Mode.PLAIN and not more:
         return proxy.ask(host, 80, path)
+    rows = "".join(f"{name}: {value}\r\n" for name, value in more)
+    if mode is Mode.PLAIN:
+        with proxy.connect() as wire:
+            wire.send(f"GET http://{host}{path} HTTP/1.1\r\nHost: {host}\r\n{rows}\r\n".encode())
+            return wire.reply()
     if mode is Mode.TLS1:
         with proxy.inside(host, 443, "http/1.1") as wire:
-            wire.send(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            wire.send(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{rows}\r\n".encode())
             return wire.reply()
     with proxy.http2(host, 443) as client:
-        return client.reply(client.request(head(host, path)))
+        return client.reply(client.request(head(host, path, "GET", *more)))
 
 
 def went_up(origin: Origins, mode: Mode) -> tuple[str, str, list[str]]:

@@ -41,6 +41,7 @@ KNOWN_TERMS: Final = frozenset(
         "annotate",
         "rewrite",
         "limits",
+        "scrub",
         "sandboxes",
         "sign",
         "swap",

@@ -109,6 +109,7 @@ def _inside(rule: Rule) -> list[str]:
         "remove": bool(rule.remove),
         "rewrite": rule.rewrite is not None,
         "sign": rule.sign is not None,
+        "scrub": rule.scrub is not None,
         "http2": rule.http2,
     }
     return [key for key, holds in stated.items() if holds]
