@@ -30,10 +30,11 @@ _OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 @contextlib.contextmanager
-def opened_folder(path: Path, *, create: bool) -> Iterator[int]:
+def opened_folder(path: Path, *, create: bool, option: str = "--ca-dir") -> Iterator[int]:
     """The descriptor of a folder that nobody but its owner (us or root) can write; made with mode 0700 on `create`.
 
-    Raises `FileNotFoundError` if it is not there and `create` is off, `StateError` if it must not be used.
+    Raises `FileNotFoundError` if it is not there and `create` is off, `StateError` if it must not be used. `option` is
+    the command line's that names it.
     """
     if create:
         try:
@@ -42,7 +43,7 @@ def opened_folder(path: Path, *, create: bool) -> Iterator[int]:
                 path.mkdir(mode=0o700)
         except OSError as error:
             raise StateError(
-                f"cannot make `{path}`: {error.strerror}", hint="name a folder that can be written, with --ca-dir"
+                f"cannot make `{path}`: {error.strerror}", hint=f"name a folder that can be written, with {option}"
             ) from error
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -51,7 +52,7 @@ def opened_folder(path: Path, *, create: bool) -> Iterator[int]:
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENOTDIR}:
             raise StateError(
-                f"`{path}` is a link or no folder", hint="name the folder itself, with --ca-dir"
+                f"`{path}` is a link or no folder", hint=f"name the folder itself, with {option}"
             ) from error
         raise StateError(f"cannot open `{path}`: {error.strerror}", hint="make it readable for this user") from error
     try:

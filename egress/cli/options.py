@@ -56,6 +56,14 @@ SandboxLabels = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="KEY=VALUE", help="A label of the sandbox. May be repeated.", show_default=False),
 ]
+SecretsKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--secrets-key-file",
+        metavar="FILE",
+        help="The key of the secret store. Default: as configured, else secrets.key in the user's configuration.",
+    ),
+]
 StateDir = Annotated[
     Path | None,
     typer.Option(

@@ -16,7 +16,7 @@ def placeholder_variables(server: ServerConfig) -> dict[str, str]:
     """The placeholders by their variables. Raises ConfigError for the policy, StateError for the key."""
     from egress.credentials import needs_key, placeholder_key, placeholder_of  # noqa: PLC0415
 
-    wanted = _by_variable(_definitions(server))
+    wanted = _by_variable(definitions_of(server))
     key = placeholder_key(server.state_dir.absolute()) if needs_key(wanted) else b""
     return {variable: placeholder_of(each, key) for variable, each in wanted.items()}
 
@@ -24,7 +24,7 @@ def placeholder_variables(server: ServerConfig) -> dict[str, str]:
 def placeholder_names(server: ServerConfig) -> tuple[str, ...]:
     """The variables alone; none where the policy does not load, since they are to be removed."""
     try:
-        return tuple(_by_variable(_definitions(server)))
+        return tuple(_by_variable(definitions_of(server)))
     except ConfigError:
         return ()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egress.cli.options import AuditFile, CaDir, ConfigFile, Policies, Presets, Resolve, StateDir
+from egress.cli.options import AuditFile, CaDir, ConfigFile, Policies, Presets, Resolve, SecretsKeyFile, StateDir
 
 if TYPE_CHECKING:
     from egress.server.run import Started
@@ -75,6 +75,7 @@ def run(
     state_dir: StateDir = None,
     audit: AuditFile = None,
     ca_dir: CaDir = None,
+    secrets_key_file: SecretsKeyFile = None,
     upstream_ca: UpstreamCa = None,
     resolve: Resolve = None,
     workers: Workers = None,
@@ -116,6 +117,7 @@ def run(
         resolve=tuple(resolve or ()),
         policies=tuple(policy or ()),
         presets=tuple(presets or ()),
+        secrets_key_file=secrets_key_file,
     )
     loaded = load_server_config(config, overrides, os.environ)
     from egress.server.run import serve  # noqa: PLC0415

@@ -5,6 +5,16 @@ Everything public is re-exported here. What a file says wrong comes out as one `
 
 from __future__ import annotations
 
+from egress.config.binding import (
+    Binding,
+    binding_of,
+    binding_text,
+    common_targets,
+    narrowed,
+    read_binding,
+    target_text,
+    wide_hosts,
+)
 from egress.config.bindings import allows, is_bound
 from egress.config.case_files import Case, CaseFile, read_cases
 from egress.config.clock import wall_clock
@@ -23,7 +33,16 @@ from egress.config.reading import read_text
 from egress.config.sandboxes import claims, is_token, label_problem, name_problem
 from egress.config.sandboxes_model import UNKNOWN_SANDBOX, SandboxDefinition, hash_token
 from egress.config.schema import policy_schema, policy_schema_text
-from egress.config.secret_sources import EnvSource, FileSource
+from egress.config.secret_sources import EnvSource, FileSource, StoreSource
+from egress.config.secrets_key import (
+    KeyCommand,
+    KeyFile,
+    KeyKeyring,
+    KeySource,
+    KeySystemd,
+    KeyVariable,
+    default_key_source,
+)
 from egress.config.secrets_model import Placeholder, SecretDefinition
 from egress.config.server import default_state_dir, load_server_config
 from egress.config.server_config import (
@@ -39,13 +58,15 @@ from egress.config.session import read_session
 from egress.config.sign_model import signature_text
 from egress.config.socket_fields import uid_problem
 from egress.config.sources import PolicySource, find_policy, shipped_policies, with_policies
-from egress.config.templates import template_text
+from egress.config.templates import SECRET_NAME, template_text
 from egress.config.wording import printable
 
 __all__ = [
     "DEFAULT_LISTEN",
+    "SECRET_NAME",
     "UNKNOWN_SANDBOX",
     "AuditConfig",
+    "Binding",
     "Case",
     "CaseFile",
     "EnvSource",
@@ -53,6 +74,12 @@ __all__ = [
     "Form",
     "Formatted",
     "Inclusion",
+    "KeyCommand",
+    "KeyFile",
+    "KeyKeyring",
+    "KeySource",
+    "KeySystemd",
+    "KeyVariable",
     "Limits",
     "ListenAddress",
     "LoadedPolicy",
@@ -67,11 +94,16 @@ __all__ = [
     "ServerConfig",
     "ServerOverrides",
     "Shape",
+    "StoreSource",
     "UnixListener",
     "UpstreamConfig",
     "allows",
+    "binding_of",
+    "binding_text",
     "bytes_text",
     "claims",
+    "common_targets",
+    "default_key_source",
     "default_state_dir",
     "find_policy",
     "foreign_owners",
@@ -86,12 +118,14 @@ __all__ = [
     "load_policy",
     "load_server_config",
     "name_problem",
+    "narrowed",
     "parse_pin",
     "policy_of",
     "policy_schema",
     "policy_schema_text",
     "printable",
     "rate_text",
+    "read_binding",
     "read_cases",
     "read_session",
     "read_text",
@@ -99,10 +133,12 @@ __all__ = [
     "shipped_presets",
     "signature_text",
     "socket_mode",
+    "target_text",
     "template_text",
     "told_listener",
     "uid_problem",
     "wall_clock",
+    "wide_hosts",
     "with_policies",
     "written_out",
 ]

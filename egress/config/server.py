@@ -15,6 +15,7 @@ from egress.config.pins import PinError, make_pin, parse_pin
 from egress.config.reading import read_text
 from egress.config.sandboxes import SandboxReader
 from egress.config.secret_definitions import read_secrets
+from egress.config.secrets_key import stated_key
 from egress.config.server_config import (
     DEFAULT_LISTEN,
     AuditConfig,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from egress.config.document import Document
     from egress.config.listening import ListenAddress
     from egress.config.sandboxes_model import SandboxDefinition
+    from egress.config.secrets_key import KeySource
     from egress.config.secrets_model import SecretDefinition
     from egress.config.wording import Place
     from egress.policy import Address
@@ -129,6 +131,7 @@ class _Merge:
             lane=self._flag("--lane", flags.lane, read_lane, model.lane),
             watch=_stated(flag=flags.watch, file=model.watch),
             last_known_good=_stated(flag=flags.last_known_good, file=model.last_known_good),
+            secrets_key=self._secrets_key(),
         )
 
     def _listens(self) -> tuple[ListenAddress, ...]:
@@ -149,6 +152,12 @@ class _Merge:
         found = reader.read(self.model.sandboxes)
         self.problems.extend(reader.problems)
         return found
+
+    def _secrets_key(self) -> KeySource | None:
+        found = stated_key(self.overrides.secrets_key_file, self.model.secrets_key, self.folder)
+        if isinstance(found, str):
+            self._problem(("secrets_key",), found, "write `secrets_key: {file: /etc/egress/secrets.key}`")
+        return None if isinstance(found, str) else found
 
     def _state_dir(self, env: Mapping[str, str]) -> Path:
         if not env.get("EGRESS_STATE_DIR"):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from egress.config.listening import ListenAddress
     from egress.config.sandboxes_model import SandboxDefinition
+    from egress.config.secrets_key import KeySource
     from egress.config.secrets_model import SecretDefinition
     from egress.config.sources import PolicySource
     from egress.policy import Address, Lane
@@ -95,7 +96,7 @@ class ServerConfig:
     `file` is the configuration file, if there is one. `workers` are processes. `lane` is the one that is forced, for
     tests; None lets the rules pick. `presets` are folders of the user's own presets. `watch`: whether the policy is
     read again when its files change. `last_known_good`: whether a start whose policy files do not load takes the last
-    that did.
+    that did. `secrets_key`: where the key of the secret store is; None: where it is by default.
     """
 
     listen: ListenAddress
@@ -116,6 +117,7 @@ class ServerConfig:
     last_known_good: bool = True
     also_listen: tuple[ListenAddress, ...] = ()
     sandboxes: tuple[SandboxDefinition, ...] = ()
+    secrets_key: KeySource | None = None
 
     @property
     def listens(self) -> tuple[ListenAddress, ...]:
@@ -151,3 +153,4 @@ class ServerOverrides:
     resolve: tuple[str, ...] = field(default=())
     policies: tuple[str, ...] = field(default=())
     presets: tuple[Path, ...] = field(default=())
+    secrets_key_file: Path | None = None

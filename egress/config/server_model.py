@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, PlainValidator
 from egress.config.fields import text, wrong
 from egress.config.listening import UnixListener
 from egress.config.policy_model import Networks, SecretModel, Strict, TextField
+from egress.config.secrets_key import SecretsKeyModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.server_config import MitmStart
 from egress.config.socket_fields import is_unix, read_uids, read_unix
 from egress.config.wording import did_you_mean, kind_of, one_of, quoted
@@ -191,4 +192,5 @@ class ServerModel(Strict):
     presets: PathList | None = None
     limits: LimitsModel | None = None
     secrets: dict[str, SecretModel] | None = None
+    secrets_key: SecretsKeyModel | None = None
     sandboxes: dict[str, SandboxModel] | None = None

@@ -1,5 +1,6 @@
 """Secrets: their values, the hosts they are bound to, and how they get into a request."""
 
+from egress.credentials.dumps import forbid_dumps
 from egress.credentials.headers import apply_headers, settable, strip_hop_by_hop
 from egress.credentials.placeholder_key import placeholder_key
 from egress.credentials.placeholders import needs_key, placeholder_of, placeholders_of
@@ -16,6 +17,7 @@ __all__ = [
     "Rendered",
     "Secret",
     "apply_headers",
+    "forbid_dumps",
     "misdirected",
     "needs_key",
     "placeholder_key",

@@ -37,6 +37,33 @@ def checked(name: str, value: str, source: str) -> Secret:
     return Secret(name, value)
 
 
+def storable(name: str, value: str, source: str) -> Secret:
+    """`value` as a secret that the store may hold: any text, such as a key in PEM.
+
+    Whether it can stand in a header is asked of the header (`checked`).
+    """
+    if not value:
+        raise CredentialError(f"secret `{name}`: {source} is empty", hint="put the value there")
+    # Half of a surrogate pair is what a byte that is no UTF-8 became.
+    if any("\ud800" <= char <= "\udfff" or char == "\0" for char in value):
+        raise CredentialError(
+            f"secret `{name}`: {source} is not text", hint="put text there, in UTF-8; encode the rest"
+        )
+    if len(value.encode()) > MAX_BYTES:
+        raise CredentialError(f"secret `{name}`: {source} is larger than {MAX_BYTES // 1024} KiB", hint="shorten it")
+    return Secret(name, value)
+
+
+def fits_header(value: Secret) -> bool:
+    """Whether the value can stand in a header field."""
+    return _VALUE.fullmatch(value.reveal()) is not None
+
+
+def without_line_end(data: str) -> str:
+    """Text of a file or a pipe without its final line break, which editors and `echo` add."""
+    return data[:-2] if data.endswith("\r\n") else data.removesuffix("\n")
+
+
 def _fault(value: str) -> str:
     if not value.isascii():
         return "holds a character outside ASCII"

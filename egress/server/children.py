@@ -7,13 +7,13 @@ supervisor's business, so it ignores them. It never returns into its parent's co
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import signal
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from egress.credentials import redact_logs
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 # Those that the supervisor acts on.
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+_PR_SET_NAME: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,5 +134,5 @@ def _run(role: Role, start: Start, parents: socket.socket, mask: set[int | signa
 
 def _show_name(name: str) -> None:
     """What `ps` and `top` show; the kernel keeps 15 characters."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/comm").write_text(f"egress {name}", encoding="ascii")
+    # Not by /proc/self/comm: of a process that leaves no dumps, that file is root's.
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, f"egress {name}".encode("ascii"), 0, 0, 0)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from egress.certs import Authority, scrub_key_logging
 from egress.config import MitmStart
-from egress.credentials import redact_logs
+from egress.credentials import forbid_dumps, redact_logs
 from egress.gate.build import make_folder, write_trust
 from egress.proxy.client_tls import ClientTls
 from egress.proxy.upstream_tls import UpstreamTls
@@ -68,6 +68,7 @@ class Started:
 
 def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
     """Serve until SIGTERM or SIGINT; the exit status. Raises EgressError if it cannot start."""
+    forbid_dumps()
     scrub_key_logging()
     _allow_open_files()
     make_folder(config.state_dir)

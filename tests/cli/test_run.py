@@ -32,6 +32,7 @@ SAME = {
     "state_dir": (["--state-dir", "{folder}/there"], "state_dir: there"),
     "audit": (["--audit", "{folder}/a.db"], "audit: {path: a.db}"),
     "ca_dir": (["--ca-dir", "{folder}/authority"], "ca_dir: authority"),
+    "secrets_key_file": (["--secrets-key-file", "{folder}/a.key"], "secrets_key: {file: a.key}"),
     "upstream_ca": (
         ["--upstream-ca", "{folder}/a.pem", "--upstream-ca", "{folder}/b.pem"],
         "upstream: {ca: [a.pem, b.pem]}",
@@ -113,6 +114,7 @@ def test_every_flag_works_from_the_config_file(
         "mitm",
         "lane",
         "presets",
+        "secrets_key",
     )
     for name in names:
         assert getattr(by_file, name) == getattr(by_flag, name), name
