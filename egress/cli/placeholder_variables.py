@@ -37,7 +37,8 @@ def _by_variable(definitions: Mapping[str, SecretDefinition]) -> dict[str, Secre
     }
 
 
-def _definitions(server: ServerConfig) -> dict[str, SecretDefinition]:
+def definitions_of(server: ServerConfig) -> dict[str, SecretDefinition]:
+    """The secrets that the configuration and its policies define. Raises ConfigError."""
     from egress.config import load_policies  # noqa: PLC0415
 
     if not server.policies and not server.sandboxes:

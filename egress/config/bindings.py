@@ -10,6 +10,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from egress.config.secret_sources import StoreSource
 from egress.policy import (
     AnyTarget,
     HostTarget,
@@ -61,8 +62,12 @@ def is_bound(hosts: Iterable[Target], host: Host, port: int) -> bool:
 
 
 def allows(definition: SecretDefinition, request: Request) -> bool:
-    """Whether a secret may be sent with this request, whatever a policy says. A doubtful path is none of its paths."""
-    if not is_bound(definition.hosts, request.host, request.port):
+    """Whether a secret may be sent with this request, whatever a policy says. A doubtful path is none of its paths.
+
+    One of our own store that names no hosts here is bound to those there, which is for the store to say.
+    """
+    stored = isinstance(definition.source, StoreSource) and not definition.hosts
+    if not stored and not is_bound(definition.hosts, request.host, request.port):
         return False
     if definition.methods is not None and request.method not in definition.methods:
         return False

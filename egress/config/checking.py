@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from egress.config.wording import Place
     from egress.errors import Problem
 
-_EXAMPLES = {
+EXAMPLES = {
     "version": "write `version: 1`",
     "hosts": "write `hosts: [api.example.com]`, the hosts that it may be sent to",
     "file": "write `{file: lists/hosts.txt}`",
@@ -87,7 +87,7 @@ def _problem(model: type[BaseModel], detail: ErrorDetails, document: Document, p
             return document.problem(at, message, hint)
         case "missing":
             key = str(inner[-1])
-            return document.problem(at[:-1], f"`{key}` is missing", _EXAMPLES.get(key, f"write `{key}: ...`"))
+            return document.problem(at[:-1], f"`{key}` is missing", EXAMPLES.get(key, f"write `{key}: ...`"))
         case "wrong":
             return document.problem(at, str(context["message"]), str(context["hint"]))
         case "list_type":

@@ -8,7 +8,7 @@ from typing import Final
 LATER_KEYS: Final[dict[str, frozenset[str]]] = {
     "": frozenset({"deny_page"}),
     "rules": frozenset(),
-    "secrets": frozenset({"store", "command", "oauth2", "azure", "vault", "keyring", "google"}),
+    "secrets": frozenset(),
     "server": frozenset({"dns", "forwards", "transparent", "metrics", "deny_page"}),
     "upstream": frozenset({"proxy"}),
 }

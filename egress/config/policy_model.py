@@ -42,7 +42,22 @@ from egress.config.limit_fields import (  # noqa: TC001  pydantic reads them at 
     WholeNumberField,
 )
 from egress.config.rewrite_model import RewriteModel  # noqa: TC001  pydantic reads it at run time
+from egress.config.secret_models import (  # noqa: TC001  pydantic reads them at run time
+    AwsModel,
+    AzureModel,
+    GithubAppModel,
+    GoogleModel,
+    KeyringModel,
+    OAuth2Model,
+)
 from egress.config.sign_model import SignModel  # noqa: TC001  pydantic reads it at run time
+from egress.config.source_fields import (  # noqa: TC001  pydantic reads them at run time
+    ArgvField,
+    KeepField,
+    StoreNameField,
+    TimeoutField,
+)
+from egress.config.vault_model import VaultModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.wording import kind_of, quoted
 from egress.policy import GraphqlCondition, McpCondition, Mode, Protocol, TlsMode, Unreadable, Verdict
 
@@ -125,9 +140,24 @@ type TextField = Annotated[str, PlainValidator(text, json_schema_input_type=str)
 class SecretModel(Strict):
     """A named credential, bound to hosts. Its value never stands in a policy file."""
 
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["hosts"]}, {"required": ["store"]}]})
+
     env: TextField | None = Field(None, description="The environment variable of the proxy that holds the value.")
     file: TextField | None = Field(None, description="The file that holds the value; its mode should be 0600.")
-    hosts: BoundHosts = Field(description="The hosts that the value may be sent to, and no others.")
+    store: StoreNameField | None = Field(None, description="The name of a secret in the store of `egress secret`.")
+    command: ArgvField | None = Field(None, description="The program that prints the value, and its arguments.")
+    timeout: TimeoutField | None = Field(None, description="How long `command` may take; 10s if left out.")
+    keep: KeepField | None = Field(None, description="How long what `command` printed is used; 5min if left out.")
+    keyring: KeyringModel | None = Field(None, description="The entry of the operating system's keyring.")
+    vault: VaultModel | None = Field(None, description="A field of a secret in HashiCorp Vault.")
+    azure: AzureModel | None = Field(None, description="A token of Azure, or a secret of a Key Vault.")
+    oauth2: OAuth2Model | None = Field(None, description="An access token of OAuth 2.0.")
+    github_app: GithubAppModel | None = Field(None, description="An installation token of a GitHub App.")
+    google: GoogleModel | None = Field(None, description="An access token of Google's.")
+    aws: AwsModel | None = Field(None, description="Keys of AWS, for signing.")
+    hosts: BoundHosts | None = Field(
+        None, description="The hosts that the value may be sent to, and no others. Only `store` goes without."
+    )
     methods: Methods | None = Field(None, description="The methods that it may be sent with; all if left out.")
     paths: Paths | None = Field(None, description="The paths that it may be sent to; all if left out.")
     placeholder: PlaceholderField | None = Field(

@@ -259,6 +259,9 @@ class RuleReader:
         elif rewrite.scheme is None and model.protocol is not None and not OVER_TLS & set(model.protocol):
             message = f"the secret {quoted(secret)} goes over verified TLS only, and `protocol` names none"
             self._problem(place, message, "name `https` in `protocol`")
+        if not definition.hosts:
+            # It is in our own store: where it is bound to is known once it is asked for.
+            return
         # A secret is bound to where it goes, not to what the client calls that.
         answers = [bound(target, model.ports, definition.hosts) for target in _reached(targets, rewrite)]
         if answers and all(answer is Bound.NEVER for answer in answers):

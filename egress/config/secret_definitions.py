@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import os.path
-import re
-from typing import TYPE_CHECKING
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from egress.config.checking import check
+from egress.config.checking import EXAMPLES, check
+from egress.config.plain_sources import FETCHED
 from egress.config.policy_model import SecretModel
 from egress.config.sandbox_fields import MARK
-from egress.config.secret_sources import EnvSource, FileSource
+from egress.config.secret_sources import CommandSource, EnvSource, FileSource, StoreSource
 from egress.config.secrets_model import Placeholder, SecretDefinition
+from egress.config.source_fields import VARIABLE
 from egress.config.templates import SECRET_NAME
 from egress.config.wording import kind_of, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from egress.config.credential_model import PlaceholderModel
     from egress.config.document import Document
+    from egress.config.secret_sources import SecretSource
     from egress.config.wording import Place
     from egress.errors import Problem
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+SOURCES: Final = ("env", "file", *FETCHED.values())
+# Those that are no models of their own.
+_WORDS: Final = frozenset({"env", "file", "store", "command"})
+_FILE_HINT: Final = "write the path of a file of mode 0600"
 # Files of the kernel's: another process's environment is no place for a secret of ours.
 _KERNEL_FOLDERS = ("/proc/", "/sys/", "/dev/")
 
@@ -48,12 +54,12 @@ def read_secrets(
         definition = None
         if model is not None:
             source, unusable = _source(model, document, place, folder)
-            wrong.extend((*unusable, *_templates(model, document, place)))
-            if source is not None:
+            wrong.extend((*unusable, *_hosts(model, document, place), *_templates(model, document, place)))
+            if source is not None and not wrong:
                 definition = SecretDefinition(
                     name,
                     source,
-                    tuple(model.hosts),
+                    tuple(model.hosts or ()),
                     methods=None if model.methods is None else frozenset(model.methods),
                     paths=None if model.paths is None else tuple(model.paths),
                     placeholder=_placeholder(model.placeholder),
@@ -101,24 +107,81 @@ def _placeholder(model: PlaceholderModel | None) -> Placeholder | None:
     return None if model is None else Placeholder(model.env, model.value, model.like)
 
 
+def _hosts(model: SecretModel, document: Document, place: Place) -> list[Problem]:
+    """A secret of our own store is bound there."""
+    if model.hosts is not None or model.store is not None:
+        return []
+    return [document.problem(place, "`hosts` is missing", EXAMPLES["hosts"])]
+
+
 def _source(
     model: SecretModel, document: Document, place: Place, folder: Path
-) -> tuple[EnvSource | FileSource | None, list[Problem]]:
-    if (model.env is None) == (model.file is None):
-        given = "both `env` and `file`" if model.env is not None else "neither `env` nor `file`"
-        message = f"a secret has one source, and this one has {given}"
+) -> tuple[SecretSource | None, list[Problem]]:
+    given = [key for key in SOURCES if getattr(model, key) is not None]
+    if len(given) != 1:
+        said = " and ".join(f"`{key}`" for key in given) or "none"
+        message = f"a secret has one source, and this one has {said}"
         return None, [document.problem(place, message, "write `env: GITHUB_TOKEN` or `file: /run/secrets/github`")]
-    if model.env is not None:
-        if _VARIABLE.match(model.env):
-            return EnvSource(model.env), []
+    problems = [
+        document.problem((*place, key), f"`{key}` is for a `command`", "remove it")
+        for key in ("timeout", "keep")
+        if getattr(model, key) is not None and model.command is None
+    ]
+    (key,) = given
+    at = (*place, key)
+    wrong = None if key in _WORDS else getattr(model, key).problem()
+    if wrong is not None:
+        inner, message, hint = wrong
+        return None, [*problems, document.problem((*at, inner) if inner else at, message, hint)]
+    source, unusable = _anchored(_made(key, model), folder)
+    problems.extend(
+        document.problem(at, f"{quoted(text)} is not a file that can hold a secret", _FILE_HINT) for text in unusable
+    )
+    if key == "env" and not VARIABLE.match(model.env or ""):
         # Not shown: people paste the value itself here.
         message = "this is not the name of an environment variable"
-        return None, [
-            document.problem((*place, "env"), message, "write its name, as in `GITHUB_TOKEN`, never its value")
-        ]
-    text = model.file or ""
-    path = folder / text
-    if not text or not text.isprintable() or os.path.realpath(path).startswith(_KERNEL_FOLDERS):
-        message = f"{quoted(text)} is not a file that can hold a secret"
-        return None, [document.problem((*place, "file"), message, "write the path of a file of mode 0600")]
-    return FileSource(path), []
+        hint = "write its name, as in `GITHUB_TOKEN`, never its value"
+        problems.append(document.problem(at, message, hint))
+    return None if problems else source, problems
+
+
+def _made(key: str, model: SecretModel) -> SecretSource:
+    match key:
+        case "env":
+            return EnvSource(model.env or "")
+        case "file":
+            return FileSource(Path(model.file or ""))
+        case "store":
+            return StoreSource(model.store or "")
+        case "command":
+            stated = {"seconds": model.timeout, "keep_seconds": model.keep}
+            return CommandSource(
+                model.command or (), **{name: said for name, said in stated.items() if said is not None}
+            )
+        case _:
+            source: SecretSource = getattr(model, key).source()
+            return source
+
+
+def _anchored[Source](source: Source, folder: Path) -> tuple[Source, list[str]]:
+    """The source with its paths from the file's folder, and those that must not be read."""
+    if isinstance(source, CommandSource) and "/" in source.argv[0]:
+        program = (folder / source.argv[0]).absolute()
+        return replace(source, argv=(str(program), *source.argv[1:])), _unusable(program, source.argv[0])
+    changed: dict[str, object] = {}
+    unusable: list[str] = []
+    for field in fields(source):  # type: ignore[arg-type]
+        value = getattr(source, field.name)
+        if isinstance(value, Path):
+            changed[field.name] = folder / value
+            text = "" if value == Path() else str(value)
+            unusable.extend(_unusable(folder / value, text))
+        elif is_dataclass(value):
+            changed[field.name], inner = _anchored(value, folder)
+            unusable.extend(inner)
+    return (replace(source, **changed) if changed else source), unusable  # type: ignore[type-var]
+
+
+def _unusable(path: Path, text: str) -> list[str]:
+    usable = text and text.isprintable() and not os.path.realpath(path).startswith(_KERNEL_FOLDERS)
+    return [] if usable else [text]

@@ -26,7 +26,8 @@ class Placeholder:
 class SecretDefinition:
     """A secret's name, source, and binding: it is sent to `hosts` and nowhere else.
 
-    `methods` and `paths` (patterns, of canonical paths) bind it further; None: to any.
+    `methods` and `paths` (patterns, of canonical paths) bind it further; None: to any. A secret of our own store may
+    have no hosts here: then its own binding holds alone, else both do.
     """
 
     name: str

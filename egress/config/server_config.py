@@ -63,6 +63,7 @@ class Limits:
 
     `connections`: open client connections, `connections_per_client`: those of one client address. `head_seconds`: from
     the first byte of a request's head to its last. `tls_seconds`: one handshake. `resolve_seconds`: one name.
+    `secret_seconds`: fetching one secret's value, and a request's wait for it.
     `connect_seconds`: one address. `idle_seconds`: no byte either way. `tunnel_seconds` and `tunnel_bytes`: a tunnel in
     all, both ways together; None for no limit. `upstream_idle_seconds` and `upstream_lifetime_seconds`: how long an
     upstream connection is kept without use, and in all; `upstream_kept`: how many a worker keeps without use.
@@ -75,6 +76,7 @@ class Limits:
     head_seconds: float = 10.0
     tls_seconds: float = 10.0
     resolve_seconds: float = 5.0
+    secret_seconds: float = 10.0
     connect_seconds: float = 10.0
     idle_seconds: float = 600.0
     tunnel_seconds: float | None = None

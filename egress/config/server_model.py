@@ -143,6 +143,7 @@ class LimitsModel(Strict):
     head_seconds: Seconds | None = Field(None, ge=0.1, le=120)
     tls_seconds: Seconds | None = Field(None, ge=0.1, le=120)
     resolve_seconds: Seconds | None = Field(None, ge=0.1, le=60)
+    secret_seconds: Seconds | None = Field(None, ge=0.1, le=25)
     connect_seconds: Seconds | None = Field(None, ge=0.1, le=300)
     idle_seconds: Seconds | None = Field(None, ge=1, le=86_400)
     tunnel_seconds: MaybeUnlimited[Annotated[Seconds, Field(ge=1, le=31_536_000)]] = None

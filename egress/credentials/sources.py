@@ -16,12 +16,15 @@ from egress.credentials.secret import Secret
 from egress.errors import CredentialError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MAX_BYTES = 64 * 1024
 # Visible ASCII with spaces inside: a CR, LF or NUL would start a header of its own, and beyond ASCII a value's bytes
 # depend on who reads it (RFC 9110, section 5.5).
 _VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+# A key in PEM or JSON has lines; it stands in no header itself.
+_LINES = re.compile(r"[ -~\t\r\n]*")
 # A file changed within this time of being read may change again without its times telling (their grain is coarse).
 _UNSETTLED_NS = 2_000_000_000
 
@@ -64,6 +67,15 @@ def without_line_end(data: str) -> str:
     return data[:-2] if data.endswith("\r\n") else data.removesuffix("\n")
 
 
+def checked_leaf(name: str, value: str, source: str) -> Secret:
+    """`value` as a leaf of the source of the secret `name`: as `checked`, but with lines, as a private key has them."""
+    if len(value) > MAX_BYTES:
+        raise CredentialError(f"secret `{name}`: {source} is larger than {MAX_BYTES // 1024} KiB", hint="shorten it")
+    if not value.strip() or _LINES.fullmatch(value) is None:
+        return checked(name, value, source)
+    return Secret(name, value)
+
+
 def _fault(value: str) -> str:
     if not value.isascii():
         return "holds a character outside ASCII"
@@ -84,8 +96,8 @@ class FileReading:
     signature: Signature | None
 
 
-def read_file(name: str, path: Path) -> FileReading:
-    """Read a secret's file: at most 64 KiB, one final line break taken off.
+def read_file(name: str, path: Path, check: Callable[[str, str, str], Secret] = checked) -> FileReading:
+    """Read a secret's file: at most 64 KiB, one final line break taken off, and held against `check`.
 
     Links are followed, since Kubernetes mounts secrets as links; what is checked is the file that was opened.
     """
@@ -101,7 +113,7 @@ def read_file(name: str, path: Path) -> FileReading:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
             raise CredentialError(f"secret `{name}`: {source} is no regular file", hint="name the file itself")
-        secret = _secret(name, file.read(MAX_BYTES + 1), source)
+        secret = _secret(name, file.read(MAX_BYTES + 1), source, check)
     age = time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns)
     return FileReading(
         secret,
@@ -115,10 +127,15 @@ def signature(state: os.stat_result) -> Signature:
     return (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
 
-def _secret(name: str, data: bytes, source: str) -> Secret:
+def _secret(name: str, data: bytes, source: str, check: Callable[[str, str, str], Secret]) -> Secret:
     if len(data) > MAX_BYTES:
         raise CredentialError(f"secret `{name}`: {source} is larger than {MAX_BYTES // 1024} KiB", hint="shorten it")
-    # Editors and `echo` end a file with a line break that is not part of the value; a second one is a mistake.
+    return check(name, as_text(data), source)
+
+
+def as_text(data: bytes) -> str:
+    """What a file or a program gave, without one final line break."""
+    # Editors and `echo` end a text with a line break that is not part of the value; a second one is a mistake.
     data = data[:-2] if data.endswith(b"\r\n") else data.removesuffix(b"\n")
-    # Latin-1 gives each byte a character, so that a bad byte is refused by `checked` and never quoted by a decoder.
-    return checked(name, data.decode("latin-1"), source)
+    # Latin-1 gives each byte a character, so that a bad byte is refused by the check and never quoted by a decoder.
+    return data.decode("latin-1")

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from egress.config import EnvSource, FileSource, allows
+from egress.config.secret_sources import StoreSource
+from egress.credentials.fetched import FetchedSecrets
 from egress.credentials.headers import settable
 from egress.credentials.rendered import Rendered, scrubbed_values
 from egress.credentials.secret import Secret
@@ -28,10 +30,11 @@ from egress.errors import CredentialError, Problem
 from egress.policy import OVER_TLS, Reason, Refusal, SecretRef
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Mapping, MutableMapping, Sequence
     from pathlib import Path
 
     from egress.config import SecretDefinition
+    from egress.credentials.wanted import SecretService
     from egress.policy import Host, Injection, Request
 
 _NOTHING = Rendered()
@@ -60,8 +63,10 @@ class CredentialStore:
     """The values of the defined secrets. Thread-safe.
 
     Variables are read here and now, so that they can then be taken out of the environment; files are read when a
-    request needs them, and again after they change. A secret without a usable value is no error here: its requests
-    are refused, and `problems` says why.
+    request needs them, and again after they change; what has to be fetched is had from who serves it. A secret without
+    a usable value is no error here: its requests are refused, and `problems` says why.
+
+    `fetched`: the secrets that have to be fetched; None: there are none.
     """
 
     def __init__(
@@ -78,10 +83,14 @@ class CredentialStore:
         self._env: dict[str, Secret | CredentialError] = {}
         # Every value ever read from a variable: a secret that one reload drops and the next brings back is still had.
         self._taken: dict[EnvSource, Secret] = {}
+        # Likewise, of those that sources of other secrets name.
+        self._variables: dict[str, Secret] = {}
         self._files: dict[str, FileReading] = {}
         self._lock = threading.Lock()
         # By the identity of the rule's injections, host and port.
         self._settled: dict[tuple[int, str, int], _Settled] = {}
+        fetched = FetchedSecrets(self._definitions, env)
+        self.fetched = fetched if fetched.wanted else None
         for name, definition in self._definitions.items():
             if isinstance(definition.source, EnvSource):
                 value = _read_env(name, definition.source.variable, env)
@@ -102,11 +111,20 @@ class CredentialStore:
         """A store for `definitions`, with the values of variables that `env` lost to `scrub_environment`."""
         store = CredentialStore(definitions, env=env, placeholders=placeholders)
         store._taken = {**self._taken, **store._taken}
+        store._variables = self._had()
+        if store.fetched is not None:
+            store.fetched.had(store._variables)
         for name, definition in store._definitions.items():
             source = definition.source
-            if isinstance(source, EnvSource) and source.variable not in env and source in store._taken:
-                store._env[name] = Secret(name, store._taken[source].reveal())
+            if isinstance(source, EnvSource) and source.variable not in env and source.variable in store._variables:
+                value = store._variables[source.variable].reveal()
+                store._env[name] = _read_env(name, source.variable, {source.variable: value})
         return store
+
+    def _had(self) -> dict[str, Secret]:
+        """Every value of a variable that was ever read, whatever for."""
+        taken = {source.variable: value for source, value in self._taken.items()}
+        return {**self._variables, **taken, **({} if self.fetched is None else self.fetched.variables)}
 
     def hand_on(self) -> bytes:
         """The definitions and the values that came from variables, for `handed_on` in another of our own processes.
@@ -117,13 +135,17 @@ class CredentialStore:
             name: value.reveal() if isinstance(value, Secret) else (value.message, value.hint)
             for name, value in self._env.items()
         }
-        return pickle.dumps((self._definitions, values, self._placeholders))
+        variables = {} if self.fetched is None else self.fetched.variables
+        named = {variable: value.reveal() for variable, value in variables.items()}
+        return pickle.dumps((self._definitions, values, self._placeholders, named))
 
     @classmethod
     def handed_on(cls, data: bytes) -> Self:
         """The store that `hand_on` of another process of ours wrote. Never for bytes from anywhere else."""
-        definitions, values, placeholders = pickle.loads(data)  # noqa: S301 - written by the process that forked this one
+        definitions, values, placeholders, named = pickle.loads(data)  # noqa: S301 - a process that forked this one wrote it
         store = cls(definitions, env={}, placeholders=placeholders)
+        if store.fetched is not None:
+            store.fetched.had({variable: Secret(variable, value) for variable, value in named.items()})
         for name, value in values.items():
             store._env[name] = Secret(name, value) if isinstance(value, str) else _problem(*value)
         return store
@@ -136,6 +158,7 @@ class CredentialStore:
             if isinstance(definition.source, EnvSource) and isinstance(value := self._env[name], Secret)
         }
         self._taken = {**previous._taken, **own}
+        self._variables = previous._had()
 
     def scrub_environment(self, env: MutableMapping[str, str]) -> tuple[str, ...]:
         """Take the variables of secrets out of `env` (`os.environ`, then child processes lack them too).
@@ -148,17 +171,23 @@ class CredentialStore:
             for definition in self._definitions.values()
             if isinstance(definition.source, EnvSource)
         }
+        if self.fetched is not None:
+            variables |= self.fetched.named
         found = tuple(sorted(variables & env.keys()))
         for variable in found:
             del env[variable]
         return found
 
     def problems(self) -> tuple[Problem, ...]:
-        """What keeps secrets from being used (`message`), one each, for the start-up log. Reads the files."""
+        """What keeps secrets from being used (`message`), one each, for the start-up log. Reads the files.
+
+        What has to be fetched is told of by who fetches it.
+        """
+        fetched = {} if self.fetched is None else self.fetched.wanted
         return tuple(
             Problem(file="credentials", line=None, where="", message=error.message, hint=error.hint)
             for name in self._definitions
-            if isinstance(error := self._value(name), CredentialError)
+            if name not in fetched and isinstance(error := self._value(name), CredentialError)
         )
 
     def warnings(self) -> tuple[Problem, ...]:
@@ -181,7 +210,19 @@ class CredentialStore:
         """The values read so far, for `redact_logs`."""
         with self._lock:
             files = [reading.secret for reading in self._files.values()]
-        return tuple(value for value in (*self._env.values(), *files) if isinstance(value, Secret))
+        fetched = [] if self.fetched is None else self.fetched.secrets()
+        return tuple(value for value in (*self._env.values(), *files, *fetched) if isinstance(value, Secret))
+
+    def serve(self, service: SecretService) -> None:
+        """Have what must be fetched from `service`, which begins with it now."""
+        service.expect(() if self.fetched is None else self.fetched.wanted.values())
+        if self.fetched is not None:
+            self.fetched.service = service
+
+    async def fetch_for(self, names: Sequence[str], request: Request, *, verified_tls: bool) -> None:
+        """Have the values of these fetched first, and wait for it: only of those that may then be sent."""
+        if self.fetched is not None and self._refuse(names, request, verified_tls=verified_tls) is None:
+            await self.fetched.fetch([name for name in names if self._is_bound(name, request)])
 
     def placeholder(self, name: str) -> str | None:
         """What the sandbox holds in place of the secret; None if it has none."""
@@ -268,7 +309,7 @@ class CredentialStore:
         scrubbed = scrubbed_values([values[name] for name in names], headers) if names else ()
         return Rendered(tuple(headers), names, tuple(withheld), unbound, scrubbed)
 
-    def _refuse(self, names: tuple[str, ...], request: Request, *, verified_tls: bool) -> Refusal | None:
+    def _refuse(self, names: Sequence[str], request: Request, *, verified_tls: bool) -> Refusal | None:
         for name in names:
             if not verified_tls or request.protocol not in OVER_TLS:
                 return Refusal(Reason.CREDENTIAL_INSECURE, f"the secret `{name}` goes over verified TLS only")
@@ -277,7 +318,13 @@ class CredentialStore:
         return None
 
     def _is_bound(self, name: str, request: Request) -> bool:
-        return allows(self._definitions[name], request)
+        definition = self._definitions[name]
+        if not allows(definition, request):
+            return False
+        if isinstance(definition.source, StoreSource):
+            # Its own binding holds as well.
+            return self.fetched is not None and self.fetched.is_bound(name, request)
+        return True
 
     def _is_alike(self, name: str) -> bool:
         """Whether what the secret comes to for a host and port is the same each time.
@@ -295,7 +342,8 @@ class CredentialStore:
             case FileSource(path=path):
                 return self._read_changed(name, path)
             case _:
-                return CredentialError(f"secret `{name}`: nothing here fetches it")
+                usable = None if self.fetched is None else self.fetched.value(name)
+                return CredentialError(f"secret `{name}`: it is not fetched") if usable is None else usable.secret
 
     def _read_changed(self, name: str, path: Path) -> Secret | CredentialError:
         with self._lock:

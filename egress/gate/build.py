@@ -13,6 +13,7 @@ from egress.config import load_policies, policy_of
 from egress.credentials import CredentialStore, needs_key, placeholder_key, placeholders_of
 from egress.errors import ConfigError, StartError, StateError
 from egress.gate.enrol import enrol
+from egress.gate.fetching import ROOTS, LocalSecrets, build_broker
 from egress.gate.gate import Gate, GateLimits
 from egress.gate.generation import Generation
 from egress.gate.judged_body import BodyRoom
@@ -28,15 +29,14 @@ if TYPE_CHECKING:
 
     from egress.certs import Authority
     from egress.config import LoadedPolicy, PolicySource, SandboxDefinition, ServerConfig
+    from egress.credentials.wanted import SecretService
     from egress.errors import Problem
     from egress.gate.record import AuditSink
     from egress.gate.resolver import NameService
     from egress.policy import Policy, Sandbox
 
-# What judging may take beyond its two waits, on a busy machine.
+# What judging may take beyond its three waits, on a busy machine.
 _SLACK_SECONDS = 5.0
-
-ROOTS = "upstream-roots.pem"
 
 logger = logging.getLogger(__name__)
 
@@ -178,18 +178,33 @@ def build_resolver(config: ServerConfig) -> Resolver:
 
 
 def build_gate(
-    config: ServerConfig, audit: AuditSink, generation: Generation, names: NameService | None = None
+    config: ServerConfig,
+    audit: AuditSink,
+    generation: Generation,
+    names: NameService | None = None,
+    fetcher: SecretService | None = None,
 ) -> Gate:
-    """A gate that judges by this generation, records in this audit, and resolves with `names` (None: its own)."""
+    """A gate that judges by this generation, records in this audit, and resolves with `names` (None: its own).
+
+    `fetcher` fetches values of secrets (None: one of its own, whose fetches are recorded where `audit` can).
+    """
+    names = names or build_resolver(config)
+    if fetcher is None:
+        note = audit.note if isinstance(audit, AuditWriter) else (lambda _kind, _detail: None)
+        fetcher = LocalSecrets(build_broker(config, names, note))
     limits = GateLimits(
         connect_seconds=config.limits.connect_seconds,
-        judge_seconds=config.limits.resolve_seconds + config.limits.audit_seconds + _SLACK_SECONDS,
+        judge_seconds=config.limits.resolve_seconds
+        + config.limits.audit_seconds
+        + config.limits.secret_seconds
+        + _SLACK_SECONDS,
     )
     return Gate(
         generation=generation,
-        resolver=names or build_resolver(config),
+        resolver=names,
         recorder=Recorder(audit, wait_seconds=config.limits.audit_seconds, show_query_values=config.audit.query_values),
         limits=limits,
         bodies=BodyRoom(config.limits.judged_body),
         via=config.upstream.via,
+        fetcher=fetcher,
     )

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from egress.audit import DecisionEvent
     from egress.credentials import Secret
+    from egress.credentials.wanted import SecretService
     from egress.gate.body import Buffer
     from egress.gate.exchange import Client
     from egress.gate.generation import Generation
@@ -124,7 +125,8 @@ class Gate:
     """One gate a process. All methods run on the event loop's thread.
 
     `via`: upstreams are told of the proxy. `standing`: the connections of the lane that stand idle. `quotas`: the
-    limits of rules, as far as this process has a part in them. `clients`: the sandbox of each that is open.
+    limits of rules, as far as this process has a part in them. `clients`: the sandbox of each that is open. `fetcher`
+    fetches values of secrets; None: nobody does.
     """
 
     generation: Generation
@@ -138,6 +140,7 @@ class Gate:
     standing: Callable[[], Iterable[Standing]] = tuple
     bodies: BodyRoom = field(default_factory=BodyRoom)
     clients: Callable[[], Iterable[str]] = tuple
+    fetcher: SecretService | None = None
     open: dict[str, Exchange] = field(default_factory=dict)
     _expiry: asyncio.TimerHandle | None = None
     _expires: tuple[float, ...] = ()
@@ -145,6 +148,8 @@ class Gate:
     def __post_init__(self) -> None:
         """Know when rules expire: asked at each request, and the same for a whole generation."""
         self._expires = self.generation.expiries
+        if self.fetcher is not None:
+            self.generation.credentials.serve(self.fetcher)
 
     def arrived(self, peer: str, place: ClientPlace) -> Client:
         """A client that has said nothing yet: `peer` is its `address:port`."""
@@ -232,6 +237,8 @@ class Gate:
 
     def adopt(self, generation: Generation) -> None:
         """Judge by a new generation from now on."""
+        if self.fetcher is not None:
+            generation.credentials.serve(self.fetcher)
         self.generation = generation
         self._expires = generation.expiries
         if self._expiry is not None:

@@ -75,7 +75,7 @@ def is_secure(request: Request) -> bool:
     return request.protocol in OVER_TLS
 
 
-async def permit(  # noqa: C901, PLR0911 -- one return a step
+async def permit(  # noqa: C901, PLR0911 -- one branch, one return a step
     generation: Generation,
     resolver: NameService,
     own: OwnListeners,
@@ -100,6 +100,8 @@ async def permit(  # noqa: C901, PLR0911 -- one return a step
     if both is not None:
         # The peer is one of the host that was asked for.
         request, peer = judged.request, None
+    if generation.credentials.fetched is not None:
+        await generation.credentials.fetch_for(decision.secrets, request, verified_tls=is_secure(request))
     rendered = _put_on(generation.credentials, decision, request, body, reads_body=reads_body)
     if isinstance(rendered, BodyWanted):
         return rendered

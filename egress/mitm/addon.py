@@ -30,6 +30,7 @@ from egress.config import ServerOverrides, load_server_config  # noqa: E402
 from egress.credentials import redact_logs  # noqa: E402
 from egress.errors import EgressError  # noqa: E402
 from egress.gate.build import build_gate, load_generation, make_folder, open_audit, write_trust  # noqa: E402
+from egress.gate.fetching import LocalSecrets  # noqa: E402
 from egress.mitm.build import build_lane  # noqa: E402
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class EgressAddon:
         """The script is unloaded: deny everything from here on."""
         if self._lane is not None:
             attachment.detach(self._lane)
+            if isinstance(self._lane.gate.fetcher, LocalSecrets):
+                self._lane.gate.fetcher.broker.stop()
             self._lane = None
         if self._writer is not None:
             self._writer.close(5)

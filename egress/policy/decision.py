@@ -77,6 +77,13 @@ class Decision:
         """True only for the verdict `allow`."""
         return self.verdict is Verdict.ALLOW
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The names of the secrets that it has put on, once each: those that are injected, that sign, that are swapped."""
+        names = [name for injection in self.inject for name in injection.secrets]
+        names += () if self.sign is None else (self.sign.secret,)
+        return tuple(dict.fromkeys([*names, *[swap.secret for swap in self.swap]]))
+
 
 @dataclass(frozen=True, slots=True)
 class NameDecision:

@@ -192,23 +192,19 @@ def _check_secrets(answer: Explanation, loaded: LoadedPolicy) -> Explanation:
     request, decision = answer.sent or answer.request, answer.decision
     if request is None or decision is None:
         return answer
-    signing = decision.sign
-    injected = [name for injection in decision.inject for name in injection.secrets]
-    if signing is not None:
-        injected.append(signing.secret)
-    names = list(dict.fromkeys((*injected, *(swap.secret for swap in decision.swap))))
+    names, signing = decision.secrets, decision.sign
     if not names:
         return answer
-    if injected and request.protocol not in OVER_TLS:
+    if (signing is not None or any(one.secrets for one in decision.inject)) and request.protocol not in OVER_TLS:
         return _narrowed(answer, Reason.CREDENTIAL_INSECURE)
-    unbound: list[str] = []
-    for name in names:
-        definition = loaded.secrets.get(name)
-        if definition is None:
-            return _narrowed(answer, Reason.CREDENTIAL_UNAVAILABLE)
-        if not allows(definition, request):
-            unbound.append(name)
+    definitions = {name: definition for name in names if (definition := loaded.secrets.get(name)) is not None}
+    if len(definitions) < len(names):
+        return _narrowed(answer, Reason.CREDENTIAL_UNAVAILABLE)
+    unbound = [name for name in names if not allows(definitions[name], request)]
+    # One of our own store that is bound there alone.
+    stored = [name for name in names if name not in unbound and not definitions[name].hosts]
     notes = [f"the secret `{name}` is not bound to this host: the request goes without it" for name in unbound]
+    notes += [f"the secret `{name}` goes where the secret store binds it, which is not asked here" for name in stored]
     if len(unbound) < len(names):
         notes.append("whether the values of its secrets can be had is seen only when the proxy runs")
     withheld = [injection for injection in decision.inject if set(injection.secrets) & set(unbound)]

@@ -69,6 +69,8 @@ class Word(StrEnum):
     LEAVE = "leave"
     UNUSED = "unused"
     SPENT = "spent"
+    FETCH = "fetch"
+    FETCHED = "fetched"
     # A worker and the mitm process.
     HANDED = "handed"
 

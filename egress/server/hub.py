@@ -1,4 +1,4 @@
-"""The hub: the one process that writes the audit, resolves names, and counts what the limits leave.
+"""The hub: the one process that writes the audit, resolves names, fetches secrets, and counts what the limits leave.
 
 1. a row is recorded in the order in which its process sent it, and said to be recorded only once it is committed
 2. what keeps the audit from being written is told to every process at once, so that they refuse before they accept
@@ -19,18 +19,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from egress.audit.row import COLUMNS, DECISIONS
+from egress.credentials import redact_logs
 from egress.errors import EgressError
 from egress.gate.build import build_resolver, open_audit
+from egress.gate.fetching import build_broker
 from egress.server.channel import Line, Values, Word, close_all
+from egress.server.fetches import Fetches
 from egress.server.leases import CONNECTIONS, Pools
 from egress.server.quotas import QuotaPool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from egress.audit import AuditWriter
     from egress.audit.row import Row
     from egress.config import ServerConfig
+    from egress.credentials import Secret
     from egress.gate.resolver import Resolver
 
 logger = logging.getLogger(__name__)
@@ -59,6 +63,7 @@ class Hub:
         self._config = config
         self._writer: AuditWriter
         self._names = names or build_resolver(config)
+        self.fetches = Fetches(build_broker(config, self._names, self.note))
         self.pools = Pools({CONNECTIONS: config.limits.connections}, config.limits.connections_per_client)
         self.quotas = QuotaPool()
         self._clients: set[_Client] = set()
@@ -109,6 +114,7 @@ class Hub:
         deadline = self._loop.time() + _LAST_WORDS_SECONDS
         while self._clients and self._loop.time() < deadline:  # noqa: ASYNC110 - many clients, no single event
             await asyncio.sleep(0.01)
+        await self.fetches.close()
         return await asyncio.to_thread(self._writer.close, _FLUSH_SECONDS)
 
     # what the processes say
@@ -122,6 +128,8 @@ class Hub:
                 self._writer.count_refused(counts, since_us)
             case (Word.ASK, name):
                 self._look_up(client, name)
+            case (Word.FETCH, number, name, source, leaves):
+                self.fetches.asked(client.line, number, (name, source, leaves))
             case (Word.HELD, held):
                 self.pools.report(client.holder, held)
                 self.quotas.serve(ready=self.pools.ready)
@@ -192,9 +200,10 @@ class Hub:
         client.line.say(Word.ANSWER, name, addresses, answer.error, answer.ttl)
 
 
-async def serve(control: socket.socket, config: ServerConfig) -> int:
-    """Be the hub until the supervisor says so, or is gone; the exit status."""
+async def serve(control: socket.socket, config: ServerConfig, known: Callable[[], Iterable[Secret]] = tuple) -> int:
+    """Be the hub until the supervisor says so, or is gone; the exit status. `known`: values that logs must not show."""
     hub = Hub(config)
+    redact_logs(lambda: (*known(), *hub.fetches.values()))
     end = asyncio.Event()
 
     def told(values: Values, descriptors: list[int]) -> None:

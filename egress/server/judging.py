@@ -19,6 +19,7 @@ from egress.credentials import redact_logs
 from egress.gate.build import build_gate
 from egress.gate.shares import ShareBook
 from egress.server.channel import Line, Values, Word
+from egress.server.fetches import HubSecrets
 from egress.server.generations import read_generation
 from egress.server.leases import Shares, stock
 from egress.server.link import HubLink
@@ -40,7 +41,7 @@ _POLL_SECONDS: Final = 0.05
 _FLUSH_SECONDS: Final = 10.0
 # With the supervisor gone the hub does not stay for long either.
 _ORPHAN_FLUSH_SECONDS: Final = 1.0
-# What a name may take beyond the resolver's own limit.
+# What a name, or a secret, may take beyond the hub's own limit.
 _NAME_SLACK_SECONDS: Final = 1.0
 _WINDOW_AT_LEAST: Final = 100
 # How often it is looked whether an old policy still carries anything.
@@ -59,9 +60,10 @@ class Judging:
         self._sink = RowSink(window, config.audit.flush_interval)
         names = HubNames(config.resolve, config.limits.resolve_seconds + _NAME_SLACK_SECONDS)
         counting = HubCounting(processes)
+        secrets = HubSecrets(limits.secret_seconds + _NAME_SLACK_SECONDS)
         shares = (self.shares, counting)
-        self._link = HubLink(self._sink, names, shares, lambda: self._supervisor.say(Word.LINK, 0))
-        self.gate = build_gate(config, self._sink, start.generation, names)
+        self._link = HubLink(self._sink, (names, secrets), shares, lambda: self._supervisor.say(Word.LINK, 0))
+        self.gate = build_gate(config, self._sink, start.generation, names, secrets)
         self.gate.quotas = ShareBook(counting)
         redact_logs(self.gate.secrets)
         self._on_drain = on_drain

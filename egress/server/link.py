@@ -1,4 +1,4 @@
-"""What a process that judges has at the hub: its audit, its names, and its part in the limits, over one line."""
+"""What a process that judges has at the hub: its audit, names and secrets, and its part in the limits."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from egress.server.fetches import HubSecrets
     from egress.server.leases import Shares
     from egress.server.names import HubNames
     from egress.server.quotas import HubCounting
@@ -23,10 +24,14 @@ class HubLink:
     """The line to the hub that is there; without one, everything that needs it is refused, and `ask` asks for one."""
 
     def __init__(
-        self, sink: RowSink, names: HubNames, limits: tuple[Shares, HubCounting], ask: Callable[[], None]
+        self,
+        sink: RowSink,
+        answers: tuple[HubNames, HubSecrets],
+        limits: tuple[Shares, HubCounting],
+        ask: Callable[[], None],
     ) -> None:
         self._sink = sink
-        self._names = names
+        self._names, self._secrets = answers
         self._shares, self._quotas = limits
         self._ask = ask
         self._timer: asyncio.TimerHandle | None = None
@@ -44,6 +49,7 @@ class HubLink:
         self._sink.attached(line)
         self._shares.attached(line)
         self._quotas.attached(line)
+        self._secrets.attached(line)
 
     def close(self) -> None:
         """Leave the hub."""
@@ -72,6 +78,7 @@ class HubLink:
         self._names.lost()
         self._shares.lost()
         self._quotas.lost()
+        self._secrets.lost()
 
     def _heard(self, values: Values, descriptors: list[int]) -> None:
         del descriptors  # a hub sends none
@@ -86,5 +93,7 @@ class HubLink:
                 self._shares.granted(key, count)
             case (Word.COUNTED, number, answer):
                 self._quotas.answered(number, answer)
+            case (Word.FETCHED, number, answer):
+                self._secrets.answered(number, answer)
             case _:
                 raise ValueError(values[0])

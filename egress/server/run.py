@@ -19,6 +19,7 @@ from egress.certs import Authority, scrub_key_logging
 from egress.config import MitmStart
 from egress.credentials import forbid_dumps, redact_logs
 from egress.gate.build import make_folder, write_trust
+from egress.gate.fetching import take_key
 from egress.proxy.client_tls import ClientTls
 from egress.proxy.upstream_tls import UpstreamTls
 from egress.server import hub
@@ -72,6 +73,7 @@ def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
     scrub_key_logging()
     _allow_open_files()
     make_folder(config.state_dir)
+    take_key(config)
     lock = claim(config.state_dir)
     try:
         return _serve(config, lock, on_started)
@@ -168,7 +170,8 @@ def _compose(
         return leave
 
     def be_hub(start: Start) -> int:
-        return asyncio.new_event_loop().run_until_complete(hub.serve(start.control, config))
+        known = start.generation.credentials.known
+        return asyncio.new_event_loop().run_until_complete(hub.serve(start.control, config, known))
 
     sockets = listening.sockets
     worker = Worker(config, tls, sockets, into)

@@ -156,8 +156,10 @@ def accepts(schema: dict[str, object], node: object, value: object) -> bool:  # 
         definitions = schema["$defs"]
         assert isinstance(definitions, dict)
         return accepts(schema, definitions[node["$ref"].rpartition("/")[2]], value)
-    if "anyOf" in node:
-        return any(accepts(schema, option, value) for option in node["anyOf"])
+    if "anyOf" in node and not any(accepts(schema, option, value) for option in node["anyOf"]):
+        return False
+    if "type" not in node and set(node) & {"anyOf", "required"}:
+        return set(node.get("required", ())) <= (set(value) if isinstance(value, dict) else set())
     if "const" in node and value != node["const"]:
         return False
     if "enum" in node and value not in node["enum"]:

@@ -16,6 +16,7 @@ from harness.origins import Origins
 from egress.certs import Authority, write_roots
 from egress.config import AuditConfig, Limits, PolicySource, ServerConfig, UpstreamConfig
 from egress.gate.build import build_gate, load_generation, write_trust
+from egress.gate.fetching import LocalSecrets
 from egress.mitm.build import build_lane
 from egress.mitm.listener import MitmListener
 from egress.policy import Scope
@@ -174,6 +175,7 @@ class Proxy:
             if accepting is not None:
                 accepting.cancel()
             await self.master.close()
+        await self._fetcher.broker.close()
 
     async def _hand_over(self, listening: socket.socket, listener: UnixListener) -> None:
         """What a worker and the queue to the mitm process do with each connection where that lane is forced."""
@@ -209,6 +211,12 @@ class Proxy:
             self._ready.set()
             await self._stop.wait()
             await self.front.close()
+        await self._fetcher.broker.close()
+
+    @property
+    def _fetcher(self) -> LocalSecrets:
+        assert isinstance(self.gate.fetcher, LocalSecrets)
+        return self.gate.fetcher
 
     def call[T](self, work: Coroutine[Any, Any, T]) -> T:
         """Run on the proxy's loop and wait for it."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from egress.audit import DecisionEvent, OutcomeEvent
 from egress.config import AuditConfig, Limits, ServerConfig, UpstreamConfig
 from egress.server.channel import make_pair
+from egress.server.fetches import HubSecrets
 from egress.server.hub import Hub
 from egress.server.leases import Shares, stock
 from egress.server.link import HubLink
@@ -87,6 +88,7 @@ class Process:
         window: int = 100,
         pins: Mapping[str, tuple[Address, ...]] | None = None,
         name_seconds: float = 5.0,
+        secret_seconds: float = 5.0,
     ) -> None:
         self.sink = RowSink(window, config.audit.flush_interval)
         self.names = HubNames(pins or {}, name_seconds)
@@ -95,7 +97,8 @@ class Process:
         self.slots = self.shares.connections
         self.asked = 0
         self.counting = HubCounting(2)
-        self.link = HubLink(self.sink, self.names, (self.shares, self.counting), self._ask)
+        self.secrets = HubSecrets(secret_seconds)
+        self.link = HubLink(self.sink, (self.names, self.secrets), (self.shares, self.counting), self._ask)
 
     def _ask(self) -> None:
         self.asked += 1

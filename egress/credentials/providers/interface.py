@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from egress.config.secret_sources import LeafSource
+    from egress.credentials.binding import Binding
     from egress.credentials.secret import Secret
 
 
@@ -17,13 +18,15 @@ class Fetched:
     """A value, and until when it is valid: seconds since 1970, or None where its source does not say.
 
     `refresh_seconds`: after so long it is fetched anew, valid or not; None: the broker's own measure. `renewed` is what
-    the source gave in place of a leaf that can be used once (a refresh token), for the next fetch.
+    the source gave in place of a leaf that can be used once (a refresh token), for the next fetch. `binding`: what our
+    own store binds the value to.
     """
 
     value: Secret
     expires: float | None = None
     refresh_seconds: float | None = None
     renewed: Secret | None = None
+    binding: Binding | None = None
 
 
 @dataclass(frozen=True, slots=True)
