@@ -109,11 +109,13 @@ def read_file(name: str, path: Path, check: Callable[[str, str, str], Secret] = 
         raise CredentialError(
             f"secret `{name}`: cannot open {source}: {error.strerror}", hint="make it readable for the proxy's user"
         ) from error
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode):
+        # `fdopen` of a folder raises before it owns the descriptor.
+        os.close(descriptor)
+        raise CredentialError(f"secret `{name}`: {source} is no regular file", hint="name the file itself")
     with os.fdopen(descriptor, "rb") as file:
-        state = os.fstat(file.fileno())
-        if not stat.S_ISREG(state.st_mode):
-            raise CredentialError(f"secret `{name}`: {source} is no regular file", hint="name the file itself")
-        secret = _secret(name, file.read(MAX_BYTES + 1), source, check)
+        secret = _secret(name, file.read(MAX_BYTES + 1), source)
     age = time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns)
     return FileReading(
         secret,

@@ -28,7 +28,7 @@ def test_example_of_the_guide_loads(example: str, tmp_path: Path) -> None:
 
 def test_the_parts_of_the_guide_on_credentials_load(tmp_path: Path) -> None:
     """Its rule with Basic beside its first example; its binding to methods and paths on its own."""
-    whole, rule, bound = CREDENTIALS
+    whole, rule, bound, *_ = CREDENTIALS
     whole = whole.replace("hosts: [api.github.com]", "hosts: [api.github.com, github.com]")
     for text in (whole + rule, bound):
         path = tmp_path / "policy.yaml"

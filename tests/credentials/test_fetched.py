@@ -99,7 +99,7 @@ def ask(name: str = "api.test", protocol: Protocol = Protocol.HTTPS, method: str
 def rendered(store: CredentialStore, request: Request | None = None) -> str | Reason | None:
     """The header that is set, after fetching: None if it is withheld, a reason if the request is refused."""
     request = request or ask()
-    asyncio.run(store.fetch_for(BEARER, request, verified_tls=True))
+    asyncio.run(store.fetch_for(("github",), request, verified_tls=True))
     found = store.render(BEARER, request, verified_tls=True)
     if isinstance(found, Refusal):
         return found.reason

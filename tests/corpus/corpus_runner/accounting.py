@@ -8,6 +8,7 @@ from corpus_runner import (
     plays_load,
     plays_names,
     plays_positive,
+    plays_reflection,
     plays_sandboxes,
     plays_start,
     plays_upstream,
@@ -27,6 +28,7 @@ PARTS = (
     plays_positive,
     plays_sandboxes,
     plays_start,
+    plays_reflection,
     plays_upstream,
     plays_wire,
 )

@@ -79,7 +79,8 @@ def harmless_echo(world: World, case: Case) -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     with world.origins.behaving(answer_raw(answer)):
         evidence = observe(world, proxy, ask, "allow")
-    assert evidence.client_bytes.endswith(body)
+    # What is searched goes on in pieces of our own.
+    assert body in re.sub(rb"\r\n[0-9a-f]+\r\n", b"", evidence.client_bytes)
     judge(case, evidence, ["audit_row(allow)"])
 
 
