@@ -115,7 +115,7 @@ def read_file(name: str, path: Path, check: Callable[[str, str, str], Secret] = 
         os.close(descriptor)
         raise CredentialError(f"secret `{name}`: {source} is no regular file", hint="name the file itself")
     with os.fdopen(descriptor, "rb") as file:
-        secret = _secret(name, file.read(MAX_BYTES + 1), source)
+        secret = _secret(name, file.read(MAX_BYTES + 1), source, check)
     age = time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns)
     return FileReading(
         secret,

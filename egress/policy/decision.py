@@ -79,7 +79,7 @@ class Decision:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The names of the secrets that it has put on, once each: those that are injected, that sign, that are swapped."""
+        """The names of the secrets that it has put on, once each: injected, signed with, swapped."""
         names = [name for injection in self.inject for name in injection.secrets]
         names += () if self.sign is None else (self.sign.secret,)
         return tuple(dict.fromkeys([*names, *[swap.secret for swap in self.swap]]))
