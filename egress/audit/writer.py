@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 # Rows in one transaction: bounds how long the lock is held and how much one failure repeats.
 BATCH: Final = 2000
-# While nothing is recorded, old rows are looked for so often.
-_TIDY_SECONDS = 30.0
+# While nothing is recorded, what was is signed after so long, and old rows are looked for.
+_IDLE_SECONDS = 30.0
 _BACKOFF_FIRST = 0.05
 _BACKOFF_LAST = 2.0
 
@@ -186,7 +186,9 @@ class AuditWriter:
     def _run(self) -> None:
         try:
             while (batch := self._next_batch()) is not None:
-                if len(batch) and not self._record(batch):
+                if not len(batch):
+                    self._store.sign(self._now_us())
+                elif not self._record(batch):
                     break
                 self._tidy()
         finally:
@@ -199,7 +201,7 @@ class AuditWriter:
     def _next_batch(self) -> Batch | None:
         """The next rows to record, when they are due; none, when nothing came for a while; None to end."""
         with self._lock:
-            if not self._work.wait_for(lambda: len(self._pending) or self._closing, _TIDY_SECONDS):
+            if not self._work.wait_for(lambda: len(self._pending) or self._closing, _IDLE_SECONDS):
                 return Batch()
             self._work.wait_for(self._due, self._flush_interval)
             return self._pending.take(BATCH) if len(self._pending) else None

@@ -96,7 +96,7 @@ def env(
     typer.echo(text, nl=False)
     if placeholders:
         names = ", ".join(placeholders)
-        typer.echo(f"egress: {names} hold placeholders, which are worth nothing beyond the proxy", err=True)
+        typer.echo(f"egress: placeholders, worth nothing beyond the proxy, are in {names}", err=True)
 
 
 def _variables(server: ServerConfig, bundle: Path | None, no_proxy: list[str]) -> dict[str, str]:

@@ -266,3 +266,14 @@ def test_the_key_is_the_owners_alone(tmp_path: Path) -> None:
         read_public(tmp_path / KEY_NAME)
     with pytest.raises(AuditError, match="cannot be read"):
         read_public(tmp_path / "missing.pem")
+
+
+def test_what_was_recorded_is_signed_when_it_is_quiet(
+    database: Path, start: Callable[..., AuditWriter], signer: Signer, monkeypatch: pytest.MonkeyPatch, until: Callable
+) -> None:
+    """Not only each so many batches, and at the end."""
+    monkeypatch.setattr("egress.audit.writer._IDLE_SECONDS", 0.05)
+    writer = start(signer=signer)
+    assert writer.note("start", "a test")
+    assert writer.flush(10)
+    until(lambda: _verified(database).signed_to == 1)

@@ -156,7 +156,7 @@ def test_placeholders_stand_under_their_variables(state: Path, tmp_path: Path) -
     assert found["ANTHROPIC_API_KEY"].startswith("sk-ant-api03-egress")
     assert found["OTHER_KEY"] == "other-egress-0123456789"
     assert set(found) == {*VARIABLES, "ANTHROPIC_API_KEY", "OTHER_KEY"}
-    assert "ANTHROPIC_API_KEY, OTHER_KEY hold placeholders" in result.stderr
+    assert "placeholders, worth nothing beyond the proxy, are in ANTHROPIC_API_KEY, OTHER_KEY" in result.stderr
     assert variables("--state-dir", state, "--policy", policy)["ANTHROPIC_API_KEY"] == found["ANTHROPIC_API_KEY"]
     assert (state / "placeholder.key").stat().st_mode & 0o777 == 0o600
     undo = run("--unset", "--state-dir", tmp_path / "missing", "--policy", policy)
