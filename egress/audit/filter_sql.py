@@ -37,6 +37,13 @@ def where(wanted: Filter) -> Condition:
     return " AND ".join(conditions) or "1", parameters
 
 
+def error_condition(term: Term) -> Condition:
+    """Of a term that looks at errors too: what an outcome's `error` must meet."""
+    if term.field is None:
+        return _any([("lower(error) GLOB ?", [f"*{_glob(str(value))}*"]) for value in term.values])
+    return _any([("(error GLOB ? OR error GLOB ?)", [_glob(str(v)), f"{_glob(str(v))}:*"]) for v in term.values])
+
+
 def _of_term(term: Term) -> Condition:
     if term.field is None:
         return _any([_anywhere(str(value)) for value in term.values])
@@ -63,6 +70,11 @@ def _like(column: str, pattern: str) -> Condition:
 
 def _exactly(term: Term, value: str | int) -> Condition:
     return f"{term.field} = ?", [value]
+
+
+def _verdict(_: Term, value: str | int) -> Condition:
+    # As the index of what was refused has it.
+    return ("verdict = ?" if value == "allow" else "(verdict = ? AND verdict <> 'allow')"), [value]
 
 
 def _host(_: Term, value: str | int) -> Condition:
@@ -123,7 +135,7 @@ def _escaped(pattern: str) -> str:
 _SPECIAL: Final[dict[str, Callable[[Term, str | int], Condition]]] = {
     "host": _host,
     "reason": _reason,
-    "verdict": _exactly,
+    "verdict": _verdict,
     "state": _exactly,
     "since": _since,
     "until": _until,

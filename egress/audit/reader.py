@@ -19,6 +19,7 @@ from egress.audit.database import beside, explain, identity, uri
 from egress.audit.filter_sql import where
 from egress.audit.filters import Filter
 from egress.audit.schema import MIGRATIONS, version_of
+from egress.audit.search import newest_by_index
 from egress.errors import AuditError
 
 if TYPE_CHECKING:
@@ -77,9 +78,11 @@ class AuditRow:
 
 _COLUMNS = ", ".join(field.name for field in fields(AuditRow))
 _SECRETS = [field.name for field in fields(AuditRow)].index("secrets")
+_SELECT = f"SELECT {_COLUMNS} FROM requests"  # noqa: S608 -- constants
 _NEWEST = f"SELECT {_COLUMNS} FROM requests WHERE seq >= ? AND {{where}} ORDER BY seq DESC LIMIT ?"  # noqa: S608 -- constants
 _NAMED = f"SELECT {_COLUMNS} FROM requests WHERE id = ?"  # noqa: S608 -- constants
 _ARRIVED = f"SELECT {_COLUMNS} FROM requests WHERE seq > ? AND seq <= ? AND {{where}} ORDER BY seq"  # noqa: S608 -- constants
+_BETWEEN = f"{_ARRIVED} LIMIT ?"
 _ENDED = (
     f"SELECT {_COLUMNS} FROM requests WHERE seq <= ? AND {{where}} "  # noqa: S608 -- constants
     "AND id IN (SELECT id FROM outcomes WHERE seq > ? AND seq <= ?) ORDER BY seq"
@@ -113,7 +116,10 @@ class AuditReader:
         with self._snapshot() as connection:
             self._seen = self._ends(connection)
             first = 0 if wanted.since_us is None else _first_since(connection, wanted.since_us, self._seen[0])
-            found = connection.execute(_NEWEST.format(where=condition), [first, *parameters, max(0, limit)]).fetchall()
+            found = newest_by_index(connection, wanted, _SELECT, first, max(0, limit))
+            if found is None:
+                asked = [first, *parameters, max(0, limit)]
+                found = connection.execute(_NEWEST.format(where=condition), asked).fetchall()
         return [_row(values) for values in reversed(found)]
 
     def named(self, row_id: str) -> AuditRow | None:
@@ -139,6 +145,21 @@ class AuditReader:
             arrived = connection.execute(_ARRIVED.format(where=condition), [seen[0], self._seen[0], *parameters])
             rows += [_row(values) for values in arrived]
         return rows
+
+    def bounds(self, wanted: Filter | None = None) -> tuple[int, int]:
+        """The first and the last `seq` between which all rows stand that can meet the filter."""
+        since_us = None if wanted is None else wanted.since_us
+        with self._snapshot() as connection:
+            last = self._ends(connection)[0]
+            (first,) = connection.execute("SELECT coalesce(min(seq), 1) FROM decisions").fetchone()
+            return (first if since_us is None else max(first, _first_since(connection, since_us, last))), last
+
+    def between(self, after: int, last: int, wanted: Filter, *, limit: int) -> list[AuditRow]:
+        """The first `limit` rows beyond `seq` `after`, up to `last`, that meet the filter. For `pages`."""
+        condition, parameters = where(wanted)
+        with self._snapshot() as connection:
+            found = connection.execute(_BETWEEN.format(where=condition), [after, last, *parameters, limit])
+            return [_row(values) for values in found]
 
     def asked(self, since_us: int = 0, *, window: int = 20_000) -> Iterator[AskedRow]:
         """All that was asked for since then, alike decisions together, as far as they stand in the same `window` rows.

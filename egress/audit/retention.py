@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from egress.audit.chain import TABLES, Bounds, End, checkpoint_text
 from egress.audit.links import know_signer
+from egress.audit.search import forget
 
 if TYPE_CHECKING:
     import sqlite3
@@ -90,6 +91,7 @@ def _drop(connection: sqlite3.Connection, end: End, signer: Signer, now_us: int)
         "INSERT INTO drops VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (end.number, now_us, *end.bounds, end.digest, signer.fingerprint, signature),
     )
+    forget(connection, end.bounds.decisions)
     dropped = 0
     for table, last in zip(TABLES, end.bounds, strict=True):
         gone = f"DELETE FROM {table} WHERE seq <= ? AND seq < (SELECT max(seq) FROM {table})"  # noqa: S608 -- constants

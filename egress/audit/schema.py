@@ -10,6 +10,8 @@ them (`chain`); triggers abort it. What retention drops must stand in `drops` fi
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from typing import TYPE_CHECKING
 
 from egress.audit.chain import TABLES, columns_of
@@ -17,7 +19,6 @@ from egress.audit.row import COLUMNS, DECISIONS, EVENTS, INTEGERS, OUTCOMES, REQ
 from egress.errors import AuditError
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
@@ -110,7 +111,24 @@ _CHAIN_TABLES = """
     CREATE TABLE signers (fingerprint TEXT PRIMARY KEY NOT NULL, public BLOB NOT NULL) STRICT
 """
 
-MIGRATIONS: tuple[Migration, ...] = (first_schema, add_labels, add_rewritten, add_chain)
+
+def add_search(database: Database) -> None:
+    """Version 5: what finds rare rows (see `search`); of what is recorded, only refusals and failures cost more.
+
+    `searched` is the number of blocks that are in the index `search`.
+    """
+    database.execute(f"CREATE INDEX decisions_refused ON {DECISIONS} (verdict) WHERE verdict <> 'allow'")
+    database.execute(f"CREATE INDEX outcomes_failed ON {OUTCOMES} (error, id) WHERE error IS NOT NULL")
+    database.execute("CREATE TABLE searched (blocks INTEGER NOT NULL) STRICT")
+    database.execute("INSERT INTO searched VALUES (0)")
+    # A SQLite without FTS5, or older than its trigrams, records all the same, and scans.
+    with contextlib.suppress(sqlite3.OperationalError):
+        database.execute(
+            "CREATE VIRTUAL TABLE search USING fts5 (text, content = '', detail = none, tokenize = 'trigram')"
+        )
+
+
+MIGRATIONS: tuple[Migration, ...] = (first_schema, add_labels, add_rewritten, add_chain, add_search)
 
 
 def insert_statement(table: str) -> str:

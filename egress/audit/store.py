@@ -15,6 +15,7 @@ from egress.audit.batch import write_batch
 from egress.audit.database import beside, explain, identity, open_for_writing
 from egress.audit.links import sign_end
 from egress.audit.retention import drop_some
+from egress.audit.search import index_some
 from egress.errors import AuditError
 
 if TYPE_CHECKING:
@@ -90,6 +91,13 @@ class Store:
             return 0
         with contextlib.suppress(sqlite3.Error):
             return drop_some(self._connection, self._retention, self._signer, time_us)
+        return 0
+
+    def index(self) -> int:
+        """Put some more of what is recorded into the index; how much. A failure is for the next time."""
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                return index_some(self._connection)
         return 0
 
     def _append(self, batch: Batch, time_us: int) -> tuple[str, ...]:

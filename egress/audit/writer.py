@@ -26,6 +26,7 @@ from egress.audit.event import DecisionEvent
 from egress.audit.pending import Pending
 from egress.audit.row import DECISIONS, EVENTS, OUTCOMES, decision_row, note_row, outcome_row
 from egress.audit.store import Store
+from egress.audit.stream import DROPPED
 
 if TYPE_CHECKING:
     import os
@@ -35,12 +36,17 @@ if TYPE_CHECKING:
     from egress.audit.retention import Retention
     from egress.audit.row import Row
     from egress.audit.signing import Signer
+    from egress.audit.stream import Stream
     from egress.errors import AuditError
 
 # Rows in one transaction: bounds how long the lock is held and how much one failure repeats.
 BATCH: Final = 2000
+# Beside a batch of fewer rows there is time for the index of texts.
+_FEW = 500
 # While nothing is recorded, what was is signed after so long, and old rows are looked for.
 _IDLE_SECONDS = 30.0
+# What the stream may take at the end to send what waits.
+_STREAM_SECONDS = 2.0
 _BACKOFF_FIRST = 0.05
 _BACKOFF_LAST = 2.0
 
@@ -54,7 +60,7 @@ class AuditWriter:
 
     `flush_interval` is in seconds; `capacity` is how many decisions may wait (outcomes: twice as many). `now_us` gives
     the time of `events` rows and batches, `signer` signs checkpoints of the record; `retention` says
-    what is dropped of it, which needs one. `on_change` is called from the
+    what is dropped of it, which needs one; `stream` gets what is recorded. `on_change` is called from the
     writer's thread after each try to record a batch. Make and start it in the process that uses it: it does not survive
     a fork.
     """
@@ -70,6 +76,7 @@ class AuditWriter:
         on_change: Callable[[], None] = lambda: None,
         signer: Signer | None = None,
         retention: Retention | None = None,
+        stream: Stream | None = None,
     ) -> None:
         self.path = Path(path).absolute()
         self._flush_interval = flush_interval
@@ -77,6 +84,7 @@ class AuditWriter:
         self._now_us = now_us
         self._on_change = on_change
         self._store = Store(self.path, signer, retention)
+        self._stream = stream
         self._pending = Pending(capacity)
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
@@ -95,6 +103,8 @@ class AuditWriter:
         with self._lock:
             self._problem = None
         self._thread.start()
+        if self._stream is not None:
+            self._stream.start(self.note)
 
     @property
     def healthy(self) -> bool:
@@ -160,6 +170,8 @@ class AuditWriter:
             if self._thread is None:
                 return True
         self._thread.join(timeout + 0.1)
+        if self._stream is not None:
+            self._stream.close(min(timeout, _STREAM_SECONDS))
         with self._lock:
             missing = self._pending.accepted - self._pending.recorded
         if missing:
@@ -191,6 +203,9 @@ class AuditWriter:
                 elif not self._record(batch):
                     break
                 self._tidy()
+                if len(batch) < _FEW:
+                    self._index()
+            self._record_dropped()
         finally:
             self._store.sign(self._now_us())
             self._store.close()
@@ -206,9 +221,20 @@ class AuditWriter:
             self._work.wait_for(self._due, self._flush_interval)
             return self._pending.take(BATCH) if len(self._pending) else None
 
+    def _record_dropped(self) -> None:
+        """At the end, what the stream has not told of: nobody would hear it later."""
+        if self._stream is not None and (dropped := self._stream.take_dropped()):
+            row = note_row(uuid.uuid4().hex, self._now_us(), DROPPED, self._stream.describe(dropped))
+            self._try(Batch.of([(EVENTS, row)]))
+
     def _tidy(self) -> None:
         """Drop what is old: a slice beside a batch, and all that is due while no rows wait."""
         while self._store.tidy(self._now_us()) and not self._closing and not len(self._pending):
+            pass
+
+    def _index(self) -> None:
+        """Bring the index of texts up to date while no rows wait: a slice beside a few rows, all of it beside none."""
+        while not self._closing and self._store.index() and not len(self._pending):
             pass
 
     def _due(self) -> bool:
@@ -222,6 +248,8 @@ class AuditWriter:
             problem, taken = self._try(batch)
             if problem is None:
                 self._recorded(batch, taken, replaced=self._store.replaced > replaced)
+                if self._stream is not None:
+                    self._stream.offer(batch)
                 self._on_change()
                 return True
             with self._lock:

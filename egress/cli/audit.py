@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egress.cli import audit_sql, audit_summary, audit_verify
+from egress.cli import audit_export, audit_sql, audit_summary, audit_verify
 from egress.cli.audit_filter import (
     FailOnDeny,
     FilterText,
@@ -46,7 +46,7 @@ audit_app = typer.Typer(rich_markup_mode=None)
 
 def register(app: typer.Typer) -> None:
     """Add the `audit` commands to `app`."""
-    for module in (audit_summary, audit_verify, audit_sql):
+    for module in (audit_summary, audit_verify, audit_sql, audit_export):
         module.register(audit_app)
     app.add_typer(audit_app, name="audit")
 

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from egress.audit import printable
+from egress.audit.json_row import json_line, moment, utc
 
 if TYPE_CHECKING:
     from egress.audit import AuditRow
 
-_FIRST_US = -62_135_596_800_000_000  # year 1
-_LAST_US = 253_402_300_799_000_000  # year 9999
-
-
-def moment(time_us: int) -> datetime:
-    """The time of a row in UTC; one that no calendar has becomes the nearest that it has."""
-    seconds, micros = divmod(min(max(time_us, _FIRST_US), _LAST_US), 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros)
-
-
-def utc(time_us: int) -> str:
-    """RFC 3339 with microseconds: `2026-11-20T10:00:00.000000Z`."""
-    return moment(time_us).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+__all__ = ["destination", "json_line", "moment", "plain_line", "rule_place", "utc"]
 
 
 def destination(row: AuditRow) -> str:
@@ -41,22 +27,6 @@ def rule_place(row: AuditRow) -> str | None:
     if row.file is None:
         return row.rule
     return row.file if row.line is None else f"{row.file}:{row.line}"
-
-
-def json_line(row: AuditRow) -> str:
-    """Every column of the view, and `time` in RFC 3339; ASCII only, so that no control character survives."""
-    return json.dumps({"time": utc(row.time_us), **asdict(row), "labels": _labels(row.labels)}, ensure_ascii=True)
-
-
-def _labels(text: str | None) -> dict[str, str]:
-    """The labels by name; what is no JSON object (another program's) under an empty name."""
-    if text is None:
-        return {}
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {"": text}
-    return found if isinstance(found, dict) else {"": text}
 
 
 def plain_line(row: AuditRow) -> str:

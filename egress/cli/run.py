@@ -13,6 +13,7 @@ import typer
 from egress.cli.options import AuditFile, CaDir, ConfigFile, Policies, Presets, Resolve, SecretsKeyFile, StateDir
 
 if TYPE_CHECKING:
+    from egress.config import ServerConfig
     from egress.server.run import Started
 
 Listen = Annotated[
@@ -59,6 +60,14 @@ UpstreamCa = Annotated[
     list[Path] | None,
     typer.Option("--upstream-ca", metavar="PEM", help="Roots to trust for upstreams too. May be repeated."),
 ]
+AuditStream = Annotated[
+    str | None,
+    typer.Option(
+        "--audit-stream",
+        metavar="stdout|unix:PATH|udp://HOST:PORT|tcp://HOST:PORT",
+        help="Send what is recorded on: JSON lines, or syslog.",
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
 
 
@@ -74,6 +83,7 @@ def run(
     listen: Listen = None,
     state_dir: StateDir = None,
     audit: AuditFile = None,
+    audit_stream: AuditStream = None,
     ca_dir: CaDir = None,
     secrets_key_file: SecretsKeyFile = None,
     upstream_ca: UpstreamCa = None,
@@ -112,6 +122,7 @@ def run(
         last_known_good=last_known_good,
         state_dir=state_dir,
         audit=audit,
+        audit_stream=audit_stream,
         ca_dir=ca_dir,
         upstream_ca=tuple(upstream_ca or ()),
         resolve=tuple(resolve or ()),
@@ -122,14 +133,16 @@ def run(
     loaded = load_server_config(config, overrides, os.environ)
     from egress.server.run import serve  # noqa: PLC0415
 
-    sys.exit(serve(loaded, lambda started: _tell(started, loaded.state_dir)))
+    sys.exit(serve(loaded, lambda started: _tell(started, loaded)))
 
 
-def _tell(started: Started, state_dir: Path) -> None:
+def _tell(started: Started, loaded: ServerConfig) -> None:
     from egress.cli.banner import banner  # noqa: PLC0415
 
     # At once: whoever waits for the line with the address then finds the rest, too.
-    typer.echo("\n".join(banner(started, state_dir)))
+    # A program that reads rows from standard output gets nothing else there.
+    streams = loaded.audit.stream is not None and loaded.audit.stream.to.kind == "stdout"
+    typer.echo("\n".join(banner(started, loaded.state_dir)), err=streams)
     sys.stdout.flush()
 
 

@@ -58,6 +58,7 @@ from egress.config.session import read_session
 from egress.config.sign_model import signature_text
 from egress.config.socket_fields import uid_problem
 from egress.config.sources import PolicySource, find_policy, shipped_policies, with_policies
+from egress.config.stream_model import StreamAddress, StreamConfig, StreamKind
 from egress.config.templates import SECRET_NAME, template_text
 from egress.config.wording import printable
 
@@ -95,6 +96,9 @@ __all__ = [
     "ServerOverrides",
     "Shape",
     "StoreSource",
+    "StreamAddress",
+    "StreamConfig",
+    "StreamKind",
     "UnixListener",
     "UpstreamConfig",
     "allows",

@@ -37,6 +37,7 @@ from egress.config.server_model import (
 )
 from egress.config.socket_fields import place_all
 from egress.config.sources import PolicySource, find_policy, with_policies
+from egress.config.stream_model import StreamConfig, read_stream_address
 from egress.config.wording import printable
 from egress.errors import ConfigError, Problem
 
@@ -184,8 +185,16 @@ class _Merge:
 
     def _audit(self, model: AuditModel, state_dir: Path) -> AuditConfig:
         path = self.overrides.audit or self._path(model.path) or state_dir / "audit.db"
-        stated = model.model_dump(exclude_none=True, exclude={"path"})
-        return AuditConfig(path=path, **stated)
+        stated = model.model_dump(exclude_none=True, exclude={"path", "stream"})
+        return AuditConfig(path=path, stream=self._stream(model), **stated)
+
+    def _stream(self, model: AuditModel) -> StreamConfig | None:
+        """The flag says where to; how stays the file's."""
+        stated = None if model.stream is None else model.stream.config()
+        to = self._flag("--audit-stream", self.overrides.audit_stream, read_stream_address, None)
+        if to is None:
+            return stated
+        return StreamConfig(to) if stated is None else replace(stated, to=to)
 
     def _upstream(self, model: UpstreamModel) -> UpstreamConfig:
         roots = [*(self.folder / text for text in model.ca or ()), *self.overrides.upstream_ca]

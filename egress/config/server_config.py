@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from egress.config.secrets_key import KeySource
     from egress.config.secrets_model import SecretDefinition
     from egress.config.sources import PolicySource
+    from egress.config.stream_model import StreamConfig
     from egress.policy import Address, Lane
 
 DEFAULT_LISTEN: Final = ("127.0.0.1", 3128)
@@ -34,6 +35,7 @@ class AuditConfig:
     `flush_interval` in seconds: what a kill -9 may lose. `queue`: events that may wait.
     `query_values`: whether the values of a query are recorded in clear. `keep_days`, `keep_rows` (decisions) and
     `keep_bytes` (of the file): what is beyond any of them is dropped, oldest first; None: nothing is.
+    `stream`: where rows are sent on to.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class AuditConfig:
     keep_days: float | None = None
     keep_rows: int | None = None
     keep_bytes: int | None = None
+    stream: StreamConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,7 @@ class ServerOverrides:
     last_known_good: bool | None = None
     state_dir: Path | None = None
     audit: Path | None = None
+    audit_stream: str | None = None
     ca_dir: Path | None = None
     upstream_ca: tuple[Path, ...] = field(default=())
     resolve: tuple[str, ...] = field(default=())

@@ -12,6 +12,7 @@ from egress.config.policy_model import Networks, SecretModel, Strict, TextField
 from egress.config.secrets_key import SecretsKeyModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.server_config import MitmStart
 from egress.config.socket_fields import is_unix, read_uids, read_unix
+from egress.config.stream_model import StreamField  # noqa: TC001 -- pydantic reads it
 from egress.config.wording import did_you_mean, kind_of, one_of, quoted
 from egress.policy import Lane, Refusal, parse_authority
 
@@ -126,6 +127,7 @@ class AuditModel(Strict):
     keep_days: MaybeUnlimited[Annotated[Seconds, Field(ge=0.01, le=36_500)]] = None
     keep_rows: MaybeUnlimited[Annotated[Count, Field(ge=1_000)]] = None
     keep_bytes: MaybeUnlimited[Annotated[Count, Field(ge=1_000_000)]] = None
+    stream: StreamField | None = None
 
 
 class UpstreamModel(Strict):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from egress.audit import AuditWriter, Retention, Signer
+from egress.audit.stream import Stream
+from egress.audit.stream_target import Connection, Datagrams, Output
+from egress.audit.stream_text import SyslogText
 from egress.certs import BUNDLE_NAME, write_bundle, write_roots
-from egress.config import load_policies, policy_of
+from egress.config import StreamKind, load_policies, policy_of
 from egress.credentials import CredentialStore, needs_key, placeholder_key, placeholders_of
 from egress.errors import ConfigError, StartError, StateError
 from egress.gate.enrol import enrol
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from egress.certs import Authority
-    from egress.config import LoadedPolicy, PolicySource, SandboxDefinition, ServerConfig
+    from egress.config import LoadedPolicy, PolicySource, SandboxDefinition, ServerConfig, StreamConfig
     from egress.credentials.wanted import SecretService
     from egress.errors import Problem
     from egress.gate.record import AuditSink
@@ -167,9 +172,22 @@ def open_audit(config: ServerConfig, on_change: Callable[[], None] = lambda: Non
         retention=Retention(
             None if audit.keep_days is None else audit.keep_days * 86_400, audit.keep_rows, audit.keep_bytes
         ),
+        stream=None if audit.stream is None else build_stream(audit.stream),
     )
     writer.start()
     return writer
+
+
+def build_stream(config: StreamConfig) -> Stream:
+    """What sends rows on; it begins with the writer."""
+    to = config.to
+    if to.kind is StreamKind.STDOUT:
+        return Stream(Output(), capacity=config.buffer, name=str(to))
+    text = SyslogText(config.facility, socket.gethostname(), os.getpid())
+    if to.kind is StreamKind.TCP:
+        return Stream(Connection((to.host, to.port), text), capacity=config.buffer, name=str(to))
+    address = to.path if to.kind is StreamKind.UNIX else (to.host, to.port)
+    return Stream(Datagrams(address, text), capacity=config.buffer, name=str(to))
 
 
 def build_resolver(config: ServerConfig) -> Resolver:

@@ -31,6 +31,7 @@ SAME = {
     "listen on ipv6": (["--listen", "[::1]:0"], "listen: '[::1]:0'"),
     "state_dir": (["--state-dir", "{folder}/there"], "state_dir: there"),
     "audit": (["--audit", "{folder}/a.db"], "audit: {path: a.db}"),
+    "audit_stream": (["--audit-stream", "udp://127.0.0.1:514"], "audit: {stream: 'udp://127.0.0.1:514'}"),
     "ca_dir": (["--ca-dir", "{folder}/authority"], "ca_dir: authority"),
     "secrets_key_file": (["--secrets-key-file", "{folder}/a.key"], "secrets_key: {file: a.key}"),
     "upstream_ca": (
