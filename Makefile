@@ -81,6 +81,10 @@ SECONDS ?= 300
 fuzz: system ## the fuzzers, SECONDS=300 each (FUZZ= names some of them); needs root for the listener
 	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m fuzz.run --seconds $(SECONDS) $(FUZZ)
 
+.PHONY: crash
+crash: setup ## the writer of the audit killed with -9 under load, 100 times (KILLS=)
+	@EGRESS_KILLS=$(or $(KILLS),100) $(BIN)/pytest tests/audit/test_faults.py -k kill_9
+
 .PHONY: bench
 bench: setup ## ours and the peers, up to 25 minutes, writes docs/performance.md; QUICK=1: 4 minutes, printed only
 	@$(BIN)/python -m bench.run $(if $(QUICK),--quick)

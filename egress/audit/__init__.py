@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from egress.audit.asked import AskedRow
-from egress.audit.event import AuditEvent, DecisionEvent, OutcomeEvent
+from egress.audit.event import AuditEvent, DecisionEvent, NoteEvent, OutcomeEvent
+from egress.audit.event_rows import EventRow
 from egress.audit.filters import Filter, FilterError, parse_filter, parse_since
 from egress.audit.reader import AuditReader, AuditRow
+from egress.audit.repeats import Repeat, as_rows, repeats
 from egress.audit.retention import Retention
 from egress.audit.signing import Signer
 from egress.audit.text import mask_query, printable
@@ -18,13 +20,18 @@ __all__ = [
     "AuditRow",
     "AuditWriter",
     "DecisionEvent",
+    "EventRow",
     "Filter",
     "FilterError",
+    "NoteEvent",
     "OutcomeEvent",
+    "Repeat",
     "Retention",
     "Signer",
+    "as_rows",
     "mask_query",
     "parse_filter",
     "parse_since",
     "printable",
+    "repeats",
 ]

@@ -22,6 +22,6 @@ class AskedRow:
 
 _ALIKE = ", ".join(field.name for field in fields(AskedRow) if field.name != "count")
 ASKED = (
-    f"SELECT {_ALIKE}, count(*) FROM decisions "  # noqa: S608 -- constants
+    f"SELECT {_ALIKE}, sum(count) FROM decisions "  # noqa: S608 -- constants
     f"WHERE seq >= ? AND seq < ? AND time_us >= ? GROUP BY {_ALIKE} ORDER BY min(seq)"
 )

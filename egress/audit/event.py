@@ -1,4 +1,4 @@
-"""The two facts that the audit keeps of everything the proxy judges: the decision, and how it ended.
+"""The two facts that the audit keeps of everything the proxy judges: the decision, and how it ended. And notes.
 
 A decision is written before the first byte leaves; its outcome follows at the close, joined by `id`. What was allowed
 and has no outcome is shown as open; a refusal opens nothing, so its outcome (the status and size of the denial page)
@@ -20,7 +20,7 @@ class DecisionEvent:
     `query` must already be masked (`mask_query`). `address` is the checked address that will be dialled.
     `secrets` are the names of the secrets that are injected, never values. `labels` are what the rules
     annotate, as the text of a JSON object. `rewritten` is where a rule sent the request instead (scheme, host, port and
-    path). `detail` is one sentence for people.
+    path). `detail` is one sentence for people. `count`: how many alike decisions the row stands for.
     """
 
     id: str
@@ -48,6 +48,7 @@ class DecisionEvent:
     labels: str | None = None
     detail: str | None = None
     rewritten: str | None = None
+    count: int = 1
 
 
 @dataclass(slots=True, unsafe_hash=True, kw_only=True)
@@ -70,4 +71,14 @@ class OutcomeEvent:
     error: str | None = None
 
 
-type AuditEvent = DecisionEvent | OutcomeEvent
+@dataclass(slots=True, unsafe_hash=True, kw_only=True)
+class NoteEvent:
+    """What happened beside requests, as a process that judges saw it: a row of `events` (see `notes`)."""
+
+    id: str
+    time_us: int
+    kind: str
+    detail: str
+
+
+type AuditEvent = DecisionEvent | OutcomeEvent | NoteEvent

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from egress.audit import event_rows
 from egress.audit.asked import ASKED, AskedRow
 from egress.audit.database import beside, explain, identity, uri
 from egress.audit.filter_sql import where
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
 
+    from egress.audit.event_rows import EventRow
     from egress.audit.summary import Summary
     from egress.audit.verify import Expected, Report
 
@@ -74,6 +76,7 @@ class AuditRow:
     detail: str | None
     error: str | None
     rewritten: str | None
+    count: int = 1
 
 
 _COLUMNS = ", ".join(field.name for field in fields(AuditRow))
@@ -97,6 +100,7 @@ class AuditReader:
         self._identity = identity(self.path)
         self._immutable = False
         self._seen = (0, 0)
+        self._seen_event = 0
         self._connection = self._open()
 
     def __enter__(self) -> Self:
@@ -108,6 +112,17 @@ class AuditReader:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection itself, for who reads the record whole."""
+        return self._connection
+
+    @property
+    def rows_at_most(self) -> int:
+        """How many decisions and outcomes there are, or less: of an old record the first were dropped."""
+        with self._snapshot() as connection:
+            return sum(self._ends(connection))
 
     def newest(self, wanted: Filter | None = None, *, limit: int = 50) -> list[AuditRow]:
         """The newest `limit` rows that meet the filter, oldest first. `arrived` goes on from here."""
@@ -161,6 +176,20 @@ class AuditReader:
             found = connection.execute(_BETWEEN.format(where=condition), [after, last, *parameters, limit])
             return [_row(values) for values in found]
 
+    def newest_events(self, since_us: int = 0, *, limit: int = 50) -> list[EventRow]:
+        """The newest rows of `events` since then, oldest first. `arrived_events` goes on from here."""
+        with self._snapshot() as connection:
+            self._seen_event = event_rows.last(connection)
+            return event_rows.newest(connection, since_us, limit)
+
+    def arrived_events(self, since_us: int = 0) -> list[EventRow]:
+        """The rows of `events` that are new since the last `newest_events` or `arrived_events`, in order."""
+        self._reopen_if_replaced()
+        with self._snapshot() as connection:
+            rows = event_rows.after(connection, self._seen_event, since_us)
+            self._seen_event = max([self._seen_event, *(row.seq for row in rows)])
+        return rows
+
     def asked(self, since_us: int = 0, *, window: int = 20_000) -> Iterator[AskedRow]:
         """All that was asked for since then, alike decisions together, as far as they stand in the same `window` rows.
 
@@ -182,9 +211,16 @@ class AuditReader:
         key: bytes | None = None,
         expected: Sequence[Expected] = (),
         progress: Callable[[int], object] = lambda _: None,
+        processes: int = 1,
     ) -> Report:
-        """Whether the record is as it was written: see `egress.audit.verify`."""
-        from egress.audit.verify import verify  # noqa: PLC0415 -- most readers do not verify
+        """Whether the record is as it was written: see `egress.audit.verify`. `processes`: how many work at it."""
+        if processes > 1:
+            from egress.audit.verify_parts import verify_in_parts  # noqa: PLC0415 -- most readers do not verify
+
+            return verify_in_parts(
+                self._connection, self.path, key=key, expected=expected, progress=progress, processes=processes
+            )
+        from egress.audit.verify import verify  # noqa: PLC0415 -- as above
 
         return verify(self._connection, self.path, key=key, expected=expected, progress=progress)
 
@@ -250,7 +286,7 @@ class AuditReader:
             return
         self._connection.close()
         if now != self._identity:
-            self._seen = (0, 0)
+            self._seen, self._seen_event = (0, 0), 0
         self._identity, self._immutable = now, False
         self._connection = self._open()
 

@@ -40,6 +40,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
             "detail",
             "labels",
             "rewritten",
+            "count",
         ),
     ),
     OUTCOMES: (
@@ -48,7 +49,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     EVENTS: ("id", "time_us", "kind", "detail"),
 }
 INTEGERS = frozenset(
-    {"time_us", "line", "port", "status", "bytes_up", "bytes_down", "duration_us", "first_byte_us"},
+    {"time_us", "line", "port", "status", "bytes_up", "bytes_down", "duration_us", "first_byte_us", "count"},
 )
 REQUIRED = frozenset({"id", "time_us", "sandbox", "client", "verdict", "reason", "secrets", "kind"})
 
@@ -62,7 +63,7 @@ _FIRST = -(2**63)
 _COMMON = tuple(
     column
     for column in COLUMNS[DECISIONS]
-    if column not in {"id", "time_us", "client", "path", "query", "address", "rewritten"}
+    if column not in {"id", "time_us", "client", "path", "query", "address", "rewritten", "count"}
 )
 _LONGER = {
     "sandbox": _NAME,
@@ -96,6 +97,7 @@ def decision_row(event: DecisionEvent) -> Row:
         detail,
         labels,
         _text(event.rewritten, _LONG),
+        _integer(event.count),
     )
 
 
@@ -116,7 +118,8 @@ def outcome_row(event: OutcomeEvent) -> Row:
 
 def note_row(note_id: str, time_us: int, kind: str, detail: str) -> Row:
     """A row of `events`: what happened to the proxy or to the audit itself."""
-    return (note_id, _integer(time_us), storable(kind, _WORD), storable(detail, _LONG))
+    # As plain text: an enum has another canonical text in the chain than what the database gives back.
+    return (note_id, _integer(time_us), storable(str(kind), _WORD), storable(detail, _LONG))
 
 
 def _common(event: DecisionEvent) -> Row:

@@ -90,6 +90,13 @@ def add_chain(database: Database) -> None:
     database.execute(f"INSERT INTO chains SELECT lower(hex(randomblob(16))), {bounds}")
 
 
+def add_count(database: Database) -> None:
+    """Version 6: how many alike decisions a row stands for: in a flood of denials, more than one."""
+    database.execute(f"ALTER TABLE {DECISIONS} ADD COLUMN count INTEGER NOT NULL DEFAULT 1")
+    view = _REQUESTS_VIEW.format(labels="d.labels, ", rewritten=", d.rewritten, d.count")
+    database.create_view("requests", view, replace=True)
+
+
 _CHAIN_TABLES = """
     CREATE TABLE chains (
         id TEXT PRIMARY KEY NOT NULL, decisions INTEGER NOT NULL, outcomes INTEGER NOT NULL, events INTEGER NOT NULL
@@ -128,7 +135,7 @@ def add_search(database: Database) -> None:
         )
 
 
-MIGRATIONS: tuple[Migration, ...] = (first_schema, add_labels, add_rewritten, add_chain, add_search)
+MIGRATIONS: tuple[Migration, ...] = (first_schema, add_labels, add_rewritten, add_chain, add_search, add_count)
 
 
 def insert_statement(table: str) -> str:

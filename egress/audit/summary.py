@@ -57,8 +57,9 @@ class Summary:
 
 
 _FIGURES = (
-    "count(*), sum(verdict <> 'allow'), sum(coalesce(bytes_up, 0) + coalesce(bytes_down, 0)) FROM requests{join}"
-    " WHERE seq >= ? AND {where} GROUP BY {keys} ORDER BY count(*) DESC, {keys}"
+    "sum(count), sum(CASE WHEN verdict <> 'allow' THEN count ELSE 0 END), "
+    "sum(coalesce(bytes_up, 0) + coalesce(bytes_down, 0)) FROM requests{join}"
+    " WHERE seq >= ? AND {where} GROUP BY {keys} ORDER BY sum(count) DESC, {keys}"
 )
 _HOST: Final = "coalesce(host, '')"
 _TABLES: Final = {

@@ -82,6 +82,17 @@ class Report:
         """Whether nothing was found wrong."""
         return not self.problems
 
+    def add(self, part: Report) -> None:
+        """Count in what was found in the part of the record that follows."""
+        self.rows += part.rows
+        self.batches += part.batches
+        self.checkpoints += part.checkpoints
+        self.signed_to = max(self.signed_to, part.signed_to)
+        self.signers += [signer for signer in part.signers if signer not in self.signers]
+        self.more += part.more
+        for problem in part.problems:
+            self.found(problem)
+
     def found(self, problem: str) -> None:
         """One thing more that is wrong."""
         if len(self.problems) < _PROBLEMS_AT_MOST:
@@ -103,12 +114,14 @@ def verify(
     `progress` is told how many rows were verified so far.
     """
     try:
-        return _Verifying(connection, key, expected, progress).run()
+        return Verifying(connection, key, expected, progress).run()
     except sqlite3.Error as error:
         raise explain(error, path) from error
 
 
-class _Verifying:
+class Verifying:
+    """One verification: `begin`, then `part` by part or `run` for all of them, then `end`."""
+
     def __init__(
         self,
         connection: sqlite3.Connection,
@@ -125,20 +138,32 @@ class _Verifying:
 
     def run(self) -> Report:
         """Everything, in the order of the record."""
+        return self.end(self.part(self.begin()))
+
+    def begin(self) -> End:
+        """Where the chain begins: at its genesis, or behind what retention dropped."""
         self._start = self._begin()
-        end = self._start
-        self._check_signatures_of(end)
+        self._check_signatures_of(self._start)
+        return self._start
+
+    def part(self, end: End, last: int | None = None) -> End:
+        """The batches after `end`, up to number `last`; where they end."""
         while batches := self._connection.execute(_BATCHES, (end.number, _SLICE)).fetchall():
             for values in batches:
+                if last is not None and values[0] > last:
+                    return end
                 end = self._batch(end, values)
                 self._check_signatures_of(end)
             self._progress(self.report.rows)
+        return end
+
+    def end(self, end: End) -> Report:
+        """What there is behind the last batch, and what was found in all."""
         self._after(end)
         self.report.last, self.report.digest = end.number, end.digest
         return self.report
 
     def _begin(self) -> End:
-        """Where the chain begins: at its genesis, or behind what retention dropped."""
         chains = self._connection.execute("SELECT id, decisions, outcomes, events FROM chains").fetchall()
         if len(chains) != 1:
             raise AuditError(f"the file has {len(chains)} chains, and should have one", hint="it was changed by hand")

@@ -21,8 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from egress.audit.batch import Batch
+from egress.audit.commits import Commits, in_time
 from egress.audit.database import explain
-from egress.audit.event import DecisionEvent
+from egress.audit.event import DecisionEvent, NoteEvent
+from egress.audit.first_use import FirstUses
+from egress.audit.notes import Kind
 from egress.audit.pending import Pending
 from egress.audit.row import DECISIONS, EVENTS, OUTCOMES, decision_row, note_row, outcome_row
 from egress.audit.store import Store
@@ -89,6 +92,8 @@ class AuditWriter:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._progress = threading.Condition(self._lock)
+        self._commits = Commits()
+        self._first_uses = FirstUses()
         self._thread: threading.Thread | None = None
         self._problem: str | None = "the audit writer has not been started"
         self._gap_since: int | None = None
@@ -120,6 +125,8 @@ class AuditWriter:
         """Queue the event for recording, from any thread. False: full, unhealthy or closed, and so not recorded."""
         if isinstance(event, DecisionEvent):
             return self._add(DECISIONS, decision_row(event))
+        if isinstance(event, NoteEvent):
+            return self._add(EVENTS, note_row(event.id, event.time_us, event.kind, event.detail))
         return self._add(OUTCOMES, outcome_row(event))
 
     @property
@@ -153,12 +160,24 @@ class AuditWriter:
         """Queue a row of `events`: `start`, `stop`, `reload` and the like. `kind` is a word, `detail` a sentence."""
         return self._add(EVENTS, note_row(uuid.uuid4().hex, self._now_us(), kind, detail))
 
+    def hurry(self) -> None:
+        """Have everything that was taken so far recorded at once: somebody waits for it."""
+        with self._lock:
+            self._hurry()
+
+    async def commit(self, seconds: float) -> bool:
+        """Have everything that was taken so far on the disk before this returns; False: not in time."""
+        with self._lock:
+            self._hurry()
+            future = self._commits.expect(self._pending.accepted)
+            self._commits.reached(self._pending.recorded)
+        return await in_time(future, seconds)
+
     def flush(self, timeout: float) -> bool:
         """Wait until everything accepted so far is recorded, `timeout` seconds at most; whether it is."""
         with self._lock:
             target = self._pending.accepted
-            self._flush_up_to = max(self._flush_up_to, target)
-            self._work.notify()
+            self._hurry()
             return self._progress.wait_for(lambda: self._pending.recorded >= target, timeout)
 
     def close(self, timeout: float) -> bool:
@@ -189,6 +208,10 @@ class AuditWriter:
                 return False
             self._wake(before)
             return True
+
+    def _hurry(self) -> None:
+        self._flush_up_to = max(self._flush_up_to, self._pending.accepted)
+        self._work.notify()
 
     def _wake(self, before: int) -> None:
         # The first row wakes an idle thread, a full batch ends its wait early; those between cost nothing.
@@ -280,11 +303,14 @@ class AuditWriter:
             self._problem = None
             if replaced:
                 self._log.warning("audit: %s was deleted or replaced; recording into the file that is there", self.path)
-                self._note("replaced", "the database was deleted, moved or replaced; recording goes on here")
+                self._note(Kind.REPLACED, "the database was deleted, moved or replaced; recording goes on here")
             for row_id in taken:
-                self._note("duplicate-id", f"{row_id} was recorded before with other contents; the first was kept")
+                self._note(Kind.DUPLICATE_ID, f"{row_id} was recorded before with other contents; the first was kept")
             if self._gap_since is not None and self._pending.has_room():
-                self._note("gap", self._describe_gap())
+                self._note(Kind.GAP, self._describe_gap())
+            for kind, detail in self._first_uses.of(batch.rows[DECISIONS]):
+                self._note(kind, detail)
+            self._commits.reached(self._pending.recorded)
             self._progress.notify_all()
 
     def _describe_gap(self) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from egress.cli import audit_export, audit_sql, audit_summary, audit_verify
+from egress.cli import audit_events, audit_export, audit_sql, audit_summary, audit_verify
 from egress.cli.audit_filter import (
     FailOnDeny,
     FilterText,
@@ -38,6 +38,10 @@ _INTERRUPTED = 130
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes; a row that was open comes again.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, with every column.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines with tabs, as when the output is no terminal.")]
+Events = Annotated[
+    bool, typer.Option("--events", help="What happened beside requests: starts, reloads, secrets, gaps.")
+]
+Group = Annotated[bool, typer.Option("--group", "-g", help="Repeats next to each other as one row with a count.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=0, metavar="N", help="How many of the newest rows.")]
 
 
@@ -67,6 +71,8 @@ def audit(
     reason: Reason = None,
     since: Since = None,
     limit: Limit = 50,
+    events: Events = False,
+    group: Group = False,
     fail_on_deny: FailOnDeny = False,
 ) -> None:
     """Show the newest decisions, the newest last; works beside a running proxy.
@@ -79,13 +85,15 @@ def audit(
       egress audit --filter 'verdict:deny -method:GET status:>=500 sandbox:ci'
       egress audit --json --limit 1000 | jq -r .host | sort | uniq -c
       egress audit --since 1h --fail-on-deny
+      egress audit --group --verdict deny
+      egress audit --events --since 1d
       egress audit summary --since 1d
 
     A row is one request, tunnel or connection; `open` was allowed and has not ended yet.
 
     Lines (--plain, or no terminal) hold, with tabs between: time, id, state, verdict, sandbox,
-    method, destination, status, reason, rule, bytes up, bytes down, microseconds, secrets, error;
-    `-` where there is nothing.
+    method, destination, status, reason, rule, bytes up, bytes down, microseconds, secrets, error,
+    labels, rewritten, count; `-` where there is nothing.
     """  # noqa: D301 -- \b is click's mark for lines that must not be joined
     if context.invoked_subcommand is not None:
         _refuse_options(context)
@@ -99,7 +107,13 @@ def audit(
         # What the terminal cannot encode is escaped rather than an error in the middle of a table.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         with AuditReader(audit_database(audit_file, state_dir)) as reader:
+            if events:
+                _refuse_beside_events(group=group, fail_on_deny=fail_on_deny)
+                audit_events.show_events(reader, wanted, limit, follow=follow, as_json=as_json, plain=plain)
+                return
             batches = _batches(reader, wanted, limit, follow=follow)
+            if group:
+                batches = _grouped(batches)
             if as_json or plain or not sys.stdout.isatty():
                 _write_lines(batches, as_json=as_json)
             else:
@@ -118,6 +132,22 @@ def _refuse_options(context: typer.Context) -> None:
     given = [name for name in context.params if "COMMANDLINE" in str(context.get_parameter_source(name))]
     if given:
         raise typer.BadParameter(f"write options after `{context.invoked_subcommand}`")
+
+
+def _refuse_beside_events(**given: bool) -> None:
+    for name, is_given in given.items():
+        if is_given:
+            raise typer.BadParameter(
+                "this is about requests, not about events", param_hint=f"--{name.replace('_', '-')}"
+            )
+
+
+def _grouped(batches: Iterator[list[AuditRow]]) -> Iterator[list[AuditRow]]:
+    """Each list with its repeats as one row."""
+    from egress.audit import as_rows, repeats  # noqa: PLC0415 -- as above
+
+    for rows in batches:
+        yield list(as_rows(repeats(rows)))
 
 
 def _batches(reader: AuditReader, wanted: Filter, limit: int, *, follow: bool) -> Iterator[list[AuditRow]]:

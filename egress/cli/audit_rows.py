@@ -49,5 +49,6 @@ def plain_line(row: AuditRow) -> str:
         row.error,
         row.labels,
         row.rewritten,
+        row.count,
     )
     return "\t".join("-" if value is None or value == "" else printable(str(value)) for value in values)

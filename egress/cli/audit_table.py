@@ -114,6 +114,11 @@ def _destination(row: AuditRow) -> str:
     return f"{asked} -> {row.rewritten.partition('://')[2]}"
 
 
+def _verdict(row: AuditRow) -> str:
+    """With the number of decisions that the row stands for, where they are several."""
+    return row.verdict if row.count == 1 else f"{row.verdict} x{row.count}"
+
+
 def _rule(row: AuditRow) -> str:
     place = rule_place(row)
     return "" if place is None else PurePath(place).name
@@ -125,7 +130,7 @@ def _traffic(row: AuditRow) -> str:
 
 _DESTINATION = Column("destination", _destination, 200)
 _COLUMNS = (
-    Column("verdict", lambda row: row.verdict, 7, style=lambda row: _VERDICT_STYLES.get(row.verdict, "")),
+    Column("verdict", _verdict, 12, style=lambda row: _VERDICT_STYLES.get(row.verdict, "")),
     Column("sandbox", lambda row: row.sandbox, 16, 1),
     Column("method", lambda row: row.method or "", 8, least=7),
     _DESTINATION,

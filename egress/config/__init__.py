@@ -48,6 +48,7 @@ from egress.config.server import default_state_dir, load_server_config
 from egress.config.server_config import (
     DEFAULT_LISTEN,
     AuditConfig,
+    Durability,
     Limits,
     MitmStart,
     ServerConfig,
@@ -70,6 +71,7 @@ __all__ = [
     "Binding",
     "Case",
     "CaseFile",
+    "Durability",
     "EnvSource",
     "FileSource",
     "Form",

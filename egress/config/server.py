@@ -19,6 +19,7 @@ from egress.config.secrets_key import stated_key
 from egress.config.server_config import (
     DEFAULT_LISTEN,
     AuditConfig,
+    Durability,
     Limits,
     MitmStart,
     ServerConfig,
@@ -186,7 +187,8 @@ class _Merge:
     def _audit(self, model: AuditModel, state_dir: Path) -> AuditConfig:
         path = self.overrides.audit or self._path(model.path) or state_dir / "audit.db"
         stated = model.model_dump(exclude_none=True, exclude={"path", "stream"})
-        return AuditConfig(path=path, stream=self._stream(model), **stated)
+        durability = Durability(stated.pop("durability", Durability.NORMAL))
+        return AuditConfig(path=path, stream=self._stream(model), durability=durability, **stated)
 
     def _stream(self, model: AuditModel) -> StreamConfig | None:
         """The flag says where to; how stays the file's."""

@@ -28,6 +28,13 @@ class MitmStart(StrEnum):
     WARM = "warm"
 
 
+class Durability(StrEnum):
+    """When a decision is on the disk: a flush interval after it was made, or before the request's first byte leaves."""
+
+    NORMAL = "normal"
+    STRICT = "strict"
+
+
 @dataclass(frozen=True, slots=True)
 class AuditConfig:
     """The audit database.
@@ -36,6 +43,7 @@ class AuditConfig:
     `query_values`: whether the values of a query are recorded in clear. `keep_days`, `keep_rows` (decisions) and
     `keep_bytes` (of the file): what is beyond any of them is dropped, oldest first; None: nothing is.
     `stream`: where rows are sent on to.
+    `denial_rows`: alike denials of a sandbox that have a row each within a minute, in each process that judges.
     """
 
     path: Path
@@ -46,6 +54,8 @@ class AuditConfig:
     keep_rows: int | None = None
     keep_bytes: int | None = None
     stream: StreamConfig | None = None
+    durability: Durability = Durability.NORMAL
+    denial_rows: int = 200
 
 
 @dataclass(frozen=True, slots=True)

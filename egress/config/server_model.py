@@ -128,6 +128,8 @@ class AuditModel(Strict):
     keep_rows: MaybeUnlimited[Annotated[Count, Field(ge=1_000)]] = None
     keep_bytes: MaybeUnlimited[Annotated[Count, Field(ge=1_000_000)]] = None
     stream: StreamField | None = None
+    durability: Literal["normal", "strict"] | None = None
+    denial_rows: Count | None = Field(None, ge=1, le=1_000_000)
 
 
 class UpstreamModel(Strict):

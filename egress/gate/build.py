@@ -14,11 +14,12 @@ from egress.audit.stream import Stream
 from egress.audit.stream_target import Connection, Datagrams, Output
 from egress.audit.stream_text import SyslogText
 from egress.certs import BUNDLE_NAME, write_bundle, write_roots
-from egress.config import StreamKind, load_policies, policy_of
+from egress.config import Durability, StreamKind, load_policies, policy_of
 from egress.credentials import CredentialStore, needs_key, placeholder_key, placeholders_of
 from egress.errors import ConfigError, StartError, StateError
 from egress.gate.enrol import enrol
 from egress.gate.fetching import ROOTS, LocalSecrets, build_broker
+from egress.gate.floods import Floods
 from egress.gate.gate import Gate, GateLimits
 from egress.gate.generation import Generation
 from egress.gate.judged_body import BodyRoom
@@ -29,7 +30,7 @@ from egress.policy import DEFAULT_SANDBOX, telling
 from egress.review.lint import Severity, check_loaded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
+    from collections.abc import Awaitable, Callable, Hashable, Mapping, MutableMapping, Sequence
     from pathlib import Path
 
     from egress.certs import Authority
@@ -201,26 +202,39 @@ def build_gate(
     generation: Generation,
     names: NameService | None = None,
     fetcher: SecretService | None = None,
+    *,
+    commit: Callable[[float], Awaitable[bool]] | None = None,
 ) -> Gate:
     """A gate that judges by this generation, records in this audit, and resolves with `names` (None: its own).
 
-    `fetcher` fetches values of secrets (None: one of its own, whose fetches are recorded where `audit` can).
+    `fetcher` fetches values of secrets (None: one of its own, whose fetches are recorded where `audit` can). `commit`
+    has what the audit took on the disk; `durability: strict` needs it. Raises StartError without.
     """
+    strict = config.audit.durability is Durability.STRICT
+    if strict and commit is None:
+        raise StartError("this audit cannot be written before each request", hint="leave out `audit: durability`")
     names = names or build_resolver(config)
     if fetcher is None:
         note = audit.note if isinstance(audit, AuditWriter) else (lambda _kind, _detail: None)
         fetcher = LocalSecrets(build_broker(config, names, note))
     limits = GateLimits(
         connect_seconds=config.limits.connect_seconds,
+        # Room in the queue, and with `durability: strict` the commit as well.
         judge_seconds=config.limits.resolve_seconds
-        + config.limits.audit_seconds
+        + 2 * config.limits.audit_seconds
         + config.limits.secret_seconds
         + _SLACK_SECONDS,
     )
     return Gate(
         generation=generation,
         resolver=names,
-        recorder=Recorder(audit, wait_seconds=config.limits.audit_seconds, show_query_values=config.audit.query_values),
+        recorder=Recorder(
+            audit,
+            wait_seconds=config.limits.audit_seconds,
+            show_query_values=config.audit.query_values,
+            commit=commit if strict else None,
+            floods=Floods(config.audit.denial_rows, audit.offer),
+        ),
         limits=limits,
         bodies=BodyRoom(config.limits.judged_body),
         via=config.upstream.via,

@@ -368,6 +368,9 @@ class Gate:
         recorded = False
         try:
             recorded = await self.recorder.record(event)
+            if recorded and self.recorder.commit is not None:
+                recorded = False
+                recorded = await self.recorder.committed(event)
         finally:
             if not recorded:
                 exchange.release()
@@ -405,6 +408,8 @@ class Gate:
             client, denial = as_unknown(self.generation.roster, client, denial)
         digest = refused.digest or self.generation.digest
         event = self.recorder.event(decision_id, (client, request, sni), denied, digest, sent=refused.sent)
+        if self.recorder.counts(event):
+            return denial
         if await self.recorder.record(event):
             now = time.time_ns() // 1000
             self.recorder.audit.offer(OutcomeEvent(id=decision_id, time_us=now, status=denial.status, duration_us=0))
@@ -443,7 +448,9 @@ class Gate:
     def _at_expiry(self) -> None:
         self._expiry = None
         since = wall_clock()
-        self.cut_denied(Reason.RULE_EXPIRED.value, _EXPIRED)
+        cut = self.cut_denied(Reason.RULE_EXPIRED.value, _EXPIRED)
+        if cut:
+            self.recorder.note_cut(cut, _EXPIRED)
         if self.open:
             self._watch_expiries(since)
 

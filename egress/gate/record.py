@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
-from egress.audit import DecisionEvent, mask_query
+from egress.audit import DecisionEvent, NoteEvent, OutcomeEvent, mask_query
+from egress.audit import notes as audit_notes
+from egress.gate.ids import new_decision_id
 from egress.gate.permit import url_of
 from egress.policy import Protocol as Carried
+from egress.policy import Reason
 
 if TYPE_CHECKING:
-    from egress.audit import OutcomeEvent
+    from collections.abc import Awaitable, Callable
+
+    from egress.audit.event import AuditEvent
     from egress.gate.exchange import Client
+    from egress.gate.floods import Floods
     from egress.gate.permit import Permit
     from egress.policy import Decision, Request
+
+logger = logging.getLogger(__name__)
 
 _PAUSE_SECONDS = 0.02
 _SCHEMES = {
@@ -32,7 +41,7 @@ _SCHEMES = {
 class AuditSink(Protocol):
     """What the gate needs of the audit: a place to queue an event without ever blocking."""
 
-    def offer(self, event: DecisionEvent | OutcomeEvent) -> bool:
+    def offer(self, event: AuditEvent) -> bool:
         """False if the event was not queued."""
 
 
@@ -43,11 +52,17 @@ def _labels(labels: tuple[tuple[str, str], ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """Queues decisions. `wait_seconds`: how long traffic waits for room. `show_query_values`: record them in clear."""
+    """Queues decisions. `wait_seconds`: how long traffic waits for room. `show_query_values`: record them in clear.
+
+    `commit`, with `durability: strict`: has all that was queued on the disk, within so many seconds, or is False.
+    `floods`: counts denials beyond a budget.
+    """
 
     audit: AuditSink
     wait_seconds: float = 2.0
     show_query_values: bool = False
+    commit: Callable[[float], Awaitable[bool]] | None = None
+    floods: Floods | None = None
 
     async def record(self, event: DecisionEvent) -> bool:
         """Queue a decision; False when it could not be in time."""
@@ -59,6 +74,28 @@ class Recorder:
                 return False
             await asyncio.sleep(_PAUSE_SECONDS)
         return True
+
+    async def committed(self, event: DecisionEvent) -> bool:
+        """Have a decision that was queued on the disk, where that is asked for; False: it was not in time.
+
+        The row says then that nothing passed, as soon as it can be written.
+        """
+        if self.commit is None or await self.commit(self.wait_seconds):
+            return True
+        error = f"{Reason.AUDIT_UNAVAILABLE.value}: the decision was not on the disk in time"
+        self.audit.offer(OutcomeEvent(id=event.id, time_us=time.time_ns() // 1000, error=error))
+        return False
+
+    def counts(self, event: DecisionEvent) -> bool:
+        """Whether a denial is one of a flood, and is recorded with others by a row with a count."""
+        return self.floods is not None and self.floods.counts(event)
+
+    def note_cut(self, count: int, why: str) -> None:
+        """Record that connections were cut for a reason that no reload has told of."""
+        kind, detail = audit_notes.cut(count, why)
+        note = NoteEvent(id=new_decision_id(), time_us=time.time_ns() // 1000, kind=kind.value, detail=detail)
+        if not self.audit.offer(note):
+            logger.error("it could not be recorded that %s", detail)
 
     def event(
         self,

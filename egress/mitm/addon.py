@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 
     from egress.audit import AuditWriter
+    from egress.gate.gate import Gate
     from egress.mitm.lane import MitmLane
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class EgressAddon:
     def __init__(self) -> None:
         self._lane: MitmLane | None = None
         self._writer: AuditWriter | None = None
+        self._gate: Gate | None = None
 
     def load(self, loader: Loader) -> None:
         """Register our options and set the safe ones."""
@@ -79,6 +81,8 @@ class EgressAddon:
             if isinstance(self._lane.gate.fetcher, LocalSecrets):
                 self._lane.gate.fetcher.broker.stop()
             self._lane = None
+        if self._gate is not None and self._gate.recorder.floods is not None:
+            self._gate.recorder.floods.close()
         if self._writer is not None:
             self._writer.close(5)
             self._writer = None
@@ -93,7 +97,8 @@ class EgressAddon:
         generation = load_generation(config, os.environ)
         authority = Authority.load_or_create(config.ca_dir)
         self._writer = open_audit(config)
-        gate = build_gate(config, self._writer, generation)
+        gate = build_gate(config, self._writer, generation, commit=self._writer.commit)
+        self._gate = gate
         trust = write_trust(config, authority)
         self._lane = build_lane(config, gate, authority, roots=trust.roots, others=_run_other_addons)
         for server in ctx.master.addons.get("proxyserver").servers:

@@ -15,6 +15,7 @@ from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.proxy import layers
 from mitmproxy.proxy.layers.http import HTTPMode
 
+from egress.gate.client_trust import why_ended
 from egress.gate.denial import Denial
 from egress.gate.gate import Asked, Destination
 from egress.gate.hello import hello_problem
@@ -179,12 +180,12 @@ class TunnelHooks:
         """The client trusts our CA."""
         connection.met()
 
-    async def tls_failed_client(self, connection: ClientConnection, _data: TlsData) -> None:
-        """The client broke the handshake off, most likely because it does not trust our CA."""
+    async def tls_failed_client(self, connection: ClientConnection, data: TlsData) -> None:
+        """The client broke the handshake off, and may have said why."""
         destination = connection.destination
         if connection.recorded or destination is None:
             return
-        detail = "the client ended the TLS handshake"
+        detail = why_ended(data.conn.error or "")
         await self._refuse_hello(connection, destination, Reason.CLIENT_TLS, detail, sni=destination.host.text)
 
     async def tls_start_server(self, connection: ClientConnection, data: TlsData) -> None:

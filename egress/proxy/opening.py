@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from egress.errors import EgressError
+from egress.gate.client_trust import why_ended
 from egress.gate.denial import Denial, failure
 from egress.gate.dial import DialFailure
 from egress.gate.hello import hello_problem
@@ -193,8 +194,8 @@ class Opening:
         await self._turns.turn(connection.address)
         try:
             await endpoint.handshake()
-        except OSError:
-            refusal = Refusal(Reason.CLIENT_TLS, "the client ended the TLS handshake")
+        except OSError as error:
+            refusal = Refusal(Reason.CLIENT_TLS, why_ended(str(error)))
             await connection.refuse(_https(connection, destination), refusal)
             return
         connection.expect(Phase.IDLE, connection.limits.idle_seconds)

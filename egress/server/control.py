@@ -38,8 +38,8 @@ _CLIENT_SECONDS: Final = 5.0
 _CREDENTIALS: Final = struct.Struct("3i")
 
 type Answer = Mapping[str, Any]
-# Gets the request and what is to be called with the answer, then or later.
-type Handler = Callable[[Mapping[str, Any], Callable[[Answer], None]], None]
+# Gets the request, what is to be called with the answer, then or later, and who asks, for the record.
+type Handler = Callable[[Mapping[str, Any], Callable[[Answer], None], str], None]
 
 
 def claim(state_dir: Path) -> int:
@@ -60,6 +60,7 @@ def claim(state_dir: Path) -> int:
 class _Client:
     sock: socket.socket
     timer: Timer | None
+    who: str
     said: bytearray = field(default_factory=bytearray)
     asked: bool = False
     answer: memoryview = field(default_factory=lambda: memoryview(b""))
@@ -110,7 +111,7 @@ class Control:
             logger.warning("control socket: a client of user %d is turned away", uid)
             sock.close()
             return
-        client = _Client(sock, None)
+        client = _Client(sock, None, f"control socket, uid {uid}")
         self._clients.add(client)
         self._limit(client)
         self._events.watch(sock, lambda: self._readable(client))
@@ -152,7 +153,7 @@ class Control:
         except (ValueError, RecursionError):
             request = None
         if isinstance(request, dict):
-            self._handle(request, lambda answer: self._answer(client, answer))
+            self._handle(request, lambda answer: self._answer(client, answer), client.who)
         else:
             self._answer(client, {"error": "this is no request"})
 

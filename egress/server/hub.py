@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from egress.audit.row import COLUMNS, DECISIONS
+from egress.config import Durability
 from egress.credentials import redact_logs
 from egress.errors import EgressError
 from egress.gate.build import build_resolver, open_audit
@@ -44,6 +45,7 @@ _LOOKUPS_AT_MOST: Final = 4096
 _LAST_WORDS_SECONDS: Final = 3.0
 _FLUSH_SECONDS: Final = 10.0
 _VERDICT: Final = COLUMNS[DECISIONS].index("verdict")
+_COUNT: Final = COLUMNS[DECISIONS].index("count")
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +63,7 @@ class Hub:
     def __init__(self, config: ServerConfig, names: Resolver | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._config = config
+        self._strict = config.audit.durability is Durability.STRICT
         self._writer: AuditWriter
         self._names = names or build_resolver(config)
         self.fetches = Fetches(build_broker(config, self._names, self.note))
@@ -149,7 +152,11 @@ class Hub:
     # the audit
 
     def _take_rows(self, client: _Client, number: int, rows: Iterable[bytes]) -> None:
-        recorded_at = self._writer.offer_rows(self._decoded(rows))
+        taken = list(self._decoded(rows))
+        recorded_at = self._writer.offer_rows(taken)
+        # Requests wait for decisions; nobody does for what follows them.
+        if self._strict and any(table == DECISIONS for table, _ in taken):
+            self._writer.hurry()
         if recorded_at:
             client.waiting.append((number, recorded_at))
 
@@ -157,7 +164,7 @@ class Hub:
         for row in rows:
             table, values = marshal.loads(row)  # noqa: S302 - from a process of our own
             if table == DECISIONS:
-                self._verdicts[values[_VERDICT]] += 1
+                self._verdicts[values[_VERDICT]] += values[_COUNT]
             yield table, values
 
     def _changed(self) -> None:

@@ -63,7 +63,7 @@ class Judging:
         secrets = HubSecrets(limits.secret_seconds + _NAME_SLACK_SECONDS)
         shares = (self.shares, counting)
         self._link = HubLink(self._sink, (names, secrets), shares, lambda: self._supervisor.say(Word.LINK, 0))
-        self.gate = build_gate(config, self._sink, start.generation, names, secrets)
+        self.gate = build_gate(config, self._sink, start.generation, names, secrets, commit=self._sink.commit)
         self.gate.quotas = ShareBook(counting)
         redact_logs(self.gate.secrets)
         self._on_drain = on_drain
@@ -93,6 +93,8 @@ class Judging:
     async def finish(self, close: Callable[[], Awaitable[None]]) -> int:
         """End what is open and have it recorded; the exit status."""
         await close()
+        if self.gate.recorder.floods is not None:
+            self.gate.recorder.floods.close()
         whole = await self._sink.flush(_ORPHAN_FLUSH_SECONDS if self._deadline == 0 else _FLUSH_SECONDS)
         if not whole:
             logger.error("not everything could be recorded before the end")

@@ -18,6 +18,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from egress.audit.notes import Kind, count_of
 from egress.config import (
     SandboxDefinition,
     UnixListener,
@@ -63,6 +64,7 @@ class _Refused(Exception):  # noqa: N818 - it is told as a refusal
 class _Asked:
     request: Mapping[str, Any]
     answer: Answer
+    who: str
 
 
 class Registrations:
@@ -87,20 +89,20 @@ class Registrations:
         self._asked: deque[_Asked] = deque()
         self._timer = supervisor.events.later(0, self._look)
 
-    def ask(self, request: Mapping[str, Any], answer: Answer) -> None:
-        """Have a sandbox added or removed; `answer` is called once that is done or refused."""
-        self._asked.append(_Asked(request, answer))
+    def ask(self, request: Mapping[str, Any], answer: Answer, who: str) -> None:
+        """Have a sandbox added or removed because `who` asks; `answer` is called once that is done or refused."""
+        self._asked.append(_Asked(request, answer, who))
 
     def act(self) -> None:
         """Make the changes that are due. To be called between the supervisor's turns, never within one."""
         now = wall_clock()
         expired = [own.name for own in self._known.values() if own.expires is not None and own.expires <= now]
         if expired:
-            self._remove(expired, "sandbox-expire")
+            self._remove(expired, Kind.SANDBOX_EXPIRE)
         while self._asked and not self._supervisor.stopping:
             asked = self._asked.popleft()
             try:
-                told = self._change(asked.request)
+                told = self._change(asked.request, asked.who)
             except _Refused as refusal:
                 told = {"done": False, "problems": list(refusal.args)}
             asked.answer(told)
@@ -111,20 +113,20 @@ class Registrations:
         seconds = min([moment - wall_clock() for moment in moments], default=_LOOK_SECONDS)
         self._timer = self._supervisor.events.later(min(max(seconds, 0.05), _LOOK_SECONDS), self._look)
 
-    def _change(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _change(self, request: Mapping[str, Any], who: str) -> Mapping[str, Any]:
         match request:
             case {"command": "sandbox-add", **more}:
-                return self._add(more)
+                return self._add(more, who)
             case {"command": "sandbox-rm", "name": str(name), **more} if not more:
                 if name not in self._known:
                     raise _Refused(f"no sandbox `{name[:80]}` is registered")
-                return {"done": True, "name": name, "cut": self._remove([name], "sandbox-rm")}
+                return {"done": True, "name": name, "cut": self._remove([name], Kind.SANDBOX_RM, f"; by {who}")}
             case _:
                 raise _Refused("this proxy knows no such request")
 
     # add
 
-    def _add(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _add(self, asked: Mapping[str, Any], who: str) -> Mapping[str, Any]:
         token = secrets.token_hex(_TOKEN_BYTES)
         own = self._read(asked, token)
         before = self._supervisor.generation
@@ -139,7 +141,7 @@ class Registrations:
         self._known[own.name] = own
         self._put_in_force(generation)
         until = "" if own.expires is None else f", until {_moment(own.expires)}"
-        self._supervisor.note("sandbox-add", f"{own.name}{until}; digest {generation.digest}")
+        self._supervisor.note(Kind.SANDBOX_ADD, f"{own.name}{until}; digest {generation.digest}; by {who}")
         self._wake()
         return {"done": True, "name": own.name, "token": token, "expires": own.expires}
 
@@ -189,7 +191,7 @@ class Registrations:
 
     # remove
 
-    def _remove(self, names: list[str], kind: str) -> int:
+    def _remove(self, names: list[str], kind: Kind, by: str = "") -> int:
         for name in names:
             del self._known[name]
         try:
@@ -199,7 +201,8 @@ class Registrations:
             logger.error("the registry cannot be written, and still holds %s: %s", ", ".join(names), error.strerror)  # noqa: TRY400 - it says it all
         cut = self._put_in_force(enrolled(self._supervisor.generation, list(self._known.values())))
         for name in names:
-            self._supervisor.note(kind, name)
+            # Several that expire at once are put out of force at once, and so counted together.
+            self._supervisor.note(kind, f"{name}{by}; {count_of(cut)} cut")
         return cut
 
     # both

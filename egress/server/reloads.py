@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from egress.audit import notes
 from egress.server.begin import Begun, keep_staged
 from egress.server.generations import read_generation
 from egress.server.loading import Loader, Report
@@ -74,6 +75,9 @@ class Reloads:
         self._loader = Loader(config, supervisor, leave)
         self._watcher = Watcher(begun.record.fingerprints)
         self._wanted = False
+        # Who is to be told of in the record, of the reload that is to come and of the one under way.
+        self._wants: list[str] = []
+        self._by: list[str] = []
         self._asking: list[Callable[[Outcome], None]] = []
         self._waiting: list[Callable[[Outcome], None]] = []
         self._read: tuple[Report, int] | None = None
@@ -88,9 +92,10 @@ class Reloads:
         if self._config.watch:
             self._supervisor.events.later(LOOK_SECONDS, self._look)
 
-    def want(self, done: Callable[[Outcome], None] | None = None) -> None:
-        """Have the files read; `done` gets the outcome."""
+    def want(self, who: str, done: Callable[[Outcome], None] | None = None) -> None:
+        """Have the files read because somebody asks; `done` gets the outcome."""
         self._wanted = True
+        self._wants.append(who)
         if done is not None:
             self._asking.append(done)
 
@@ -101,7 +106,7 @@ class Reloads:
             self._conclude(*read)
         if self._supervisor.reload_wanted:
             self._supervisor.reload_wanted = False
-            self._wanted = True
+            self.want("signal")
         if self._wanted and not self._loader.running:
             self._start()
 
@@ -124,6 +129,7 @@ class Reloads:
             self._read = None
         if busy:
             self._wanted = True
+            self._wants, self._by = [*self._by, *self._wants], []
             self._asking, self._waiting = [*self._waiting, *self._asking], []
 
     def changed(self, generation: Generation) -> None:
@@ -134,6 +140,7 @@ class Reloads:
 
     def _start(self) -> None:
         self._wanted = False
+        self._by, self._wants = self._wants, []
         self._waiting, self._asking = self._asking, []
         try:
             self._loader.start(self._done)
@@ -163,7 +170,7 @@ class Reloads:
         self.loaded = time.time()
         self.begun = Begun(after, self.begun.record)
         keep_staged(self._config)
-        supervisor.note("reload", f"{before.digest} to {after.digest}; {cut} connections cut")
+        supervisor.note(*notes.reloaded(before.digest, after.digest, self._by, cut))
         logger.warning("reload: policy generation %d is in force, %d connections cut", after.number, cut)
         self._tell(Outcome(self.loaded, before.digest, after.digest, after.number, cut))
 
@@ -180,7 +187,7 @@ class Reloads:
     def _refuse(self, problems: tuple[str, ...]) -> None:
         logger.error("reload: the policy was kept, because its files do not load:\n%s", "\n".join(problems))
         outcome = self._refused(problems)
-        self._supervisor.note("reload-refused", f"kept {outcome.before}")
+        self._supervisor.note(*notes.reload_refused(outcome.before, self._by, problems))
         self._tell(outcome)
 
     def _refused(self, problems: tuple[str, ...]) -> Outcome:
@@ -197,5 +204,5 @@ class Reloads:
         busy = self._wanted or self._loader.running or self._read is not None
         if not busy and self._watcher.look():
             logger.warning("reload: the policy files have changed")
-            self._wanted = True
+            self.want("files changed")
         self._supervisor.events.later(LOOK_SECONDS, self._look)

@@ -24,17 +24,17 @@ class Requests:
         self._status = status
         self._registrations = registrations
 
-    def handle(self, request: Mapping[str, Any], answer: Callable[[Mapping[str, Any]], None]) -> None:
-        """Answer a request, once what it asks for is done."""
+    def handle(self, request: Mapping[str, Any], answer: Callable[[Mapping[str, Any]], None], who: str) -> None:
+        """Answer a request, once what it asks for is done. `who` asks, for the record."""
         match request:
             case {"command": "reload", **more} if not more:
-                self._reloads.want(lambda outcome: answer(outcome.plain()))
+                self._reloads.want(who, lambda outcome: answer(outcome.plain()))
             case {"command": "status", **more} if not more:
                 self._status.ask(answer)
             case {"command": "sandbox-list", **more} if not more:
                 self._status.ask_sandboxes(answer)
             case {"command": "sandbox-add" | "sandbox-rm"}:
                 listening = self._status.address(unix=bool(request.get("uids")))
-                self._registrations.ask(request, lambda told: answer({**told, "listening": listening}))
+                self._registrations.ask(request, lambda told: answer({**told, "listening": listening}), who)
             case _:
                 answer({"error": "this proxy knows no such request"})

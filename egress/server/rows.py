@@ -18,12 +18,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from egress.audit import DecisionEvent
-from egress.audit.row import DECISIONS, OUTCOMES, decision_row, outcome_row
+from egress.audit import DecisionEvent, NoteEvent
+from egress.audit.commits import Commits, in_time
+from egress.audit.row import DECISIONS, EVENTS, OUTCOMES, decision_row, note_row, outcome_row
 from egress.server.channel import Word, encode
 
 if TYPE_CHECKING:
-    from egress.audit import OutcomeEvent
+    from egress.audit.event import AuditEvent
     from egress.server.channel import Line
 
 # A batch goes out this many seconds after its first row, or when it has this many bytes.
@@ -32,6 +33,7 @@ _FULL: Final = 32 * 1024
 # One row at most: a batch is not full before its last row, and still has to be one message.
 _LARGEST_ROW: Final = 32 * 1024
 _OUTCOMES_PER_DECISION: Final = 2
+_NOTES: Final = 100
 # Longer than this beyond the flush interval, and the hub hangs.
 _HANGS_SECONDS: Final = 10.0
 
@@ -50,7 +52,7 @@ class RowSink:
     """Takes events on the event loop's thread. `window`: how many decisions may wait to be recorded."""
 
     def __init__(self, window: int, flush_interval: float) -> None:
-        self._limits = {DECISIONS: window, OUTCOMES: window * _OUTCOMES_PER_DECISION}
+        self._limits = {DECISIONS: window, OUTCOMES: window * _OUTCOMES_PER_DECISION, EVENTS: _NOTES}
         self._patience = flush_interval + _HANGS_SECONDS
         self._line: Line | None = None
         self._problem = _NO_HUB
@@ -60,16 +62,22 @@ class RowSink:
         self._counts = dict.fromkeys(self._limits, 0)
         self._batches: deque[_Batch] = deque()
         self._number = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._recorded = 0
+        self._commits = Commits()
+        self._timer: asyncio.Handle | None = None
+        self._hurried = False
         self._refused = dict.fromkeys(self._limits, 0)
         self._refused_since = 0
 
-    def offer(self, event: DecisionEvent | OutcomeEvent) -> bool:
+    def offer(self, event: AuditEvent) -> bool:
         """Take an event to be recorded. False: full, or nobody there who could record it, and so not recorded."""
         if isinstance(event, DecisionEvent):
             if self._problem or self._hangs():
                 return self._refuse(DECISIONS)
             return self._add(DECISIONS, marshal.dumps((DECISIONS, decision_row(event))))
+        if isinstance(event, NoteEvent):
+            row = note_row(event.id, event.time_us, event.kind, event.detail)
+            return self._add(EVENTS, marshal.dumps((EVENTS, row)))
         return self._add(OUTCOMES, marshal.dumps((OUTCOMES, outcome_row(event))))
 
     async def flush(self, seconds: float) -> bool:
@@ -79,6 +87,18 @@ class RowSink:
         while self._batches and time.monotonic() < deadline:  # noqa: ASYNC110 - many batches, no single event
             await asyncio.sleep(_DELAY_SECONDS)
         return not self._batches
+
+    async def commit(self, seconds: float) -> bool:
+        """Have everything taken so far on the disk before this returns; False: not in time.
+
+        Whoever waits within one turn of the loop is waited for by one message, and by one commit of the hub.
+        """
+        if self._rows and not self._hurried:
+            self._hurried = True
+            asyncio.get_running_loop().call_soon(self._send)
+        future = self._commits.expect(self._number + 1 if self._rows else self._number)
+        self._commits.reached(self._recorded)
+        return await in_time(future, seconds)
 
     @property
     def refused(self) -> int:
@@ -105,6 +125,8 @@ class RowSink:
 
     def recorded(self, number: int) -> None:
         """The batches up to this one are in the database."""
+        self._recorded = max(self._recorded, number)
+        self._commits.reached(self._recorded)
         while self._batches and self._batches[0].number <= number:
             for table, count in self._batches.popleft().counts.items():
                 self._waiting[table] -= count
@@ -124,6 +146,7 @@ class RowSink:
         return True
 
     def _send(self) -> None:
+        self._hurried = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

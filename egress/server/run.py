@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from egress.audit import notes
 from egress.certs import Authority, scrub_key_logging
 from egress.config import MitmStart
 from egress.credentials import forbid_dumps, redact_logs
@@ -99,7 +100,7 @@ def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None
         with supervisor.signals(), _controlled(config, supervisor, answering, told):
             supervisor.start(warm=config.mitm is MitmStart.WARM, recorded=listening.begin)
             if not supervisor.stopping:
-                _note_start(supervisor, begun, ", ".join(told))
+                _note_start(supervisor, begun, told)
                 keep_first(config, begun)
                 reloads.watch()
                 sandboxes = None if generation.roster is None else generation.roster.policies
@@ -129,10 +130,10 @@ def _registered(config: ServerConfig) -> tuple[SandboxDefinition, ...] | None:
     return tuple(own for own in found if own.name not in configured and (own.expires is None or own.expires > now))
 
 
-def _note_start(supervisor: Supervisor, begun: Begun, listening: str) -> None:
-    supervisor.note("start", f"listening on {listening}")
+def _note_start(supervisor: Supervisor, begun: Begun, listening: tuple[str, ...]) -> None:
+    supervisor.note(*notes.started(listening, begun.generation.digest))
     if begun.kept is not None:
-        supervisor.note("policy-last-good", begun.warning)
+        supervisor.note(notes.Kind.POLICY_LAST_GOOD, begun.warning)
 
 
 @contextmanager

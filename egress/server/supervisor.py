@@ -25,6 +25,7 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from egress.audit.notes import Kind
 from egress.errors import AuditError, EgressError, StartError, StateError
 from egress.server.channel import Gone, Values, Word, close_all, encode, make_pair, receive, send
 from egress.server.children import SIGNALS, Child, Role, fork
@@ -152,7 +153,7 @@ class Supervisor:
 
     def note(self, kind: str, detail: str) -> None:
         """Have the hub record what happened; kept for the next hub while there is none."""
-        self._notes.append(encode(Word.NOTE, kind, detail[:2000]))
+        self._notes.append(encode(Word.NOTE, str(kind), detail[:2000]))
         self._send_notes()
 
     def drain(self) -> None:
@@ -163,7 +164,7 @@ class Supervisor:
         deadline = time.monotonic() + self._drain_seconds + _ENDING_SECONDS
         self._end([child for child in self.judges if child.name != MITM], deadline)
         self._end(self.judges, deadline)
-        self.note("stop", "")
+        self.note(Kind.STOP, "")
         self._end([child for child in self._children.values() if child.name == HUB], deadline)
 
     @contextmanager

@@ -27,6 +27,7 @@ ISSUE_COLUMNS = {
     *("method", "scheme", "host", "port", "path", "query", "sni", "protocol", "lane", "address", "status"),
     *("bytes_up", "bytes_down", "duration_us", "first_byte_us", "secrets", "labels", "detail", "error", "state"),
     "rewritten",
+    "count",
 }
 
 TAMPERING = [

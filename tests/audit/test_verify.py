@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
-from egress.audit import AuditReader, Signer
+from egress.audit import AuditReader, Signer, verify_parts
 from egress.audit.chain import columns_of
 from egress.audit.database import open_for_writing
 from egress.audit.row import COLUMNS
@@ -156,6 +157,29 @@ def test_a_change_is_found_and_said_where(recorded: Path, what: str) -> None:
     told = "\n".join(report.problems)
     for part in expected:
         assert part in told
+
+
+@pytest.mark.parametrize("what", [*TAMPERING, "nothing"])
+def test_several_processes_say_what_one_says(recorded: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the same order, wherever the parts begin and end."""
+    with closing(sqlite3.connect(recorded)) as connection, connection:
+        for statement in [*WITHOUT_TRIGGERS, *TAMPERING.get(what, ([], []))[0]]:
+            connection.execute(statement)
+    alone = _verified(recorded)
+    # Threads of this process, which begin sooner.
+    monkeypatch.setattr(verify_parts, "_pool", ThreadPoolExecutor)
+    for batches in (1, 2, 4, 9):
+        monkeypatch.setattr(verify_parts, "_PART", batches)
+        assert _verified(recorded, processes=2) == alone
+
+
+def test_a_part_is_verified_in_a_process_of_its_own(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress is told as the parts come in."""
+    monkeypatch.setattr(verify_parts, "_PART", 2)
+    told: list[int] = []
+    assert _verified(recorded, processes=2, progress=told.append) == _verified(recorded)
+    assert told == sorted(told)
+    assert told[-1] == 30
 
 
 @pytest.mark.parametrize("table", ["decisions", "outcomes", "events"])

@@ -285,7 +285,7 @@ def test_every_column_has_its_value_in_its_place() -> None:
     assert list(outcome_row(ended)) == [7 if name in _NUMBERS else name for name in COLUMNS[OUTCOMES]]
 
 
-_NUMBERS = {"time_us", "line", "port", "status", "bytes_up", "bytes_down", "duration_us", "first_byte_us"}
+_NUMBERS = {"time_us", "line", "port", "status", "bytes_up", "bytes_down", "duration_us", "first_byte_us", "count"}
 _TEXT = st.text(st.characters(), max_size=30)
 _HOSTILE = st.builds(
     DecisionEvent,

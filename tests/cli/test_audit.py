@@ -141,7 +141,7 @@ def test_a_rewritten_request_shows_both_hosts(
     assert writer.flush(5)
     text = re.sub(r"\x1b\[[0-9;]*m", "", screen(200))
     assert "llm.internal -> gateway.corp.example:8443/api/v1/chat" in text
-    assert run()[-1].split("\t")[-1] == went
+    assert run()[-1].split("\t")[-2] == went
     assert json.loads(run("--json")[-1])["rewritten"] == went
 
 
@@ -150,12 +150,12 @@ def _harmless(line: str) -> bool:
 
 
 def test_lines_are_stable(run: Callable[..., list[str]]) -> None:
-    """Seventeen fields with tabs between, a line a row, the newest last."""
+    """Eighteen fields with tabs between, a line a row, the newest last."""
     lines = [line.split("\t") for line in run()]
-    assert [len(fields) for fields in lines] == [17] * 5
+    assert [len(fields) for fields in lines] == [18] * 5
     assert lines[0][1:] == [
         *("id-0", "done", "allow", "agent", "POST", "api.example.com:443/v1?k=***", "200", "rule-allow"),
-        *("/etc/egress/agent.yaml:17", "1834", "20481", "81000", "github", "-", "-", "-"),
+        *("/etc/egress/agent.yaml:17", "1834", "20481", "81000", "github", "-", "-", "-", "1"),
     ]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", lines[0][0])
     assert lines[2][2] == "open"

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from egress.config import Limits, ServerOverrides, load_server_config
+from egress.config import Durability, Limits, ServerOverrides, load_server_config
 from egress.config.server_model import AuditModel, LimitsModel, ServerModel, UpstreamModel
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def test_the_example_loads_and_states_the_defaults(tmp_path: Path) -> None:
     config = load_server_config(tmp_path / "egress.yaml", ServerOverrides(), {})
     assert config.limits == Limits()
     assert (config.audit.flush_interval, config.audit.queue, config.audit.query_values) == (0.2, 10_000, False)
+    assert (config.audit.durability, config.audit.denial_rows) == (Durability.NORMAL, 200)
     assert sorted(config.secrets) == ["github", "internal"]
     assert [source.scope.value for source in config.policies] == ["sandbox", "org"]
 

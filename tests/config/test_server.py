@@ -9,6 +9,7 @@ import pytest
 
 from egress.config import (
     AuditConfig,
+    Durability,
     EnvSource,
     Limits,
     MitmStart,
@@ -47,7 +48,7 @@ def test_nothing_said_gives_the_defaults() -> None:
 FULL = """
 listen: 0.0.0.0:0
 state_dir: state
-audit: {path: log/audit.db, flush_interval: 0.5, queue: 500, query_values: true}
+audit: {path: log/audit.db, flush_interval: 0.5, queue: 500, query_values: true, durability: strict, denial_rows: 9}
 ca_dir: /ca
 upstream: {ca: [roots.pem, /more.pem], via: true}
 workers: 4
@@ -67,7 +68,14 @@ def test_every_key_of_the_file_counts(tmp_path: Path) -> None:
     config = load(tmp_path, FULL, env={"HOME": "/home/dev"})
     assert config.listen == ("0.0.0.0", 0)
     assert config.state_dir == tmp_path / "state"
-    assert config.audit == AuditConfig(tmp_path / "log/audit.db", flush_interval=0.5, queue=500, query_values=True)
+    assert config.audit == AuditConfig(
+        tmp_path / "log/audit.db",
+        flush_interval=0.5,
+        queue=500,
+        query_values=True,
+        durability=Durability.STRICT,
+        denial_rows=9,
+    )
     assert config.ca_dir == Path("/ca")
     assert config.upstream.ca == (tmp_path / "roots.pem", Path("/more.pem"))
     assert config.resolve == {
@@ -203,6 +211,8 @@ WRONG = [
         "audit: {stream: {to: stdout, buffer: 1}}",
         "audit.stream.buffer: should be greater than or equal to 100, not `1`",
     ),
+    ("audit: {durability: lax}", "audit.durability: should be 'normal' or 'strict', not `lax`"),
+    ("audit: {denial_rows: 0}", "audit.denial_rows: should be greater than or equal to 1, not `0`"),
     ("audit: {flush_interval: 60}", "audit.flush_interval: should be less than or equal to 10, not `60`"),
     ("resolve: {db: x}", "resolve.db: `x` is not an IP address"),
     ("resolve: {a..b: 10.0.0.1}", 'resolve["a..b"]: `a..b` is not a host name'),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from workbench import Bench, request
 
+from egress.audit import NoteEvent
 from egress.config import clock
 from egress.gate.denial import Denial
 
@@ -49,6 +50,8 @@ def test_what_an_expired_rule_let_pass_is_cut(bench: Make) -> None:
         assert (kept.finished, made.cuts) == (False, ["rule-expired"])
         (row,) = (row for row in made.ledger.decisions if row.id == gone.id)
         assert (made.ledger.outcome(row).error or "").startswith("rule-expired: ")
+        (note,) = (event for event in made.ledger.events if isinstance(event, NoteEvent))
+        assert (note.kind, note.detail) == ("cut", "1 connection cut: the rule that allowed it has expired")
         denied = await made.admit(request("a.test"))
         assert isinstance(denied, Denial)
         assert denied.reason == "rule-expired"

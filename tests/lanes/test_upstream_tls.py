@@ -138,7 +138,24 @@ def test_a_client_that_does_not_trust_us_leaves_a_row(site: Site) -> None:
         site.proxy.secure(wire, HOST, ca=site.origin._authority.ca_file.read_bytes())
     row = site.proxy.ledger.only()[0]
     assert (row.reason, row.host) == ("client-tls", HOST)
+    assert row.detail == (
+        "the client refused the proxy's certificate (unknown_ca): likely pinned, or its store lacks the CA"
+    )
     assert site.origin.connections == []
+
+
+def test_why_a_client_closes_without_a_word_is_not_made_up(site: Site) -> None:
+    """It had its reasons; the row says that it ended the handshake, and no more."""
+    ours, theirs = ssl.MemoryBIO(), ssl.MemoryBIO()
+    hello = ssl.create_default_context().wrap_bio(ours, theirs, server_hostname=HOST)
+    with pytest.raises(ssl.SSLWantReadError):
+        hello.do_handshake()
+    wire, _ = site.proxy.tunnel(HOST, site.port)
+    with wire:
+        wire.send(theirs.read())
+        assert wire.carrier.recv(1)
+    row = site.proxy.ledger.only()[0]
+    assert (row.reason, row.detail) == ("client-tls", "the client ended the TLS handshake")
 
 
 def test_old_tls_is_refused(site: Site) -> None:

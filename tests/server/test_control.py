@@ -36,8 +36,9 @@ class Served:
         self.waiting: list[Callable[[Mapping[str, Any]], None]] = []
         self.control = Control(folder, self.events, self._handle)
 
-    def _handle(self, request: Mapping[str, Any], answer: Callable[[Mapping[str, Any]], None]) -> None:
+    def _handle(self, request: Mapping[str, Any], answer: Callable[[Mapping[str, Any]], None], who: str) -> None:
         self.asked.append(request)
+        self.who = who
         if request.get("wait"):
             self.waiting.append(answer)
         else:
@@ -93,6 +94,7 @@ def test_a_request_is_a_line_and_so_is_its_answer(served: Served) -> None:
         sock.sendall(b"1}\n")
         assert json.loads(served.reply(sock)) == {"said": "yes"}
     assert served.asked == [{"a": 1}]
+    assert served.who == f"control socket, uid {os.getuid()}", "as the kernel says, for the record"
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from joined import Kill, Names, Process, config_in, decision, hub_in, outcome, rows, until
 
+from egress.audit import NoteEvent
 from egress.audit.database import open_for_writing
+from egress.config import Durability
 from egress.gate.resolver import Answer
 from egress.server.channel import Word
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from egress.config import ServerConfig
     from egress.server.hub import Hub
 
 HERE = (ip_address("192.0.2.1"),)
@@ -31,6 +35,12 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
             await work()
 
     asyncio.run(bounded())
+
+
+def strict_in(folder: Path) -> ServerConfig:
+    """A configuration under which a flush would come too late for every test."""
+    config = config_in(folder, flush_interval=30)
+    return replace(config, audit=replace(config.audit, durability=Durability.STRICT))
 
 
 async def joined(process: Process, hub: Hub) -> None:
@@ -58,7 +68,8 @@ def test_rows_are_recorded_in_their_order(tmp_path: Path) -> None:
         assert rows(config, "SELECT id, host, secrets, status FROM requests ORDER BY seq") == [
             (f"id-{number:06d}", "naïve.test", '["a", "b"]', 200) for number in range(50)
         ]
-        assert rows(config, "SELECT kind FROM events") == []
+        first_uses = ["a for sandbox default, in id-000000", "b for sandbox default, in id-000000"]
+        assert rows(config, "SELECT kind, detail FROM events") == [("secret-first-use", told) for told in first_uses]
 
     run(play)
 
@@ -417,5 +428,85 @@ def test_a_new_hub_learns_what_is_held(tmp_path: Path) -> None:
         assert [await process.slots.take() for _ in range(3)] == [True, True, False]
         process.link.close()
         await hub.close()
+
+    run(play)
+
+
+# strict durability
+
+
+def test_a_decision_is_on_the_disk_before_its_request_goes_on(tmp_path: Path) -> None:
+    """However long the flush interval is; who waits at the same time, in two processes, waits for few commits."""
+
+    async def play() -> None:
+        config = strict_in(tmp_path)
+        hub, one, two = hub_in(config), Process(config, window=500), Process(config, window=500)
+        await joined(one, hub)
+        two.join(hub, "worker 2")
+        await until(lambda: not two.sink._problem, "a hub that records")
+
+        async def ask(process: Process, number: int) -> None:
+            assert process.sink.offer(decision(number))
+            assert await process.sink.commit(10)
+            assert rows(config, f"SELECT id FROM decisions WHERE id = 'id-{number:06d}'")  # noqa: S608
+
+        await asyncio.gather(*(ask((one, two)[number % 2], number) for number in range(100)))
+        ((batches,),) = rows(config, "SELECT count(*) FROM batches")
+        assert isinstance(batches, int)
+        assert batches < 30
+        assert await one.sink.commit(1), "nothing is left to wait for"
+        for process in (one, two):
+            process.link.close()
+        assert await hub.close()
+
+    run(play)
+
+
+def test_without_a_hub_a_commit_ends_in_time_and_is_false(tmp_path: Path) -> None:
+    """Also where the hub goes while somebody waits; the next hub records the row."""
+
+    async def play() -> None:
+        config = strict_in(tmp_path)
+        hub, process = hub_in(config), Process(config)
+        await joined(process, hub)
+        assert process.sink.offer(decision(1))
+        process.link.close()
+        assert not await process.sink.commit(0.05)
+        await joined(process, hub)
+        assert await process.sink.commit(10)
+        process.link.close()
+        assert await hub.close()
+        assert rows(config, "SELECT id FROM decisions") == [("id-000001",)]
+
+    run(play)
+
+
+def test_outcomes_hurry_nobody(tmp_path: Path) -> None:
+    """No request waits for them, so they wait for the flush, and cost no commit of their own."""
+
+    async def play() -> None:
+        config = strict_in(tmp_path)
+        hub, process = hub_in(config), Process(config)
+        await joined(process, hub)
+        assert process.sink.offer(outcome(1))
+        assert not await process.sink.commit(0.1)
+        process.link.close()
+        assert await hub.close()
+
+    run(play)
+
+
+def test_what_a_process_notes_is_an_event(tmp_path: Path) -> None:
+    """As what the supervisor notes."""
+
+    async def play() -> None:
+        config = config_in(tmp_path)
+        hub, process = hub_in(config), Process(config)
+        await joined(process, hub)
+        assert process.sink.offer(NoteEvent(id="n", time_us=1, kind="cut", detail="2 connections cut"))
+        assert await process.sink.flush(5)
+        process.link.close()
+        assert await hub.close()
+        assert rows(config, "SELECT id, kind, detail FROM events") == [("n", "cut", "2 connections cut")]
 
     run(play)

@@ -256,6 +256,8 @@ def test_supervisor_gone_denies(station: Station) -> None:
 
 def test_nothing_is_recorded_twice_and_nothing_is_lost_when_the_hub_is_killed_under_load(station: Station) -> None:
     """Every answer that a client got has its row, once, however often the hub died meanwhile."""
+    # What the load asks for is denied, and one by one.
+    station.config.write_text("audit: {denial_rows: 1000000}\nlimits: {drain_seconds: 3}\n")
     load = Load(station)
     with station.running("--workers", "2") as process:
         with load.running():
@@ -457,3 +459,21 @@ def test_the_end_leaves_no_process(station: Station) -> None:
         assert process.ended() == 0
         assert not any(alive(pid) for pid in children.values())
     assert refuses(station)
+
+
+def test_a_strict_record_has_each_decision_before_the_origin_has_a_byte(station: Station) -> None:
+    """Looked up by the origin itself, as it is asked; the flush interval alone would be far too long."""
+    station.config.write_text("audit: {durability: strict, flush_interval: 10}\nlimits: {drain_seconds: 3}\n")
+    found: list[list[tuple[object, ...]]] = []
+
+    def behave(stream: Stream) -> None:
+        while stream.request():
+            found.append(station.table("SELECT id FROM decisions WHERE verdict = 'allow'"))
+            stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with station.origin.behaving(behave), station.running("--workers", "2") as process:
+        for _ in range(3):
+            assert station.ask().status == 200
+        process.tell(signal.SIGTERM)
+        assert process.ended() == 0
+    assert [len(rows) for rows in found] == [1, 2, 3]

@@ -86,7 +86,7 @@ class Office:
     def ask(self, command: str, **more: object) -> dict[str, Any]:
         """The answer to a request."""
         told: list[dict[str, Any]] = []
-        self.registrations.ask({"command": command, **more}, told.append)  # type: ignore[arg-type]
+        self.registrations.ask({"command": command, **more}, told.append, "uid 7")  # type: ignore[arg-type]
         assert not told, "answered within the supervisor's turn"
         self.registrations.act()
         (answer,) = told
@@ -271,7 +271,7 @@ def test_one_that_is_removed_is_gone_and_nobody_becomes_the_default(office: Offi
     assert office.boss.generation.roster is not None
     assert office.boss.generation.policy_of("default") is None
     assert read_registry(office.state) == ()
-    assert office.boss.notes[-1] == ("sandbox-rm", "a")
+    assert office.boss.notes[-1] == ("sandbox-rm", "a; by uid 7; 0 connections cut")
     assert not office.ask("sandbox-rm", name="a")["done"]
 
 
@@ -296,7 +296,7 @@ def test_what_has_expired_is_removed_by_itself(office: Office, monkeypatch: pyte
     monkeypatch.setattr(time, "time", lambda: now + 10)
     office.registrations.act()
     assert office.names == ["long"]
-    assert ("sandbox-expire", "short") in office.boss.notes
+    assert ("sandbox-expire", "short; 0 connections cut") in office.boss.notes
     assert [own.name for own in read_registry(office.state) or ()] == ["long"]
 
 

@@ -81,6 +81,11 @@ def endless(stream: Stream) -> None:
         threading.Event().wait(20)
 
 
+def details(station: Station, kind: str) -> list[str]:
+    """What the record says of each such event, in order."""
+    return [detail for (detail,) in station.table(f"SELECT detail FROM events WHERE kind = '{kind}' ORDER BY seq")]  # noqa: S608 -- constants
+
+
 # egress reload
 
 
@@ -100,6 +105,12 @@ def test_reload_waits_for_the_new_policy_and_says_what_it_did(station: Station) 
         assert egress(station, "reload")[1].endswith(f"the same policy, {digest_of(station)}; 0 connections cut\n")
         stop(process)
     assert {digest for (digest,) in station.table("SELECT policy_hash FROM decisions")} == {before, digest_of(station)}
+    (first, *_) = details(station, "reload")
+    # Whoever is first: the file is watched as well.
+    who = ("control socket, uid", "files changed")
+    assert first.startswith(f"{before} to {digest_of(station)}; by ")
+    assert first.endswith("; 1 connection cut")
+    assert any(one in first for one in who)
 
 
 def test_reload_says_every_problem_and_the_policy_is_kept(station: Station) -> None:
@@ -114,8 +125,13 @@ def test_reload_says_every_problem_and_the_policy_is_kept(station: Station) -> N
             assert any(line.startswith(f"egress: {station.policy}:{number}: ") and word in line for line in lines), told
         assert lines[-1] == f"the policy was kept: generation 1, {before}"
         assert station.ask().status == 200
+        process.tell(signal.SIGHUP)
+        wait_until(lambda: kinds(station).count("reload-refused") == 2, "the second refusal")
         stop(process)
-    assert kinds(station) == ["start", "reload-refused", "stop"]
+    assert kinds(station) == ["start", "reload-refused", "reload-refused", "stop"]
+    asked, signalled = details(station, "reload-refused")
+    assert asked.startswith(f"kept {before}; by control socket, uid {os.getuid()}; {station.policy}:3: ")
+    assert f"; by signal; {station.policy}:3: " in signalled
 
 
 @pytest.mark.parametrize("command", ["reload", "status"])
