@@ -93,7 +93,7 @@ def audit(
 
     Lines (--plain, or no terminal) hold, with tabs between: time, id, state, verdict, sandbox,
     method, destination, status, reason, rule, bytes up, bytes down, microseconds, secrets, error,
-    labels, rewritten, count; `-` where there is nothing.
+    labels, where it was rewritten to, count; `-` where there is nothing.
     """  # noqa: D301 -- \b is click's mark for lines that must not be joined
     if context.invoked_subcommand is not None:
         _refuse_options(context)

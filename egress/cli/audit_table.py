@@ -30,6 +30,10 @@ _SERVER_ERROR: Final = 400
 _KILO: Final = 1000
 _IMPLIED_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _VERDICT_STYLES = {"allow": "green", "deny": "bold red", "ask": "yellow"}
+_REASON_STYLES = {
+    Reason.PLACEHOLDER_MISDIRECTED.value: "bold white on red",
+    Reason.WOULD_DENY.value: "bold black on yellow",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +98,20 @@ def _status_style(row: AuditRow) -> str:
 
 
 def _reason(row: AuditRow) -> str:
-    """Why: the decision's reason, or the code of what went wrong after it."""
+    """Why: the decision's reason, or the code of what went wrong after it; what only a report let pass stays that."""
+    if row.reason == Reason.WOULD_DENY.value:
+        return row.reason
     return row.error.partition(": ")[0] if row.error and row.verdict == "allow" else row.reason
 
 
 def _reason_style(row: AuditRow) -> str:
     # Somebody sends what is a credential for all that they know: rare, and never harmless.
-    return "bold white on red" if _reason(row) == Reason.PLACEHOLDER_MISDIRECTED.value else ""
+    return _REASON_STYLES.get(_reason(row), "")
+
+
+def _verdict_style(row: AuditRow) -> str:
+    # What passed though the policy refuses it must not look like what it allows.
+    return _reason_style(row) if row.reason == Reason.WOULD_DENY.value else _VERDICT_STYLES.get(row.verdict, "")
 
 
 def _destination(row: AuditRow) -> str:
@@ -130,7 +141,7 @@ def _traffic(row: AuditRow) -> str:
 
 _DESTINATION = Column("destination", _destination, 200)
 _COLUMNS = (
-    Column("verdict", _verdict, 12, style=lambda row: _VERDICT_STYLES.get(row.verdict, "")),
+    Column("verdict", _verdict, 12, style=_verdict_style),
     Column("sandbox", lambda row: row.sandbox, 16, 1),
     Column("method", lambda row: row.method or "", 8, least=7),
     _DESTINATION,

@@ -145,6 +145,30 @@ def test_a_rewritten_request_shows_both_hosts(
     assert json.loads(run("--json")[-1])["rewritten"] == went
 
 
+def test_what_only_a_report_let_pass_is_loud(writer: AuditWriter, screen: Callable[[int], str]) -> None:
+    """Its verdict and its reason stand out from those of allowed requests, also where it broke off later."""
+    event = DecisionEvent(
+        id="id-9",
+        time_us=NOW_US + 9,
+        sandbox="agent",
+        client="127.0.0.1:1",
+        verdict="allow",
+        reason="would-deny",
+        method="GET",
+        scheme="https",
+        host="reported.test",
+        port=443,
+    )
+    assert writer.offer(event)
+    assert writer.offer(OutcomeEvent(time_us=NOW_US + 10, id="id-9", status=502, error="upstream-unreachable: refused"))
+    assert writer.flush(5)
+    loud = "\x1b[1;30;43m"
+    row = next(line for line in screen(200).split("\n") if "reported.test" in line)
+    assert f"{loud}allow" in row
+    assert f"{loud}would-deny" in row
+    assert screen(200).count(loud) == 2
+
+
 def _harmless(line: str) -> bool:
     return not any(unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for char in line.replace("\t", ""))
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from egress.config import PolicySource, load_policy
+from egress.config import EnvSource, PolicySource, load_policy
+from egress.config.secret_sources import AzureIdentity, AzureSource
 from egress.errors import ConfigError
 from egress.policy import Host, Rewrite, Scheme, Scope
 from egress.review import explain, make_question
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from egress.config import LoadedPolicy
+    from egress.config.secret_sources import SecretSource
     from egress.review.convert import Converted
 
 AZURE = """\
@@ -132,7 +134,7 @@ def test_a_round_trip_keeps_every_verdict(tmp_path: Path, subtests: pytest.Subte
 
 
 def test_headers_and_secrets_come_in_with_their_format(tmp_path: Path) -> None:
-    """A secret of the store and a token of an identity become variables of the proxy, bound to the rule's hosts."""
+    """A secret of the store becomes a variable, a token of an identity one of the machine's."""
     converted = from_azure_policy(AZURE, "azure.yaml")
     loaded = load(converted.text, tmp_path)
     assert 'Authorization: "Bearer ${model-key-token}"' in converted.text
@@ -140,7 +142,44 @@ def test_headers_and_secrets_come_in_with_their_format(tmp_path: Path) -> None:
     assert "remove: [x-client]" in converted.text
     assert sorted(loaded.secrets) == ["identity-vault-example", "model-key-token"]
     assert "# a token of the managed identity for https://vault.example" in converted.text
+    assert loaded.secrets["model-key-token"].source == EnvSource("MODEL_KEY_TOKEN")
+    assert loaded.secrets["identity-vault-example"].source == AzureSource(AzureIdentity(), "https://vault.example")
     assert (20, "narrower") in effects(converted)
+
+
+TRANSFORM = """\
+defaultAction: Deny
+rules:
+  - match: {{host: a.example.com}}
+    action: {{type: Transform, headers: [{{name: Authorization, valueRef: {reference}}}]}}
+"""
+
+# Which identity a reference means, and the source that it becomes.
+IDENTITIES = (
+    ("", AzureSource(AzureIdentity(), "https://v.example")),
+    (", type: SystemAssigned", AzureSource(AzureIdentity(), "https://v.example")),
+    (", clientId: 1-2", AzureSource(AzureIdentity(client_id="1-2"), "https://v.example")),
+    (", type: UserAssigned, clientId: 1-2", AzureSource(AzureIdentity(client_id="1-2"), "https://v.example")),
+    (", type: UserAssigned", EnvSource("IDENTITY_V_EXAMPLE")),
+    (", identityResourceId: /subscriptions/1", EnvSource("IDENTITY_V_EXAMPLE")),
+)
+
+
+@pytest.mark.parametrize(("identity", "source"), IDENTITIES, ids=[identity for identity, _ in IDENTITIES])
+def test_a_managed_identity_is_never_taken_for_another(identity: str, source: SecretSource, tmp_path: Path) -> None:
+    """One that is named in words that no source here has is a variable, not the machine's own identity."""
+    reference = f'{{managedIdentityRef: {{resource: "https://v.example"{identity}}}}}'
+    loaded = load(from_azure_policy(TRANSFORM.format(reference=reference), "azure.yaml").text, tmp_path)
+    assert [secret.source for secret in loaded.secrets.values()] == [source]
+
+
+def test_what_an_import_quotes_stays_a_comment(tmp_path: Path) -> None:
+    """A line end in a name of theirs would write secrets and rules of its own into the policy, and into the report."""
+    reference = '{secretRef: {secretId: "s\\n  own: {env: PATH, hosts: [evil.example]}\\n  #"}}'
+    converted = from_azure_policy(TRANSFORM.format(reference=reference), "azure.yaml")
+    assert "own" not in load(converted.text, tmp_path).secrets
+    assert [loss for loss in converted.losses if "evil" in str(loss)]
+    assert not any("\n" in str(loss) for loss in converted.losses)
 
 
 def test_headers_go_out_with_their_format_and_only_where_the_secret_is_bound(tmp_path: Path) -> None:
@@ -160,6 +199,57 @@ def test_headers_go_out_with_their_format_and_only_where_the_secret_is_bound(tmp
         {"operation": "Remove", "name": "Authorization"},
     ]
     assert (5, "narrower") in effects(converted)
+
+
+# What a secret is bound to besides its host, the conditions of the rule that injects it, and whether Azure sends it.
+BINDINGS = (
+    ("", "", True),
+    ("methods: [GET]", "", False),
+    ("methods: [GET]", "methods: [GET, POST]", False),
+    ("methods: [GET, POST]", "methods: [GET]", True),
+    ("paths: [/v1/**]", "", False),
+    ("paths: [/v1/**]", "paths: [/v1/**, /v2/**]", False),
+    ("paths: [/v1/**]", "paths: [/v1/**]", True),
+)
+
+
+@pytest.mark.parametrize(("binding", "condition", "sent"), BINDINGS)
+def test_a_secret_goes_out_with_no_more_requests_than_it_is_bound_to(
+    binding: str, condition: str, tmp_path: Path, *, sent: bool
+) -> None:
+    """There the rule alone says which requests carry it, so a rule that is wider than the binding goes without."""
+    rules = (
+        f"secrets:\n  key: {{{', '.join(['env: KEY, hosts: [a.example.com]', *([binding] if binding else [])])}}}\n"
+        f"rules:\n  - {{{', '.join(['allow: a.example.com', *([condition] if condition else [])])}, "
+        "inject: {Authorization: '${key}'}}\n"
+    )
+    data, converted = exported(rules, tmp_path)
+    headers = [rule["action"]["headers"][0] for rule in data["rules"] if "headers" in rule["action"]]  # type: ignore[attr-defined]
+    assert {header["operation"] for header in headers} == {"Set" if sent else "Remove"}
+    assert ((5, "narrower") in effects(converted)) is not sent
+
+
+# A secret's source, and how Azure refers to it.
+REFERENCES = (
+    ("env: KEY", {"secretRef": {"secretId": "key"}}),
+    ("azure: {resource: 'https://v.example'}", {"managedIdentityRef": {"resource": "https://v.example"}}),
+    ("azure: {resource: 'https://v.example', identity: {client_id: x}}", {"secretRef": {"secretId": "key"}}),
+    ("azure: {vault: 'https://v.vault.azure.net', secret: s}", {"secretRef": {"secretId": "key"}}),
+    ("store: other", {"secretRef": {"secretId": "key"}}),
+)
+
+
+@pytest.mark.parametrize(("source", "reference"), REFERENCES, ids=[source for source, _ in REFERENCES])
+def test_only_the_machine_s_own_identity_goes_out_as_one(source: str, reference: object, tmp_path: Path) -> None:
+    """A reference there names no identity, so a token of a named one is a secret. What a store binds to is told."""
+    rules = (
+        f"secrets:\n  key: {{{source}, hosts: [a.example.com]}}\n"
+        "rules:\n  - {allow: a.example.com, inject: {Authorization: '${key}'}}\n"
+    )
+    data, converted = exported(rules, tmp_path)
+    assert [rule["action"]["headers"][0]["valueRef"] for rule in data["rules"]] == [reference]  # type: ignore[attr-defined]
+    opened = [loss.message for loss in converted.losses if loss.effect is Effect.OPEN]
+    assert any("what the store binds" in message for message in opened) is ("store" in source)
 
 
 # What cannot be read, and what it becomes: never an `allow`.

@@ -2,7 +2,8 @@
 
 1. order       rules go out in their order, one for each name and path; the first that matches decides there too
 2. whole paths a path here ends where it ends, and is a prefix there: a `Deny` of what is below goes before it
-3. headers     `inject` and `remove` become headers of a `Transform`; a secret goes only to hosts that it is bound to
+3. headers     `inject` and `remove` become headers of a `Transform`; a secret goes only where the rule is
+               within what it is bound to: hosts, methods and paths
 4. inspection  always `Full`, the mode in which denials hold and what is not HTTP is refused
 """
 
@@ -11,7 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from egress.config import StoreSource
 from egress.config.bindings import Bound, bound
+from egress.config.secret_sources import AzureIdentity, AzureSource
 from egress.policy import SecretRef, TlsMode, Verdict
 from egress.review.convert.azure_paths import to_azure
 from egress.review.convert.loss import Converted, Effect
@@ -21,7 +24,10 @@ from egress.review.rule_fields import conditions
 from egress.review.yaml_text import text
 
 if TYPE_CHECKING:
-    from egress.config import LoadedPolicy
+    from collections.abc import Collection, Mapping
+
+    from egress.config import LoadedPolicy, SecretDefinition
+    from egress.config.secret_sources import SecretSource
     from egress.policy import Injection, Rule, Target
     from egress.review.convert.azure_paths import AzurePath
     from egress.review.convert.outgoing import Outgoing
@@ -109,7 +115,7 @@ class _Writer:
                 "no ports and protocols there: an allowed host is allowed on each port that the service lets through"
             )
             self.out.losses.add(Effect.OPEN, message)
-        if any("secretRef" in str(rule) for rule in self.rules):
+        if any("valueRef" in str(rule) for rule in self.rules):
             message = "a header with a secret is set in cleartext requests too, here over verified TLS only"
             self.out.losses.add(Effect.OPEN, message)
 
@@ -145,18 +151,35 @@ class _Writer:
         return [*removed, *(self._header(rule, target, injection) for injection in rule.inject)]
 
     def _header(self, rule: Rule, target: Target, injection: Injection) -> Plain:
-        value = _value(injection)
-        unbound = [name for name in injection.secrets if not self._is_bound(name, target)]
+        value = _value(injection, self.loaded.secrets)
+        unbound = [name for name in injection.secrets if not self._is_bound(name, rule, target)]
         if value is None or unbound:
-            why = f"the secret `{unbound[0]}` is not bound to it" if unbound else "a header takes one secret there"
+            why = (
+                f"the secret `{unbound[0]}` is not bound to all that the rule allows of it"
+                if unbound
+                else "a header takes one secret there"
+            )
             message = f"{injection.header} is removed for {' and '.join(patterns(target))}: {why}"
             self.out.losses.of(rule, Effect.NARROWER, message)
             return {"operation": "Remove", "name": injection.header}
+        for name in injection.secrets:
+            self._note_store(name)
         return {"operation": "Set", "name": injection.header, **value}
 
-    def _is_bound(self, name: str, target: Target) -> bool:
+    def _is_bound(self, name: str, rule: Rule, target: Target) -> bool:
+        # INVARIANT secret-confinement: there the rule alone says which requests carry the secret.
         definition = self.loaded.secrets.get(name)
-        return definition is not None and bound(target, None, definition.hosts) is Bound.ALWAYS
+        return (
+            definition is not None
+            and bound(target, None, definition.hosts) is Bound.ALWAYS
+            and _is_within(rule.methods, definition.methods)
+            and _is_within(rule.paths, definition.paths)
+        )
+
+    def _note_store(self, name: str) -> None:
+        if isinstance(self.loaded.secrets[name].source, StoreSource):
+            message = f"what the store binds the secret `{name}` to besides is not read here, and holds nowhere there"
+            self.out.losses.add(Effect.OPEN, message)
 
     def _note_wildcard(self, rule: Rule, target: Target) -> None:
         found = patterns(target)
@@ -170,21 +193,35 @@ class _Writer:
         )
 
 
-def _value(injection: Injection) -> dict[str, Plain] | None:
+def _value(injection: Injection, secrets: Mapping[str, SecretDefinition]) -> dict[str, Plain] | None:
     """A header's value there; None where one reference cannot say it."""
     parts = injection.parts
-    secrets = injection.secrets
+    names = injection.secrets
     if injection.user is not None:
         return None
-    if not secrets:
+    if not names:
         return {"value": "".join(str(part) for part in parts)}
-    if len(secrets) > 1 or any(isinstance(part, str) and "{" in part for part in parts):
+    if len(names) > 1 or any(isinstance(part, str) and "{" in part for part in parts):
         return None
     form = "".join("{value}" if isinstance(part, SecretRef) else part for part in parts)
-    reference: dict[str, Plain] = {"secretId": secrets[0]}
-    if form != "{value}":
-        reference["format"] = form
-    return {"valueRef": {"secretRef": reference}}
+    stated: dict[str, Plain] = {} if form == "{value}" else {"format": form}
+    definition = secrets.get(names[0])
+    resource = None if definition is None else _managed_resource(definition.source)
+    if resource is not None:
+        return {"valueRef": {"managedIdentityRef": {"resource": resource, **stated}}}
+    return {"valueRef": {"secretRef": {"secretId": names[0], **stated}}}
+
+
+def _managed_resource(source: SecretSource) -> str | None:
+    """What a token of the machine's one managed identity is for: there an identity has no other name."""
+    if not isinstance(source, AzureSource) or source.identity != AzureIdentity():
+        return None
+    return source.resource
+
+
+def _is_within(stated: Collection[str] | None, binding: Collection[str] | None) -> bool:
+    """Whether all that a rule states is in a secret's binding, by its words. None: any."""
+    return binding is None or (stated is not None and set(stated) <= set(binding))
 
 
 def _names_ports(rule: Rule) -> bool:

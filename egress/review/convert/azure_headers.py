@@ -1,7 +1,10 @@
 """The headers of an Azure `Transform` as `inject` and `remove`, and the secrets that they need.
 
-A secret there is a name in a store of Azure's, and a managed identity is one of Azure's: neither can be had here. Each
-becomes a secret that the proxy reads from an environment variable, bound to the hosts of the rules that use it.
+Each becomes a secret here, bound to the hosts of the rules that use it:
+
+1. secretRef            a name in a store of Azure's, which cannot be had here: an environment variable of the proxy
+2. managedIdentityRef   a token for the same resource, of the managed identity of the machine that the proxy runs on;
+                        where the reference names an identity otherwise than by client id, a variable as well
 """
 
 from __future__ import annotations
@@ -12,15 +15,22 @@ from typing import TYPE_CHECKING, Final
 
 from egress.config.templates import read_template
 from egress.review.convert.loss import Effect
+from egress.review.convert.policy_text import ImportedSecret
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from egress.review.convert.loss import Losses
     from egress.review.convert.policy_text import ImportedPolicy
     from egress.review.convert.source import Source
+    from egress.review.yaml_text import Plain
 
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9]+")
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
 _VALUE: Final = "{value}"
+# Which identity a reference means, in words that no source here has.
+_OTHER_NAMES: Final = ("type", "identityType", "identityResourceId")
+_SYSTEM: Final = frozenset({"system", "systemassigned"})
 _LENGTH: Final = 60
 
 
@@ -86,19 +96,31 @@ class Headers:
         known = ("resource", "format", "type", "identityType", "identityResourceId", "clientId")
         if not resource or source.unknown(*known):
             raise UnsaidError(f"the managed identity on line {source.line()}")
-        stem = resource.partition("://")[2] or resource
-        return self._secret(["identity", stem], f"a token of the managed identity for {resource}", source)
+        client = source.text("clientId")
+        whose = f" {client}" if client else ""
+        parts = ["identity", resource.partition("://")[2] or resource, *([client] if client else [])]
+        comment = f"a token of the managed identity{whose} for {resource}"
+        others = [source.text(key) for key in _OTHER_NAMES]
+        if client is None and any(other and other.lower() not in _SYSTEM for other in others):
+            return self._secret(parts, comment, source)
+        identity: dict[str, Plain] = {"identity": {"client_id": client}} if client else {}
+        return self._secret(parts, comment, source, {"azure": {"resource": resource, **identity}})
 
-    def _secret(self, parts: list[str], comment: str, source: Source) -> str:
+    def _secret(self, parts: list[str], comment: str, source: Source, known: Mapping[str, Plain] | None = None) -> str:
+        """The name of a secret with the source `known`, or None, which is a variable."""
         words = _NO_NAME.sub("-", "-".join(parts)).strip("-").lower()[:_LENGTH]
         name = words if words[:1].isalpha() else f"secret-{words}"
-        while name in self.policy.secrets and self.policy.secrets[name][0] != comment:
+        while name in self.policy.secrets and self.policy.secrets[name].comment != comment:
             name += "-2"
         variable = name.upper().replace("-", "_")
-        _, _, hosts = self.policy.secrets.setdefault(name, (comment, variable, []))
-        hosts += [host for host in self.hosts if host not in hosts]
-        message = f"{comment} cannot be had here: the proxy reads it from its variable {variable}"
-        self.losses.add(Effect.NARROWER, message, source.line())
+        secret = self.policy.secrets.setdefault(name, ImportedSecret(comment, known or {"env": variable}))
+        secret.hosts += [host for host in self.hosts if host not in secret.hosts]
+        if known is None:
+            message = f"{comment} cannot be had here: the proxy reads it from its variable {variable}"
+            self.losses.add(Effect.NARROWER, message, source.line())
+        else:
+            message = f"{comment} is one of the machine that the proxy runs on, which needs the same roles"
+            self.losses.add(Effect.NOTE, message, source.line())
         return name
 
     def _formatted(self, source: Source, name: str) -> str:

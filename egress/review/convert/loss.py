@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from egress.config.wording import printable
 from egress.errors import EgressError
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Loss:
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{place}: {self.effect}: {self.message}"
+        # What it quotes of a foreign file ends no line and moves no cursor.
+        return f"{place}: {self.effect}: {printable(self.message)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from egress.config.wording import printable
 from egress.review.yaml_text import lines
 
 if TYPE_CHECKING:
@@ -22,14 +23,23 @@ class ImportedRule:
 
 
 @dataclass(slots=True)
+class ImportedSecret:
+    """A secret with a comment above it, its source as plain values, and the hosts of the rules that use it."""
+
+    comment: str
+    source: Mapping[str, Plain]
+    hosts: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class ImportedPolicy:
-    """A policy on its way to text. `secrets` by name: the comment above it, its variable, its hosts."""
+    """A policy on its way to text."""
 
     title: str
     default: str | None = "deny"
     tls: str | None = None
     rules: list[ImportedRule] = field(default_factory=list)
-    secrets: dict[str, tuple[str, str, list[str]]] = field(default_factory=dict)
+    secrets: dict[str, ImportedSecret] = field(default_factory=dict)
 
     def text(self) -> str:
         """The policy file."""
@@ -43,14 +53,20 @@ class ImportedPolicy:
 
     def _secrets(self) -> list[str]:
         written: list[str] = []
-        for name, (comment, variable, hosts) in self.secrets.items():
-            written += [f"  # {comment}", f"  {name}:", *lines({"env": variable, "hosts": hosts}, 4)]
+        for name, secret in self.secrets.items():
+            said = lines({**secret.source, "hosts": secret.hosts}, 4)
+            written += [_comment(secret.comment), f"  {name}:", *said]
         return written
 
     def _rules(self) -> list[str]:
         written: list[str] = []
         for rule in self.rules:
             first, *others = lines(rule.values, 4)
-            written += [f"  # {comment}" for comment in rule.comments]
+            written += [_comment(comment) for comment in rule.comments]
             written += [f"  - {first.lstrip()}", *others]
         return written
+
+
+def _comment(text: str) -> str:
+    """A comment above an entry. A line end of the foreign file's would make what follows it a part of the policy."""
+    return f"  # {printable(text)}"

@@ -1,0 +1,67 @@
+"""`egress status`: what it prints of what the proxy tells. What the proxy tells: tests/server/test_reloading.py."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from egress.cli.main import app
+from egress.server import control_client
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def scope(name: str, mode: str | None) -> dict[str, object]:
+    """A scope as the proxy tells it."""
+    return {"scope": name, "rules": 1, "default": "deny", "mode": mode}
+
+
+def answer(*scopes: dict[str, object]) -> dict[str, object]:
+    """What a proxy that is ready tells."""
+    return {
+        "ready": True,
+        "reasons": [],
+        "policy": {
+            "last_good": None,
+            "problems": [],
+            "generation": 1,
+            "digest": "f" * 64,
+            "loaded": 1_800_000_000.0,
+            "watched": True,
+            "scopes": list(scopes),
+            "sandboxes": None,
+            "files": ["/etc/egress/policy.yaml"],
+        },
+        "listening": "127.0.0.1:3128",
+        "version": "0.1.0",
+        "uptime": 5.0,
+        "reload": None,
+        "processes": [],
+        "connections": 0,
+        "open": 0,
+        "counters": {"since": None},
+    }
+
+
+REPORTING = (
+    (("enforce", "enforce"), ""),
+    ((None, None), ""),
+    (("enforce", "report"), "REPORT MODE: what scope team would refuse PASSES, recorded as would-deny"),
+    (("report", "report"), "REPORT MODE: what scope org and scope team would refuse PASSES, recorded as would-deny"),
+)
+
+
+@pytest.mark.parametrize(("modes", "line"), REPORTING)
+def test_report_mode_is_said_first(
+    modes: tuple[str | None, str | None], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks how the proxy is must not have to read the lines of its scopes to see that it refuses nothing."""
+    told = answer(scope("org", modes[0]), scope("team", modes[1]))
+    monkeypatch.setattr(control_client, "ask", lambda *_args, **_options: told)
+    lines = CliRunner().invoke(app, ["status", "--state-dir", str(tmp_path)]).stdout.splitlines()
+    assert lines[0] == "ready"
+    assert [one for one in lines if "REPORT" in one] == ([line] if line else [])
+    assert not line or lines[1] == line
