@@ -29,8 +29,11 @@ class _Strict(BaseModel):
 
 
 def _user(value: object) -> tuple[str | SecretRef, ...]:
-    """A template without a colon, at which the server takes user and password apart (RFC 7617, section 2)."""
-    parts = template(value)
+    """A template without a colon, at which the server takes user and password apart (RFC 7617, section 2).
+
+    It may be empty: some services look at the password alone.
+    """
+    parts = template(value) if value != "" else ()
     if any(isinstance(part, str) and ":" in part for part in parts):
         raise wrong("a user's name holds no colon: the password begins there", "write what follows it as `password`")
     return parts
@@ -106,7 +109,7 @@ type _Like = Annotated[str, PlainValidator(_like, json_schema_input_type=str)]
 class BasicModel(_Strict):
     """The user and password of HTTP Basic, which are encoded for it."""
 
-    user: _User = Field(description="The user's name, without a colon; `${name}` is a secret's value.")
+    user: _User = Field(description="The user's name, without a colon, perhaps empty; `${name}` is a secret's value.")
     password: TemplateField = Field(description="The password, as in `${name}`.")
 
 

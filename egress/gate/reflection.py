@@ -32,9 +32,11 @@ _PARTIAL_CONTENT: Final = 206
 _OF_THE_CODED: Final = frozenset(
     {
         *(b"content-encoding", b"content-length", b"content-md5", b"digest", b"content-digest", b"repr-digest"),
-        b"accept-ranges",
     }
 )
+# `Range` does not go up (`outbound`): a client that believed it would ask for one part after another, and get the whole
+# body each time.
+_NOT_OFFERED: Final = b"accept-ranges"
 _BINARY_KINDS: Final = frozenset({b"image", b"audio", b"video", b"font"})
 _BINARY_TYPES: Final = frozenset(
     {
@@ -77,7 +79,9 @@ class Answer:
             [
                 (name, self.scrubber.whole(value))
                 for name, value in fields
-                if not self.scrubber.is_in_name(name) and not (self.decoded and _is_of_the_coded(name, value))
+                if name.lower() != _NOT_OFFERED
+                and not self.scrubber.is_in_name(name)
+                and not (self.decoded and _is_of_the_coded(name, value))
             ]
         )
 

@@ -108,6 +108,16 @@ def test_an_echo_in_the_body_is_replaced(mode: Mode, begin: Callable[..., Proxy]
 
 
 @carried("mode", *EVERY)
+@pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream"])
+def test_an_answer_offers_no_parts(mode: Mode, kind: str, begin: Callable[..., Proxy], origin: Origins) -> None:
+    """`Range` does not go up: a client that believed the server would get the whole body for each part."""
+    proxy = begin(rules(origin))
+    with sending(origin, mode, {"content-type": kind, "accept-ranges": "bytes"}, b"ok"):
+        reply = ask(proxy, mode)
+    assert (reply.status, reply.body, reply.field("accept-ranges")) == (200, b"ok", None)
+
+
+@carried("mode", *EVERY)
 def test_an_echo_in_the_head_is_replaced(mode: Mode, begin: Callable[..., Proxy], origin: Origins) -> None:
     """In a redirect, a cookie, any other value; a field whose name holds it is gone."""
     proxy = begin(rules(origin))
