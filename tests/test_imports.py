@@ -107,6 +107,14 @@ def test_audit_loads_neither_mitmproxy_nor_credentials(tmp_path: Path) -> None:
     assert belongs(modules, "mitmproxy", "egress.credentials", "egress.mitm", "egress.gate", "egress.server") == []
 
 
+@pytest.mark.parametrize("module", ["egress.viewer.app", "egress.cli.audit_desk"])
+def test_the_viewer_loads_neither_mitmproxy_nor_credentials(module: str) -> None:
+    """Nor does what it asks a policy with: a reviewer needs no secrets, and no code that reads them."""
+    modules = loaded(module)
+    assert belongs(modules, "egress.viewer")
+    assert belongs(modules, "mitmproxy", "egress.credentials", "egress.mitm", "egress.gate", "egress.server") == []
+
+
 @pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("audit", "--help"), ("policy", "--help")])
 def test_help_starts_without_the_heavy_parts(arguments: tuple[str, ...]) -> None:
     """Help loads neither mitmproxy nor what a command needs only when it runs (typer itself may load pydantic)."""

@@ -6,6 +6,7 @@ from egress.audit.asked import AskedRow
 from egress.audit.event import AuditEvent, DecisionEvent, NoteEvent, OutcomeEvent
 from egress.audit.event_rows import EventRow
 from egress.audit.filters import Filter, FilterError, parse_filter, parse_since
+from egress.audit.paging import Ends, Page, PagedReader
 from egress.audit.reader import AuditReader, AuditRow
 from egress.audit.repeats import Repeat, as_rows, repeats
 from egress.audit.retention import Retention
@@ -20,11 +21,14 @@ __all__ = [
     "AuditRow",
     "AuditWriter",
     "DecisionEvent",
+    "Ends",
     "EventRow",
     "Filter",
     "FilterError",
     "NoteEvent",
     "OutcomeEvent",
+    "Page",
+    "PagedReader",
     "Repeat",
     "Retention",
     "Signer",

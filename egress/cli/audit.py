@@ -1,4 +1,4 @@
-"""`egress audit`: the newest decisions as a table, as lines or as JSON, and those that come.
+"""`egress audit`: the newest decisions in the viewer, as a table, as lines or as JSON, and those that come.
 
 Reads the database beside a running proxy and writes nothing. Loads neither mitmproxy nor the credentials, so that it
 starts at once.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,10 +23,11 @@ from egress.cli.audit_filter import (
     Sandbox,
     Since,
     VerdictOption,
+    as_text,
     is_refused,
     read_filter,
 )
-from egress.cli.options import AuditFile, StateDir, audit_database
+from egress.cli.options import AuditFile, ConfigFile, Policies, Presets, StateDir, audit_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +44,7 @@ Events = Annotated[
     bool, typer.Option("--events", help="What happened beside requests: starts, reloads, secrets, gaps.")
 ]
 Group = Annotated[bool, typer.Option("--group", "-g", help="Repeats next to each other as one row with a count.")]
+Table = Annotated[bool, typer.Option("--table", help="Print a table on the terminal in place of the viewer.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=0, metavar="N", help="How many of the newest rows.")]
 
 
@@ -64,6 +67,7 @@ def audit(
     follow: Follow = False,
     as_json: AsJson = False,
     plain: Plain = False,
+    table: Table = False,
     filters: FilterText = None,
     verdict: VerdictOption = None,
     host: Host = None,
@@ -74,13 +78,21 @@ def audit(
     events: Events = False,
     group: Group = False,
     fail_on_deny: FailOnDeny = False,
+    policy: Policies = None,
+    presets: Presets = None,
+    config: ConfigFile = None,
 ) -> None:
     """Show the newest decisions, the newest last; works beside a running proxy.
+
+    On a terminal this opens the viewer: `/` filters, `enter` opens a row, `?` tells the keys. With
+    --policy, `w` says what that policy decides now, and `a` and `d` write a rule to its file.
 
     \b
     Examples:
       egress audit
-      egress audit --follow --verdict deny
+      egress audit --policy policy.yaml
+      egress audit --table --limit 200
+      egress audit --follow --verdict deny --plain
       egress audit --host .example.com --since 2h
       egress audit --filter 'verdict:deny -method:GET status:>=500 sandbox:ci'
       egress audit --json --limit 1000 | jq -r .host | sort | uniq -c
@@ -102,7 +114,13 @@ def audit(
 
     if follow and fail_on_deny:
         raise typer.BadParameter("--follow has no end at which it could fail", param_hint="--fail-on-deny")
-    wanted = read_filter(filters, verdict=verdict, host=host, sandbox=sandbox, reason=reason, since=since)
+    shorthands = {"verdict": verdict, "host": host, "sandbox": sandbox, "reason": reason, "since": since}
+    wanted = read_filter(filters, **shorthands)
+    printed = as_json or plain or table or fail_on_deny or events or group or _is_named(context, "limit")
+    if not printed and _is_on_terminal():
+        _view(audit_database(audit_file, state_dir), as_text(filters, shorthands), policy, presets, config)
+        return
+    _refuse_policy(policy)
     try:
         # What the terminal cannot encode is escaped rather than an error in the middle of a table.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -127,9 +145,40 @@ def audit(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _is_named(context: typer.Context, option: str) -> bool:
+    return "COMMANDLINE" in str(context.get_parameter_source(option))
+
+
+def _is_on_terminal() -> bool:
+    """Whether there is a terminal to draw on and to read keys from: the viewer draws on standard error."""
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return os.environ.get("TERM", "dumb") != "dumb" and all(stream.isatty() for stream in streams)
+
+
+def _view(database: Path, text: str, policy: list[str] | None, presets: list[Path] | None, config: Path | None) -> None:
+    """Open the viewer. What cannot be read is said before the screen is taken."""
+    from egress.audit import PagedReader  # noqa: PLC0415 -- as below
+    from egress.viewer.app import Viewer  # noqa: PLC0415 -- loads textual
+
+    with PagedReader(database) as reader:
+        reader.ends()
+    desk = None
+    if policy:
+        from egress.cli.audit_desk import PolicyDesk  # noqa: PLC0415 -- loads the parser of policies
+        from egress.cli.loading import surroundings  # noqa: PLC0415 -- likewise
+
+        desk = PolicyDesk(policy, surroundings(config, presets))
+    Viewer(database, text, desk).run()
+
+
+def _refuse_policy(policy: list[str] | None) -> None:
+    if policy:
+        raise typer.BadParameter("only the viewer asks a policy; leave out --policy", param_hint="--policy")
+
+
 def _refuse_options(context: typer.Context) -> None:
     """An option before a subcommand would do nothing, and nobody would notice."""
-    given = [name for name in context.params if "COMMANDLINE" in str(context.get_parameter_source(name))]
+    given = [name for name in context.params if _is_named(context, name)]
     if given:
         raise typer.BadParameter(f"write options after `{context.invoked_subcommand}`")
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from egress.audit import AuditReader, Filter, FilterError
 
 FilterText = Annotated[
@@ -15,7 +18,7 @@ FilterText = Annotated[
     typer.Option(
         "--filter",
         metavar="TEXT",
-        help="As in `host:*.github.com verdict:deny -method:GET since:10m`. May be repeated: all must hold.",
+        help="As in `host:*.github.com verdict:deny -method:GET since:10m`, or a saved one: `@NAME`. May be repeated.",
         show_default=False,
     ),
 ]
@@ -41,13 +44,15 @@ FailOnDeny = Annotated[
 
 def read_filter(texts: list[str] | None, **shorthands: str | None) -> Filter:
     """The filter that the options ask for; `shorthands` are values by field."""
-    from egress.audit.filters import Filter, FilterError, one, parse_filter  # noqa: PLC0415 -- `--help` needs none of it
+    from egress.audit.filters import Filter, FilterError, one  # noqa: PLC0415 -- `--help` needs none of it
+    from egress.audit.saved import read_with_saved, saved_file, saved_filters  # noqa: PLC0415 -- as above
 
     now_us = time.time_ns() // 1000
     wanted = Filter()
+    saved = saved_filters(saved_file()) if any("@" in text for text in texts or ()) else {}
     for text in texts or ():
         try:
-            wanted &= parse_filter(text, now_us)
+            wanted &= read_with_saved(text, now_us, saved)
         except FilterError as error:
             raise typer.BadParameter(_underlined(text, error), param_hint="--filter") from error
     for field, value in shorthands.items():
@@ -58,6 +63,19 @@ def read_filter(texts: list[str] | None, **shorthands: str | None) -> Filter:
         except FilterError as error:
             raise typer.BadParameter(str(error), param_hint=f"--{field}") from error
     return wanted
+
+
+def as_text(texts: list[str] | None, shorthands: Mapping[str, str | None]) -> str:
+    """The same filter as one text, to be shown and changed. Only for what `read_filter` could read."""
+    given = [f"{field}:{_quoted(value)}" for field, value in shorthands.items() if value is not None]
+    return " ".join([*(text.strip() for text in texts or ()), *given])
+
+
+def _quoted(value: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9.*_:+/][A-Za-z0-9.*_:+/-]*", value):
+        return value
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def is_refused(reader: AuditReader, wanted: Filter) -> bool:

@@ -39,7 +39,7 @@ def print_reason(code: str, text: ReasonText, *, as_json: bool) -> None:
 
 def print_answer(what: str, answer: Explanation) -> None:
     """Tell an answer."""
-    print_rows(what, answer.verdict.value, list(_rows(answer)))
+    print_rows(what, answer.verdict.value, list(answer_rows(answer)))
 
 
 def print_rows(what: str, verdict: str, rows: Sequence[tuple[str, str]]) -> None:
@@ -52,7 +52,8 @@ def print_rows(what: str, verdict: str, rows: Sequence[tuple[str, str]]) -> None
         console.print(Text.assemble((f"  {label:<{width}}  ", "dim"), safe(value)))
 
 
-def _rows(answer: Explanation) -> Iterator[tuple[str, str]]:
+def answer_rows(answer: Explanation) -> Iterator[tuple[str, str]]:
+    """What there is to say of an answer, by label; an empty one belongs to the label above."""
     yield "reason", f"{answer.reason.value}: {answer.detail or answer.text.sentence}"
     if answer.rule is not None:
         yield "rule", _rule(answer.rule)

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from egress.audit import printable
+from egress.audit.figures import show_bytes
 from egress.cli.audit_rows import utc
-from egress.cli.audit_table import show_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

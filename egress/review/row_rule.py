@@ -7,6 +7,7 @@ cannot be read one way only is refused, rather than written into a policy.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from egress.errors import EgressError
@@ -47,6 +48,21 @@ def rule_for(row: Mapping[str, str | int | None], verdict: Verdict) -> NewRule:
         methods=_methods(row.get("method")),
         paths=_paths(row.get("path")),
     )
+
+
+def widenings(rule: NewRule) -> tuple[NewRule, ...]:
+    """The rule, then rules that hold for more and more: what is beside its path, any path, any method."""
+    found = [rule]
+    if len(rule.paths) == 1:
+        folder = rule.paths[0].rpartition("/")[0]
+        pattern = f"{folder}/**"
+        if folder and isinstance(compile_path(pattern), PathPattern):
+            found.append(replace(rule, paths=(pattern,)))
+    if rule.paths:
+        found.append(replace(rule, paths=()))
+    if rule.methods:
+        found.append(replace(rule, paths=(), methods=()))
+    return tuple(found)
 
 
 def _methods(method: str | int | None) -> tuple[str, ...]:

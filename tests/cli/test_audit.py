@@ -20,8 +20,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from egress.audit import AuditReader, AuditWriter, DecisionEvent, OutcomeEvent
+from egress.audit.figures import show_bytes, show_duration
+from egress.audit.filters import one, parse_filter
+from egress.audit.saved import save_filter, saved_file
 from egress.cli.audit import audit, register
-from egress.cli.audit_table import AuditTable, show_bytes, show_duration
+from egress.cli.audit_table import AuditTable
 from egress.errors import AuditError
 from egress.policy.vocabulary import Verdict
 
@@ -377,13 +380,58 @@ def test_follow_shows_rows_as_they_come_until_interrupted(writer: AuditWriter) -
 
 
 def test_a_terminal_gets_the_table(writer: AuditWriter) -> None:
-    """With titles, colours for verdicts, and a last line; `--plain` gives lines there too."""
-    text = _on_terminal(_command("--audit", str(writer.path)))
+    """With `--table`: titles, colours for verdicts, and a last line; `--plain` gives lines there too."""
+    text = _on_terminal(_command("--table", "--audit", str(writer.path)))
     assert "destination" in text
     assert "\x1b[32mallow" in text
     assert "5 rows" in text
     assert "\x1b[2J" not in text
     assert "\t" in _on_terminal(_command("--plain", "--audit", str(writer.path)))
+
+
+@pytest.mark.parametrize("option", ["--limit=5", "--fail-on-deny", "--table", "--plain", "--json"])
+def test_what_prints_rows_opens_no_viewer(writer: AuditWriter, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where there is a terminal."""
+    monkeypatch.setattr("egress.cli.audit._is_on_terminal", lambda: True)
+    monkeypatch.setattr("egress.cli.audit._view", lambda *_: pytest.fail("it opened the viewer"))
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    register(app)
+    result = CliRunner().invoke(app, ["audit", "--audit", str(writer.path), option])
+    assert "api.example.com" in result.stdout
+
+
+def test_a_terminal_gets_the_viewer_with_the_same_filter(writer: AuditWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the flags ask for is one text, which says the same when it is read again."""
+    seen: list[object] = []
+    monkeypatch.setattr("egress.cli.audit._is_on_terminal", lambda: True)
+    monkeypatch.setattr("egress.cli.audit._view", lambda *given: seen.extend(given))
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    register(app)
+    arguments = ["--filter", "verdict:deny -method:GET", "--sandbox", 'a "b', "--host", "-x", "--policy", "p.yaml"]
+    result = CliRunner().invoke(app, ["audit", "--audit", str(writer.path), *arguments])
+    assert result.exit_code == 0, result.output
+    database, text, policy, *_ = seen
+    assert (database, policy) == (writer.path, ["p.yaml"])
+    expected = parse_filter("verdict:deny -method:GET", 0) & one("host", "-x") & one("sandbox", 'a "b')
+    assert parse_filter(str(text), 0) == expected
+
+
+def test_a_policy_without_the_viewer_is_refused(app: typer.Typer) -> None:
+    """It would do nothing, and nobody would notice."""
+    result = CliRunner().invoke(app, ["audit", "--plain", "--policy", "p.yaml"])
+    assert result.exit_code == 2
+    assert "only the viewer asks a policy" in result.output
+
+
+def test_a_saved_filter_goes_by_its_name(
+    run: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--filter @NAME`, as in the viewer."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    save_filter(saved_file(), "evil", "host:evil.test")
+    assert [line.split("\t")[6] for line in run("--filter", "@evil")] == ["evil.test:443"]
 
 
 def _on_terminal(command: list[str]) -> str:

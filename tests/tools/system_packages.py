@@ -23,6 +23,7 @@ NEEDED = {
     "setpriv": "util-linux",
     "node": "nodejs",
     "npm": "npm",
+    "tmux": "tmux",
 }
 PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 
