@@ -9,6 +9,7 @@ UV ?= uv
 
 BIN := .venv/bin
 READY := .venv/ready
+SDK := .venv-sdk
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install --no-deps
 # A Python that was named by whoever called make is held to; the default one matters only when .venv has to be made.
 NAMED := $(if $(filter file default undefined,$(origin PYTHON)),,yes)
@@ -62,8 +63,23 @@ lint: setup ## ruff, types, import contracts
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-cache > .venv/lint-imports.txt || { cat .venv/lint-imports.txt; exit 1; }
 
+# The clouds' SDKs are clients of the sandbox, and need other versions than the proxy. As above, `ready` is written last
+# and removed first.
+.PHONY: sdk
+sdk: setup ## make .venv-sdk with the clouds' SDKs that tests/sdk runs, from its lock (half a minute, once)
+	@inputs="$(CURDIR) $$(cat tests/sdk/requirements.lock $(READY) | cksum)"; \
+	if [ "$$(cat $(SDK)/ready 2>/dev/null)" = "$$inputs" ]; then exit 0; fi; \
+	set -e; \
+	echo "setting up $(SDK) (once, half a minute)"; \
+	rm -rf $(SDK); \
+	$(BIN)/python -m venv $(SDK); \
+	$(SDK)/bin/python -m pip --disable-pip-version-check -qq install --no-deps --require-hashes \
+		-r tests/sdk/requirements.lock; \
+	echo "$$inputs" > $(SDK)/ready.part; \
+	mv $(SDK)/ready.part $(SDK)/ready
+
 .PHONY: test
-test: lint system ## everything: lint, types, import contracts, unit and end-to-end tests
+test: lint system sdk ## everything: lint, types, import contracts, unit and end-to-end tests
 	@$(BIN)/python tests/tools/run_suite.py
 
 .PHONY: check
@@ -106,13 +122,16 @@ fmt: setup ## format, and mend what ruff can mend by itself
 # newer versions; without it only what pyproject.toml changed is changed.
 LOCK := pip compile --quiet --universal --generate-hashes --no-header --no-annotate --override overrides.txt \
 	--python-version 3.12 pyproject.toml $(UPGRADE)
+SDK_LOCK := pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.12 \
+	tests/sdk/requirements.in $(UPGRADE) -o tests/sdk/requirements.lock
 
 .PHONY: lock
 lock: ## write the locks anew from pyproject.toml (needs uv; UV= names it)
 	@command -v $(UV) > /dev/null || { echo "make lock needs uv: install it, or name it with UV=" >&2; exit 1; }
 	@$(UV) $(LOCK) -o requirements.lock > /dev/null
+	@$(UV) $(SDK_LOCK) > /dev/null
 	@$(UV) $(LOCK) --extra dev -c requirements.lock -o requirements-dev.lock > /dev/null
 
 .PHONY: clean
-clean: ## remove .venv and caches; the state folder stays
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist egress.egg-info
+clean: ## remove .venv, .venv-sdk and caches; the state folder stays
+	@rm -rf .venv $(SDK) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist egress.egg-info

@@ -18,7 +18,7 @@ here=$(dirname "$0")
 case "$*" in
   *"%d.%d.%d"*) echo VERSION ;;
   *"sys.exit"*) [ VERSION_MINOR -lt 12 ] && exit 1; exit 0 ;;
-  "-m venv .venv") echo venv >> LOG; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+  "-m venv .venv"*) echo venv >> LOG; mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
   *"-m pip"*) echo pip >> LOG; [ ! -e FAIL ] ;;
 esac
 """
@@ -38,13 +38,13 @@ class Checkout:
         path.chmod(0o755)
         return str(path)
 
-    def setup(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run `make setup`."""
+    def setup(self, *arguments: str, target: str = "setup", **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `make setup`, or another target."""
         inherited = {
             name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "PYTHON"}
         }
         return subprocess.run(
-            ["make", "setup", *arguments],
+            ["make", target, *arguments],
             capture_output=True,
             text=True,
             check=False,
@@ -135,3 +135,24 @@ def test_another_python_or_another_place_means_another_environment(checkout: Che
         (checkout.folder / name).rename(moved / name)
     assert Checkout(moved).setup(f"PYTHON={newer}").returncode == 0
     assert checkout.done() == BUILT
+
+
+def test_the_sdks_get_an_environment_of_their_own_once(checkout: Checkout) -> None:
+    """From their lock; made anew when that changes, and after an accident. INVARIANT: as for .venv."""
+    lock = checkout.folder / "tests" / "sdk" / "requirements.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("one==1\n")
+    python = f"PYTHON={checkout.python('3.13.0')}"
+    assert checkout.setup(python, target="sdk").returncode == 0
+    assert checkout.done() == [*BUILT, "venv", "pip"]
+    again = checkout.setup(python, target="sdk")
+    assert (again.returncode, again.stdout, checkout.done()) == (0, "", [])
+    lock.write_text("one==2\n")
+    (checkout.folder / "fail").touch()
+    assert checkout.setup(python, target="sdk").returncode != 0
+    assert checkout.done() == ["venv", "pip"]
+    (checkout.folder / ".venv-sdk" / "leftover").touch()
+    (checkout.folder / "fail").unlink()
+    assert checkout.setup(python, target="sdk").returncode == 0
+    assert checkout.done() == ["venv", "pip"]
+    assert not (checkout.folder / ".venv-sdk" / "leftover").exists()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCKS = ("requirements.lock", "requirements-dev.lock")
+SDK_LOCK = "tests/sdk/requirements.lock"
 DOCUMENTS = documents()
 NAMES = [str(document.relative_to(ROOT)) for document in DOCUMENTS]
 
@@ -48,7 +49,7 @@ def tracked() -> tuple[Path, ...]:
     return tuple(path for name in listed.split("\0") if name and (path := ROOT / name).is_file())
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, SDK_LOCK])
 def test_every_locked_package_carries_a_hash_and_no_address(lock: str) -> None:
     """A lock says what, in which version and with which hashes, and leaves the where to pip's configuration."""
     text = (ROOT / lock).read_text()

@@ -66,10 +66,11 @@ def env(
       eval "$(egress env --unset)"
 
     Writes the bundle that the variables name: the system's roots and the proxy's CA. Secrets of the policy that have a
-    placeholder under a variable are exported as that placeholder.
+    placeholder under a variable are exported as that placeholder; so is where cloud SDKs find the identity endpoints.
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
     import os  # noqa: PLC0415  # what a command needs is loaded by the command, so that --help is fast
 
+    from egress.cli.identity_variables import identity_names, identity_variables  # noqa: PLC0415
     from egress.cli.placeholder_variables import placeholder_names, placeholder_variables  # noqa: PLC0415
     from egress.config import ServerOverrides, load_server_config  # noqa: PLC0415
     from egress.confine.environment import VARIABLES, set_text, unset_text  # noqa: PLC0415
@@ -84,11 +85,11 @@ def env(
     )
     server = load_server_config(config, overrides, os.environ)
     if unset:
-        typer.echo(unset_text((*VARIABLES, *placeholder_names(server)), shell), nl=False)
+        typer.echo(unset_text((*VARIABLES, *placeholder_names(server), *identity_names(server)), shell), nl=False)
         return
     variables = _variables(server, bundle, no_proxy or [])
     placeholders = placeholder_variables(server)
-    variables = {**placeholders, **variables}
+    variables = {**placeholders, **identity_variables(server), **variables}
     try:
         text = set_text(variables, shell)
     except ValueError as error:

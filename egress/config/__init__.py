@@ -18,6 +18,7 @@ from egress.config.binding import (
 from egress.config.bindings import allows, is_bound
 from egress.config.case_files import Case, CaseFile, read_cases
 from egress.config.clock import wall_clock
+from egress.config.identity import GoogleIdentity, IdentityConfig, NamedSecret, bare_resource
 from egress.config.layout import Formatted, format_policy
 from egress.config.limit_fields import bytes_text, rate_text
 from egress.config.listening import ListenAddress, UnixListener, socket_mode, told_listener
@@ -76,6 +77,8 @@ __all__ = [
     "FileSource",
     "Form",
     "Formatted",
+    "GoogleIdentity",
+    "IdentityConfig",
     "Inclusion",
     "KeyCommand",
     "KeyFile",
@@ -88,6 +91,7 @@ __all__ = [
     "LoadedPolicy",
     "Machine",
     "MitmStart",
+    "NamedSecret",
     "Pin",
     "PinError",
     "Placeholder",
@@ -104,6 +108,7 @@ __all__ = [
     "UnixListener",
     "UpstreamConfig",
     "allows",
+    "bare_resource",
     "binding_of",
     "binding_text",
     "bytes_text",

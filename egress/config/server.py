@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from egress.config.checking import check
 from egress.config.document import read_document
+from egress.config.identity_model import identity_config, identity_problems
 from egress.config.pins import PinError, make_pin, parse_pin
 from egress.config.reading import read_text
 from egress.config.sandboxes import SandboxReader
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from egress.config.document import Document
+    from egress.config.identity import IdentityConfig
     from egress.config.listening import ListenAddress
     from egress.config.sandboxes_model import SandboxDefinition
     from egress.config.secrets_key import KeySource
@@ -134,6 +136,7 @@ class _Merge:
             watch=_stated(flag=flags.watch, file=model.watch),
             last_known_good=_stated(flag=flags.last_known_good, file=model.last_known_good),
             secrets_key=self._secrets_key(),
+            identity=self._identity(listens),
         )
 
     def _listens(self) -> tuple[ListenAddress, ...]:
@@ -153,6 +156,13 @@ class _Merge:
         reader = SandboxReader(self.document, self.folder, listens, env, self._find)
         found = reader.read(self.model.sandboxes)
         self.problems.extend(reader.problems)
+        return found
+
+    def _identity(self, listens: tuple[ListenAddress, ...]) -> IdentityConfig | None:
+        if self.document is None or self.model.identity is None:
+            return None
+        found = identity_config(self.model.identity, self.document)
+        self.problems.extend(identity_problems(found, listens, self.document))
         return found
 
     def _secrets_key(self) -> KeySource | None:

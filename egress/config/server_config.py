@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from egress.config.identity import IdentityConfig
     from egress.config.listening import ListenAddress
     from egress.config.sandboxes_model import SandboxDefinition
     from egress.config.secrets_key import KeySource
@@ -111,7 +112,8 @@ class ServerConfig:
     `file` is the configuration file, if there is one. `workers` are processes. `lane` is the one that is forced, for
     tests; None lets the rules pick. `presets` are folders of the user's own presets. `watch`: whether the policy is
     read again when its files change. `last_known_good`: whether a start whose policy files do not load takes the last
-    that did. `secrets_key`: where the key of the secret store is; None: where it is by default.
+    that did. `secrets_key`: where the key of the secret store is; None: where it is by default. `identity`: the
+    identity endpoints that are answered here; None: none.
     """
 
     listen: ListenAddress
@@ -133,6 +135,7 @@ class ServerConfig:
     also_listen: tuple[ListenAddress, ...] = ()
     sandboxes: tuple[SandboxDefinition, ...] = ()
     secrets_key: KeySource | None = None
+    identity: IdentityConfig | None = None
 
     @property
     def listens(self) -> tuple[ListenAddress, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, PlainValidator
 
 from egress.config.fields import text, wrong
+from egress.config.identity_model import IdentityModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.listening import UnixListener
 from egress.config.policy_model import Networks, SecretModel, Strict, TextField
 from egress.config.secrets_key import SecretsKeyModel  # noqa: TC001  pydantic reads it at run time
@@ -199,3 +200,4 @@ class ServerModel(Strict):
     secrets: dict[str, SecretModel] | None = None
     secrets_key: SecretsKeyModel | None = None
     sandboxes: dict[str, SandboxModel] | None = None
+    identity: IdentityModel | None = None

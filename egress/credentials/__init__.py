@@ -2,6 +2,7 @@
 
 from egress.credentials.dumps import forbid_dumps
 from egress.credentials.headers import apply_headers, settable, strip_hop_by_hop
+from egress.credentials.identity_token import identity_token
 from egress.credentials.placeholder_key import placeholder_key
 from egress.credentials.placeholders import needs_key, placeholder_of, placeholders_of
 from egress.credentials.redaction import redact_logs
@@ -18,6 +19,7 @@ __all__ = [
     "Secret",
     "apply_headers",
     "forbid_dumps",
+    "identity_token",
     "misdirected",
     "needs_key",
     "placeholder_key",

@@ -15,14 +15,16 @@ from egress.audit.stream_target import Connection, Datagrams, Output
 from egress.audit.stream_text import SyslogText
 from egress.certs import BUNDLE_NAME, write_bundle, write_roots
 from egress.config import Durability, StreamKind, load_policies, policy_of
-from egress.credentials import CredentialStore, needs_key, placeholder_key, placeholders_of
+from egress.credentials import CredentialStore, identity_token, needs_key, placeholder_key, placeholders_of
 from egress.errors import ConfigError, StartError, StateError
+from egress.gate.endpoints import METADATA_ADDRESSES, Endpoints
 from egress.gate.enrol import enrol
 from egress.gate.fetching import ROOTS, LocalSecrets, build_broker
 from egress.gate.floods import Floods
 from egress.gate.gate import Gate, GateLimits
 from egress.gate.generation import Generation
 from egress.gate.judged_body import BodyRoom
+from egress.gate.own import OwnListeners
 from egress.gate.record import Recorder
 from egress.gate.resolver import Resolver
 from egress.gate.roster import Member, Roster
@@ -82,6 +84,8 @@ def load_generation(
         raise ConfigError(list(refused))
     for warning in dict.fromkeys(problem for checked in checks for problem in checked.problems(Severity.WARNING)):
         logger.warning("%s", warning)
+    if config.identity is not None and (unfit := tuple(config.identity.problems(common.secrets))):
+        raise ConfigError(unfit)
     roster = _roster(config, loaded, registered)
     policy = common.of(DEFAULT_SANDBOX) if roster is None else common.policy
     key = placeholder_key(config.state_dir) if needs_key(common.secrets) else b""
@@ -239,4 +243,6 @@ def build_gate(
         bodies=BodyRoom(config.limits.judged_body),
         via=config.upstream.via,
         fetcher=fetcher,
+        own=OwnListeners(addresses=frozenset() if config.identity is None else METADATA_ADDRESSES),
+        endpoints=None if config.identity is None else Endpoints(config.identity, identity_token(config.state_dir)),
     )

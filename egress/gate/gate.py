@@ -29,6 +29,7 @@ from egress.gate.identity import arrived, as_unknown, identify
 from egress.gate.ids import new_decision_id
 from egress.gate.judged_body import BodyRoom, BodyWanted
 from egress.gate.own import OwnListeners
+from egress.gate.own_answer import answered
 from egress.gate.permit import Permit, Refused, is_secure, permit
 from egress.gate.quota import Over
 from egress.gate.shares import ShareBook, limit_detail
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from egress.credentials import Secret
     from egress.credentials.wanted import SecretService
     from egress.gate.body import Buffer
+    from egress.gate.endpoints import Endpoints
     from egress.gate.exchange import Client
     from egress.gate.generation import Generation
     from egress.gate.record import Recorder
@@ -126,7 +128,7 @@ class Gate:
 
     `via`: upstreams are told of the proxy. `standing`: the connections of the lane that stand idle. `quotas`: the
     limits of rules, as far as this process has a part in them. `clients`: the sandbox of each that is open. `fetcher`
-    fetches values of secrets; None: nobody does.
+    fetches values of secrets; None: nobody does. `endpoints`: the identity endpoints that are answered here, if any.
     """
 
     generation: Generation
@@ -141,6 +143,7 @@ class Gate:
     bodies: BodyRoom = field(default_factory=BodyRoom)
     clients: Callable[[], Iterable[str]] = tuple
     fetcher: SecretService | None = None
+    endpoints: Endpoints | None = None
     open: dict[str, Exchange] = field(default_factory=dict)
     _expiry: asyncio.TimerHandle | None = None
     _expires: tuple[float, ...] = ()
@@ -163,6 +166,8 @@ class Gate:
     async def judge_connect(self, client: Client, host: Host, port: int) -> Destination | Denial:
         """May a client go on towards this destination? No name is resolved unless the tunnel stays unopened."""
         request = Request(client.sandbox, Protocol.HTTPS, host, port)
+        if self.endpoints is not None and self.endpoints.owns(host, port):
+            return await self.answer(client, request)
         try:
             return await within(self.limits.judge_seconds, self._judge_connect(client, request))
         except Exception as error:  # noqa: BLE001 - whatever it was, it refuses
@@ -178,10 +183,19 @@ class Gate:
 
     async def admit_head(self, asked: Asked) -> Exchange | Denial | BodyWanted:
         """As `admit`, for a lane that reads bodies: where a rule asks for this one, it says so, and records nothing."""
+        if self.endpoints is not None and self.endpoints.owns(asked.request.host, asked.request.port):
+            return await self.answer(asked.client, asked.request)
         try:
             return await within(self.limits.judge_seconds, self._admit(asked))
         except Exception as error:  # noqa: BLE001 - whatever it was, it refuses
             return await self._internal_error(error, asked.client, asked.request, asked.sni)
+
+    async def answer(self, client: Client, request: Request) -> Denial:
+        """The answer of an identity endpoint, as a value that is told like a refusal; nothing is admitted."""
+        try:
+            return await within(self.limits.judge_seconds, answered(self, client, request))
+        except Exception as error:  # noqa: BLE001 - whatever it was, it refuses
+            return await self._internal_error(error, client, request, None)
 
     async def dial(self, book: GrantBook, host: str, port: int, *, tls: bool) -> Dialled | DialFailure:
         """Spend a grant on a connection. Without one: a failure, and nothing is sent."""

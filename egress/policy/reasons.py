@@ -17,6 +17,7 @@ class Reason(StrEnum):
     RULE_ALLOW = "rule-allow"
     DEFAULT_ALLOW = "default-allow"
     WOULD_DENY = "would-deny"
+    IDENTITY_PLACEHOLDER = "identity-placeholder"
     # denied before any policy is asked
     SANDBOX_UNKNOWN = "sandbox-unknown"
     # denied by what the policy says
@@ -64,6 +65,7 @@ class Reason(StrEnum):
     # denied because of the placeholder of a secret
     PLACEHOLDER_MISDIRECTED = "placeholder-misdirected"
     PLACEHOLDER_REQUIRED = "placeholder-required"
+    IDENTITY_REFUSED = "identity-refused"
     NAME_NOT_RESOLVED = "name-not-resolved"
     AUDIT_UNAVAILABLE = "audit-unavailable"
     INTERNAL_ERROR = "internal-error"
@@ -101,6 +103,12 @@ TEXTS: dict[Reason, ReasonText] = {
         "allowed, would be denied",
         "The policy refuses this request, and passes it on all the same, since it is in report mode.",
         "write `mode: enforce` once what passes so is what should be refused",
+        200,
+    ),
+    Reason.IDENTITY_PLACEHOLDER: ReasonText(
+        "answered with a placeholder",
+        "The proxy answered a cloud's identity endpoint itself, with a placeholder.",
+        "",
         200,
     ),
     Reason.SANDBOX_UNKNOWN: ReasonText(
@@ -308,6 +316,11 @@ TEXTS: dict[Reason, ReasonText] = {
         "placeholder required",
         "The rule swaps the placeholder of a secret, and the request does not carry it where the rule says.",
         "send the placeholder in place of a credential of your own",
+    ),
+    Reason.IDENTITY_REFUSED: ReasonText(
+        "identity endpoint refused",
+        "The proxy answers this cloud's identity endpoint itself, and has nothing to give for this request.",
+        "see `detail`, and `identity` in the server's configuration",
     ),
     Reason.NAME_NOT_RESOLVED: ReasonText(
         "name not resolved",

@@ -55,7 +55,8 @@ class Connection:
 
     `address` is the peer's, without its port, or tells its user. `judging` is what the gate is being asked, and no row
     tells of yet. `bound` is the CONNECT that was allowed, for as long as this process carries what comes inside.
-    `move_in` takes a place among its sandbox's connections, once that is known.
+    `move_in` takes a place among its sandbox's connections, once that is known. `at_endpoints`: it came to the listener
+    of the identity endpoints.
     """
 
     gate: Gate
@@ -75,6 +76,7 @@ class Connection:
     judging: Request | None = None
     bound: Request | None = None
     move_in: Callable[[], Awaitable[bool]] = _everywhere
+    at_endpoints: bool = False
 
     # time
 

@@ -85,6 +85,7 @@ class Front:
         )
         self._listening: list[socket.socket] = []
         self._addresses: dict[socket.socket, ListenAddress | None] = {}
+        self._endpoints: set[socket.socket] = set()
         self._open: dict[asyncio.Task[None], Connection] = {}
         gate.standing = self._standing
         gate.clients = lambda: [connection.client.sandbox for connection in self._open.values()]
@@ -100,6 +101,11 @@ class Front:
         listening.setblocking(False)  # noqa: FBT003 - the method takes it so
         self._listening.append(listening)
         self._loop.add_reader(listening.fileno(), self._accept, listening)
+
+    def serve_endpoints(self, listening: socket.socket, address: ListenAddress) -> None:
+        """As `serve`; what is accepted there is asked of the identity endpoints, and never a proxy's."""
+        self._endpoints.add(listening)
+        self.serve(listening, address)
 
     def stop_accepting(self) -> None:
         """Accept no more; what is open goes on."""
@@ -138,7 +144,7 @@ class Front:
                 logger.warning("a connection has no peer and is closed: %s", os.strerror(error.errno or 0))
                 sock.close()
                 continue
-            self._begin(sock, *who)
+            self._begin(sock, *who, at_endpoints=listening in self._endpoints)
 
     def _rest(self, listening: socket.socket, error: OSError) -> None:
         """No descriptor is left: leave new connections where they are for a moment, instead of asking in a circle."""
@@ -150,11 +156,13 @@ class Front:
         if listening in self._listening:
             self._loop.add_reader(listening.fileno(), self._accept, listening)
 
-    def _begin(self, sock: socket.socket, peer: str, place: ClientPlace) -> None:
+    def _begin(self, sock: socket.socket, peer: str, place: ClientPlace, *, at_endpoints: bool) -> None:
         prepare(sock)
         client = self._gate.arrived(peer, place)
         endpoint = Endpoint(self._loop, sock)
-        connection = Connection(self._gate, self._clock, self._limits, client, endpoint, place.address)
+        connection = Connection(
+            self._gate, self._clock, self._limits, client, endpoint, place.address, at_endpoints=at_endpoints
+        )
         task = self._loop.create_task(self._run(connection))
         connection.task = task
         self._open[task] = connection

@@ -27,6 +27,7 @@ from egress.policy.lanes import Opened, pick_lane
 from egress.proxy.connection import Phase
 from egress.proxy.endpoint import WOULD_READ
 from egress.proxy.http_lane import HttpLane
+from egress.proxy.identity_lane import IdentityLane
 from egress.proxy.tunnel import TunnelLimits, carry
 from egress.wire.client_hello import LARGEST_HELLO, ClientHello, parse_client_hello
 from egress.wire.head import NeedMore, RequestHead, parse_request_head
@@ -79,6 +80,10 @@ class Opening:
     async def carry(self, connection: Connection) -> None:
         """Everything from the accept to the end of the connection."""
         connection.expect(Phase.HEAD, connection.limits.head_seconds)
+        if connection.at_endpoints:
+            _lane(connection, Lane.HTTP)
+            await IdentityLane(connection, self._http).run()
+            return
         if self._forced is Lane.MITM:
             await self._give_away(connection, None)
             return

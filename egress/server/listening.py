@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from egress.config import ListenAddress, ServerConfig
 
 _BACKLOG: Final = 1024
+_HINT: Final = "choose another address with --listen HOST:PORT (port 0 picks a free one)"
+_ELSEWHERE: Final = "choose another address for `identity: listen`"
 
 
 class Listening:
@@ -28,9 +30,15 @@ class Listening:
         self._files: list[UnixSocket] = []
         with ExitStack() as stack:
             self.sockets = tuple([self._open(address, config, stack) for address in config.listens])
+            identity = config.identity
+            # Where the identity endpoints are asked; None: they are not.
+            self.endpoints = None if identity is None else stack.enter_context(_open_tcp(*identity.listen, _ELSEWHERE))
             self._stack = stack.pop_all()
         self.told = tuple(map(_told, self.sockets, config.listens))
-        self.ports = frozenset(port for sock in self.sockets for port in ports_of(sock))
+        self.all = (*self.sockets, *(() if self.endpoints is None else (self.endpoints,)))
+        self.ports = frozenset(port for sock in self.all for port in ports_of(sock))
+        # `HOST:PORT` of the identity endpoints; empty: there are none.
+        self.told_endpoints = "" if self.endpoints is None else told_listener(self.endpoints.getsockname()[:2])
 
     def begin(self) -> None:
         """Have connections accepted: not before the audit stands, since the kernel accepts them at once."""
@@ -39,6 +47,11 @@ class Listening:
                 sock.listen(_BACKLOG)
             except OSError as error:
                 raise _taken(told_listener(address), error) from error
+        if self.endpoints is not None:
+            try:
+                self.endpoints.listen(_BACKLOG)
+            except OSError as error:
+                raise _taken(self.told_endpoints, error, _ELSEWHERE) from error
 
     def leave(self) -> None:
         """In a forked process: keep what is the supervisor's alone no longer."""
@@ -63,7 +76,7 @@ def ports_of(sock: socket.socket) -> tuple[int, ...]:
     return () if sock.family is socket.AF_UNIX else (int(sock.getsockname()[1]),)
 
 
-def _open_tcp(host: str, port: int) -> socket.socket:
+def _open_tcp(host: str, port: int, hint: str = _HINT) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -72,7 +85,7 @@ def _open_tcp(host: str, port: int) -> socket.socket:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise _taken(f"{host}:{port}", error) from error
+        raise _taken(f"{host}:{port}", error, hint) from error
     return sock
 
 
@@ -81,8 +94,5 @@ def _told(sock: socket.socket, address: ListenAddress) -> str:
     return told_listener(address if isinstance(address, UnixListener) else sock.getsockname()[:2])
 
 
-def _taken(told: str, error: OSError) -> StartError:
-    return StartError(
-        f"cannot listen on {told}: {os.strerror(error.errno or 0)}",
-        hint="choose another address with --listen HOST:PORT (port 0 picks a free one)",
-    )
+def _taken(told: str, error: OSError, hint: str = _HINT) -> StartError:
+    return StartError(f"cannot listen on {told}: {os.strerror(error.errno or 0)}", hint=hint)

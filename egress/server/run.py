@@ -57,6 +57,7 @@ class Started:
 
     `listening`: `HOST:PORT` or `unix:PATH` of each listener.
     `sandboxes`: the policy of each, by name; None: clients are not told apart.
+    `endpoints`: `HOST:PORT` of the identity endpoints; empty: there are none.
     """
 
     listening: tuple[str, ...]
@@ -66,6 +67,7 @@ class Started:
     policy: Policy
     warning: str = ""
     sandboxes: Mapping[str, Policy] | None = None
+    endpoints: str = ""
 
 
 def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
@@ -105,7 +107,8 @@ def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None
                 reloads.watch()
                 sandboxes = None if generation.roster is None else generation.roster.policies
                 files = authority.certificate_path, trust.bundle, config.audit.path
-                on_started(Started(told, *files, generation.policy, begun.warning, sandboxes))
+                where = listening.told_endpoints
+                on_started(Started(told, *files, generation.policy, begun.warning, sandboxes, where))
             reloads.act()
             while not supervisor.stopping:
                 supervisor.turn()
@@ -174,8 +177,8 @@ def _compose(
         known = start.generation.credentials.known
         return asyncio.new_event_loop().run_until_complete(hub.serve(start.control, config, known))
 
-    sockets = listening.sockets
-    worker = Worker(config, tls, sockets, into)
+    sockets = listening.all
+    worker = Worker(config, tls, listening.sockets, into, listening.endpoints)
     mitm = MitmProcess(config, (authority, roots), out_of, listening.ports)
     nothing = leaves(*sockets, into, out_of)
     roles = {

@@ -31,11 +31,13 @@ class Worker:
         tls: tuple[ClientTls, UpstreamTls],
         listening: Sequence[socket.socket],
         handed: socket.socket,
+        endpoints: socket.socket | None = None,
     ) -> None:
         self._config = config
         self._tls = tls
         self._listening = listening
         self._handed = handed
+        self._endpoints = endpoints
 
     def main(self, start: Start) -> int:
         """Be a worker until told to end, or until the supervisor is gone; the exit status."""
@@ -44,7 +46,7 @@ class Worker:
     async def serve(self, start: Start) -> int:
         """Serve on the running loop."""
         judging = Judging(self._config, start, self._stop_accepting)
-        judging.gate.own.ports.update(port for sock in self._listening for port in ports_of(sock))
+        judging.gate.own.ports.update(port for sock in self._all() for port in ports_of(sock))
         self._front = Front(
             judging.gate,
             *self._tls,
@@ -56,14 +58,24 @@ class Worker:
         )
         for sock, address in zip(self._listening, self._config.listens, strict=True):
             self._front.serve(sock, address)
+        self._serve_endpoints(judging)
         judging.ready()
         await judging.until_drained()
         return await judging.finish(self._front.close)
 
     def _stop_accepting(self) -> None:
         self._front.stop_accepting()
-        for sock in self._listening:
+        for sock in self._all():
             sock.close()
+
+    def _all(self) -> tuple[socket.socket, ...]:
+        return (*self._listening, *(() if self._endpoints is None else (self._endpoints,)))
+
+    def _serve_endpoints(self, judging: Judging) -> None:
+        endpoints, identity = judging.gate.endpoints, self._config.identity
+        if self._endpoints is not None and endpoints is not None and identity is not None:
+            endpoints.at(*ports_of(self._endpoints))
+            self._front.serve_endpoints(self._endpoints, identity.listen)
 
 
 def front_limits(config: ServerConfig) -> FrontLimits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from egress.certs import Authority
 from egress.cli import env
 from egress.confine.environment import VARIABLES
+from egress.credentials import identity_token
 from egress.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
@@ -191,3 +193,56 @@ def test_a_unix_socket_is_no_proxy_for_a_variable(state: Path, tmp_path: Path) -
     assert "socat TCP-LISTEN:3128,bind=127.0.0.1,fork,reuseaddr UNIX-CONNECT:/run/egress/proxy.sock" in told
     config.write_text('listen: ["unix:/run/egress/proxy.sock", 127.0.0.1:8080]\n')
     assert variables("--state-dir", state, "--config", config)["https_proxy"] == "http://127.0.0.1:8080"
+
+
+IDENTITY = """
+policy: [policy.yaml]
+identity:
+  listen: 127.0.0.1:9911
+  azure: {https://management.azure.com: arm}
+  aws: {secret: keys}
+  google: {secret: cloud, email: agent@one.example}
+secrets:
+  arm: {env: ARM, hosts: [management.azure.com], placeholder: {like: jwt}}
+  keys: {env: KEYS, hosts: [one.s3.amazonaws.com], placeholder: {like: plain}}
+  cloud: {env: CLOUD, hosts: [storage.googleapis.com], placeholder: {like: plain}}
+"""
+
+
+def test_the_identity_endpoints_are_exported(state: Path, tmp_path: Path) -> None:
+    """Where each SDK looks, with what it shows there: the same each time, another in another state folder."""
+    (tmp_path / "policy.yaml").write_text("version: 1\n")
+    (tmp_path / "egress.yaml").write_text(IDENTITY)
+    found = variables("--state-dir", state, "--config", tmp_path / "egress.yaml")
+    assert found["IDENTITY_ENDPOINT"] == "http://127.0.0.1:9911/msi/token"
+    assert found["AWS_CONTAINER_CREDENTIALS_FULL_URI"] == "http://127.0.0.1:9911/aws/credentials"
+    assert found["GCE_METADATA_HOST"] == found["GCE_METADATA_IP"] == "127.0.0.1:9911"
+    token = found["IDENTITY_HEADER"]
+    assert (len(token), token) == (64, identity_token(state))
+    assert found["AWS_CONTAINER_AUTHORIZATION_TOKEN"] == token
+    again = variables("--state-dir", state, "--config", tmp_path / "egress.yaml")
+    assert again["IDENTITY_HEADER"] == token
+    other = tmp_path / "other"
+    Authority.load_or_create(other / "ca")
+    assert variables("--state-dir", other, "--config", tmp_path / "egress.yaml")["IDENTITY_HEADER"] != token
+
+
+def test_only_what_is_configured_is_exported_and_all_of_it_removed(state: Path, tmp_path: Path) -> None:
+    """An SDK that finds a variable asks there, and nowhere else."""
+    (tmp_path / "policy.yaml").write_text("version: 1\n")
+    (tmp_path / "egress.yaml").write_text(re.sub(r"  (azure|google): .*\n", "", IDENTITY))
+    found = variables("--state-dir", state, "--config", tmp_path / "egress.yaml")
+    assert "AWS_CONTAINER_AUTHORIZATION_TOKEN" in found
+    assert not {"IDENTITY_ENDPOINT", "IDENTITY_HEADER", "GCE_METADATA_HOST"} & set(found)
+    undo = run("--unset", "--config", tmp_path / "egress.yaml").stdout
+    for name in ("IDENTITY_HEADER", "AWS_CONTAINER_AUTHORIZATION_TOKEN", "GCE_METADATA_IP"):
+        assert f"unset {name}\n" in undo
+
+
+def test_a_free_port_of_the_endpoints_cannot_be_exported(state: Path, tmp_path: Path) -> None:
+    """Only the proxy knows which it is."""
+    (tmp_path / "policy.yaml").write_text("version: 1\n")
+    (tmp_path / "egress.yaml").write_text(IDENTITY.replace("9911", "0"))
+    result = run("--state-dir", state, "--config", tmp_path / "egress.yaml")
+    assert result.exit_code == 2
+    assert result.stdout == ""

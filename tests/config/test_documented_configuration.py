@@ -24,7 +24,7 @@ def test_the_example_loads_and_states_the_defaults(tmp_path: Path) -> None:
     assert config.limits == Limits()
     assert (config.audit.flush_interval, config.audit.queue, config.audit.query_values) == (0.2, 10_000, False)
     assert (config.audit.durability, config.audit.denial_rows) == (Durability.NORMAL, 200)
-    assert sorted(config.secrets) == ["github", "internal"]
+    assert sorted(config.secrets) == ["arm", "github", "internal"]
     assert [source.scope.value for source in config.policies] == ["sandbox", "org"]
 
 

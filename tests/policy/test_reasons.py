@@ -27,7 +27,7 @@ def test_every_reason_has_a_page_and_no_page_is_orphaned() -> None:
 def test_a_text_says_what_happened_and_what_to_do(reason: Reason) -> None:
     """A short title, one plain sentence, a hint for every denial, and a status that fits."""
     text = TEXTS[reason]
-    allowed = reason in {Reason.RULE_ALLOW, Reason.DEFAULT_ALLOW, Reason.WOULD_DENY}
+    allowed = reason in {Reason.RULE_ALLOW, Reason.DEFAULT_ALLOW, Reason.WOULD_DENY, Reason.IDENTITY_PLACEHOLDER}
     assert 0 < len(text.title) <= 40
     assert text.sentence.endswith(".")
     assert bool(text.hint) is (not allowed or reason is Reason.WOULD_DENY)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from harness.authority import TestAuthority
 
-    from egress.config import SandboxDefinition, UnixListener
+    from egress.config import IdentityConfig, SandboxDefinition, SecretDefinition, UnixListener
     from egress.gate.gate import Gate
     from egress.mitm.lane import MitmLane
     from egress.policy import Address
@@ -90,7 +90,7 @@ class Setup:
     """How a proxy is set up: the text of its policy, pins, environment of secrets, roots, limits.
 
     `sandboxes` are who clients are told apart as; none: they are all one. `listener`: the unix socket to listen on;
-    None: a free port of loopback.
+    None: a free port of loopback. `identity`: the identity endpoints that are answered, at a free port.
     """
 
     policy: str
@@ -100,6 +100,8 @@ class Setup:
     limits: Limits = field(default_factory=lambda: Limits(audit_seconds=0.2, connect_seconds=2, resolve_seconds=1))
     sandboxes: tuple[SandboxDefinition, ...] = ()
     listener: UnixListener | None = None
+    secrets: Mapping[str, SecretDefinition] = field(default_factory=dict)
+    identity: IdentityConfig | None = None
 
 
 class Proxy:
@@ -120,8 +122,9 @@ class Proxy:
             resolve=setup.pins,
             policies=(PolicySource(Scope.SANDBOX, self.policy_file),),
             limits=setup.limits,
-            secrets={},
+            secrets=setup.secrets,
             sandboxes=setup.sandboxes,
+            identity=setup.identity,
         )
         self.authority = Authority.load_or_create(self.config.ca_dir)
         generation = load_generation(self.config, dict(setup.env))
@@ -130,6 +133,7 @@ class Proxy:
         self.master: MitmListener
         self.front: Front
         self.address: Any
+        self.endpoints: Any = None
         self._listener = setup.listener
         if setup.listener is not None:
             self.address = setup.listener.path
@@ -203,15 +207,24 @@ class Proxy:
             hand_over=NoHandOver(),
             slots=OwnSlots(own.connections),
         )
-        with listening_on(self._listener) as listening:
+        with listening_on(self._listener) as listening, listening_on(None) as endpoints:
             if self._listener is None:
                 self.address = listening.getsockname()
                 self.gate.own.ports.add(self.address[1])
             self.front.serve(listening, self._listener or self.address[:2])
+            self._serve_endpoints(endpoints)
             self._ready.set()
             await self._stop.wait()
             await self.front.close()
         await self._fetcher.broker.close()
+
+    def _serve_endpoints(self, listening: socket.socket) -> None:
+        """As a worker does, where identity endpoints are configured."""
+        if self.gate.endpoints is not None and self.config.identity is not None:
+            self.endpoints = listening.getsockname()
+            self.gate.own.ports.add(self.endpoints[1])
+            self.gate.endpoints.at(self.endpoints[1])
+            self.front.serve_endpoints(listening, self.config.identity.listen)
 
     @property
     def _fetcher(self) -> LocalSecrets:
