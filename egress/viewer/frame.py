@@ -196,12 +196,12 @@ class Frame(App[None]):
         self._start(self.feed.at(message.part))
 
     def _show_detail(self) -> None:
-        pane, row = self.query_one("#detail"), self._rows.row
-        if not pane.has_class("open"):
-            return
-        told = Group() if row is None else Group(Text(shown(title(row), 1_000), "bold"), labelled(trace(row)))
-        self.query_one("#detail-text", Static).update(told)
-        pane.scroll_home(animate=False)
+        # None while the screen is being made or taken down: rows may come before and after.
+        for pane in self.query("#detail.open"):
+            row = self._rows.row
+            told = Group() if row is None else Group(Text(shown(title(row), 1_000), "bold"), labelled(trace(row)))
+            pane.query_one("#detail-text", Static).update(told)
+            pane.scroll_home(animate=False)
 
 
 def _theme() -> str:
