@@ -2,8 +2,13 @@
 
 1. an occurrence of any form (`spellings`) is replaced by what stands for the secret; the leftmost first, of those that
    begin together the longest
-2. of what has come, only the end that may still become a form is held back: at most one byte less than the longest
+2. of what has come, the end is held back, one byte less than the longest form at most; not beyond a line break, or
+   another byte that no form has
 3. however a body is cut into pieces, the result is the same
+
+How much is held back does not depend on what it says. If only the beginning of a value waited, then whoever can have a
+server say what he likes would try one character after the other, and see by what waits which ones are right. So it is
+`prompt` bodies alone, where each message must go on at once, in which no more waits than may become a form.
 
 INVARIANT secret-confinement: forms are as secret as values; they leave this module in no message.
 """
@@ -13,6 +18,7 @@ from __future__ import annotations
 import ctypes
 import re
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes
 
 from egress.credentials.spellings import SHORTEST, Form, escapes_in, every, forms_of
 
@@ -25,6 +31,8 @@ __all__ = ["SHORTEST", "Scrub", "Scrubber", "scrubber_of"]
 
 _REMEMBERED_AT_MOST = 256
 _LEADS: Final = (b"%", b"\\", b"&")
+# What forms are made of: values are visible ASCII, with spaces inside.
+_INSIDE: Final = bytes(range(0x20, 0x7F))
 type _Search = Callable[..., int | None]
 type _Found = tuple[int, int, Form]
 
@@ -32,7 +40,7 @@ type _Found = tuple[int, int, Form]
 class Scrubber:
     """What is looked for on behalf of a set of secrets. Made once for it, used by many bodies at a time."""
 
-    __slots__ = ("_escaped", "_escapes", "_forms", "_heads", "_longest", "_lowered")
+    __slots__ = ("_escaped", "_escapes", "_forms", "_heads", "_inside", "_longest", "_lowered")
 
     def __init__(self, secrets: Sequence[Secret], shown: Sequence[str | None] = ()) -> None:
         told = [*shown, *[None] * (len(secrets) - len(shown))]
@@ -42,6 +50,7 @@ class Scrubber:
         }
         self._forms = tuple(form for value, shown in by_value.items() for form in forms_of(value, shown))
         self._longest = max((form.longest for form in self._forms), default=1)
+        self._inside = all(not value.strip(_INSIDE) for value in by_value)
         self._escapes = escapes_in(self._forms)
         self._heads = re.compile(b"|".join([form.head.pattern for form in self._forms]))
         self._escaped = tuple((form, each) for form in self._forms for each in form.escaped)
@@ -56,25 +65,27 @@ class Scrubber:
         return kept + rest
 
     def is_in_name(self, name: bytes) -> bool:
-        """Whether a field's name holds a value; names lose their case on the way."""
-        lower = name.lower()
+        """Whether a field's name holds a value, escaped as URLs do it too; names lose their case on the way."""
+        lower = unquote_to_bytes(name).lower() if b"%" in name else name.lower()
         return any(literal in lower for literal in self._lowered)
 
-    def part(self, data: bytes, *, last: bool, escaped: bool = True, covered: bool = False) -> tuple[bytes, bytes]:
+    def part(
+        self, data: bytes, *, last: bool, escaped: bool = True, covered: bool = False, prompt: bool = False
+    ) -> tuple[bytes, bytes]:
         """What may go on of `data`, cleaned, and what of its end must wait for more; nothing if it is the `last`.
 
         `escaped` False: what is escaped from its first character on is not looked for. `covered`: what stands in the
-        place of a value is as long as it.
+        place of a value is as long as it. `prompt`: nothing waits but what may become a form.
         """
         found = self._find(data)
         if escaped:
             found += self._find_escaped(data)
-        waiting = () if last else self._may_become(data)
+        waiting: Sequence[int] = () if last else self._may_become(data) if prompt else self._end_of(data)
         if not found:
             return (data, b"") if not waiting else (data[: waiting[0]], data[waiting[0] :])
         return _replaced(data, sorted(found, key=lambda each: (each[0], -each[1])), waiting, covered=covered)
 
-    def untouched(self, data: memoryview, *, escaped: bool) -> int | None:
+    def untouched(self, data: memoryview, *, escaped: bool, prompt: bool = False) -> int | None:
         """How much of `data` may go on as it is, where nothing is found in it; None: `part` has to look.
 
         Nothing is copied, so that what most bodies are made of passes at the speed of the search.
@@ -92,7 +103,7 @@ class Scrubber:
                 if each.lead in leads and _memmem(start, size, each.anchor, len(each.anchor)) is not None:
                     return None
         end = bytes(data[-self._longest :])
-        waiting = self._may_become(end)
+        waiting = self._may_become(end) if prompt else self._end_of(end)
         return size - len(end) + waiting[0] if waiting else size
 
     def _find(self, data: bytes) -> list[_Found]:
@@ -114,6 +125,12 @@ class Scrubber:
             for at in every(data, each.anchor)
             if at >= each.offset and (end := form.match(data, at - each.offset)[0]) >= 0
         ]
+
+    def _end_of(self, data: bytes) -> Sequence[int]:
+        """Where at the end a form could have begun, whatever the values are."""
+        first = max(0, len(data) - self._longest + 1)
+        end = data[first:]
+        return range(first + (len(end.rstrip(_INSIDE)) if self._inside else 0), len(data))
 
     def _may_become(self, data: bytes) -> Sequence[int]:
         """Where at the end a form may have begun, in order."""
@@ -138,25 +155,27 @@ class Scrub:
     A piece that cannot be cleaned raises, and then every later one does: nothing of such a body goes on.
     """
 
-    __slots__ = ("_carry", "_escaped", "_failed", "_scrubber")
+    __slots__ = ("_carry", "_escaped", "_failed", "_prompt", "_scrubber")
 
-    def __init__(self, scrubber: Scrubber, *, escaped: bool = True) -> None:
+    def __init__(self, scrubber: Scrubber, *, escaped: bool = True, prompt: bool = False) -> None:
         self._scrubber = scrubber
+        self._prompt = prompt
         self._escaped = escaped
         self._carry = b""
         self._failed = False
 
     def feed(self, data: bytes | bytearray | memoryview) -> bytes | memoryview:
         """The next bytes; what comes back goes on in their place, and is valid as long as they are."""
-        if self._carry or self._failed or not data or not isinstance(data, memoryview):
+        if self._failed or not data or not (self._carry or isinstance(data, memoryview)):
             return self._pass(data, last=False)
+        whole = memoryview(bytearray(self._carry) + data) if self._carry else memoryview(data)
         self._failed = True
-        passing = self._scrubber.untouched(data, escaped=self._escaped)
+        passing = self._scrubber.untouched(whole, escaped=self._escaped, prompt=self._prompt)
         self._failed = False
         if passing is None:
             return self._pass(data, last=False)
-        self._carry = bytes(data[passing:])
-        return data[:passing]
+        self._carry = bytes(whole[passing:])
+        return whole[:passing]
 
     def end(self) -> bytes:
         """What was held back, at the end of a body that came whole."""
@@ -170,7 +189,7 @@ class Scrub:
         if not window:
             return b""
         self._failed = True
-        kept, self._carry = self._scrubber.part(window, last=last, escaped=self._escaped)
+        kept, self._carry = self._scrubber.part(window, last=last, escaped=self._escaped, prompt=self._prompt)
         self._failed = False
         return kept
 

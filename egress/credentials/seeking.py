@@ -1,6 +1,7 @@
 """Finds placeholders in what goes up, in the forms in which clients write a credential down.
 
-1. plain; percent-encoded, also twice; escaped for JSON; hexadecimal; base64 of it, alone or amid other text
+1. plain, also in UTF-16 or UTF-32; percent-encoded, also twice; escaped for JSON; hexadecimal; base64 of it, alone or
+   amid other text
 2. a form may end in a later piece than it began in: `reach` bytes of what went before belong to the next piece
 3. another form (compressed, split up, enciphered) is not found: this shows mistakes and simple theft, and a placeholder
    is worth nothing to whoever gets it
@@ -89,6 +90,8 @@ def _readings(data: bytes) -> Iterator[bytes]:
         yield reading
         if b"\\" in reading:
             yield _ESCAPE.sub(_unescaped, reading)
+        if b"\0" in reading:
+            yield reading.replace(b"\0", b"")
         if b"%" not in reading:
             return
         reading = unquote_to_bytes(reading)

@@ -18,6 +18,8 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 _STRING: Final = re.compile(r'("(?:[^"\\]|\\.)*+")(\s*:)?', re.DOTALL)
 # So much may values add to a request: a short placeholder, many times, would make a small body huge.
 _GROWTH: Final = 256 * 1024
+_CHARSET: Final = re.compile(r"charset\s*=[\s\"']*([^\s\"';,]*)", re.IGNORECASE)
+_CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -77,9 +79,12 @@ def in_path(path: str, put: Putting) -> str | None:
 def in_body(body: bytes, content_type: str, put: Putting) -> bytes | None:
     """The body with the secret in its strings or values; None if the placeholder is in none. Raises ValueError.
 
-    ValueError: it is neither JSON nor a form.
+    ValueError: it is neither JSON nor a form, or says that it is written otherwise than we read it.
     """
-    kind = content_type.partition(";")[0].strip().lower()
+    kind, _, parameters = content_type.partition(";")
+    kind = kind.strip().lower()
+    if any(charset.lower() not in _CHARSETS for charset in _CHARSET.findall(parameters)):
+        raise ValueError
     text = body.decode("utf-8")
     if kind == _FORM:
         changed = in_query(text, put)

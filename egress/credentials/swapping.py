@@ -66,7 +66,8 @@ def wants_body(decision: Decision) -> bool:
     return any(SwapPlace.BODY in swap.places for swap in decision.swap)
 
 
-@dataclass(slots=True)
+# Without a repr, which would show values.
+@dataclass(slots=True, repr=False)
 class _Work:
     """A request while it is changed. `headers` are those that were, by the name that the rule gives them."""
 
@@ -233,5 +234,5 @@ def _left(store: CredentialStore, work: _Work, gone: tuple[str, ...]) -> tuple[s
     ruled = ruled_names((*gone, *work.headers))
     fields = [f"{name}: {value}" for name, value in work.request.headers if not is_ruled(name.encode("latin-1"), ruled)]
     fields += work.headers.values()
-    head = "\n".join((work.target, *fields)).encode("latin-1")
+    head = "\n".join((work.request.method or "", work.target, *fields)).encode("latin-1")
     return tuple(dict.fromkeys((*seeker.names_in(head), *seeker.names_in(work.body or b""))))

@@ -184,7 +184,8 @@ def _upwards(names: tuple[str, ...], *, host: bool, framing: bool) -> _Spellings
     return _Spellings(HOP_BY_HOP, rewritten, ruled_names(names))
 
 
-_OF_FORM = ruled_names(("Accept-Encoding", "Range", "If-Range"))
+# `A-IM` asks for changes only, coded by a name of its own (RFC 3229); `Accept-Charset` for text that nobody can search.
+_OF_FORM = ruled_names(("Accept-Encoding", "Accept-Charset", "A-IM", "Range", "If-Range"))
 _SPELLINGS_AT_MOST = 512
 _SPELLING_LENGTH = 64
 _NONE: frozenset[bytes] = frozenset()

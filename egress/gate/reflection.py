@@ -2,8 +2,9 @@
 
 1. the request asks for no coding and no part of a body (`outbound`), so that an answer can be read
 2. an answer in gzip or deflate is decoded all the same, and goes on decoded, without the fields that are no longer true
-3. any other coding, or a part that nobody asked for, is refused before a byte of it went on; or passes as it is, where
-   the rule says `scrub: pass`, or where it says nothing and the type is a binary one
+3. any other coding, a part that nobody asked for, or text in a charset in which ASCII is written otherwise, is refused
+   before a byte of it went on; or passes as it is, where the rule says `scrub: pass`, or where it says nothing and the
+   type is a binary one: then the values are looked for all the same, since what the head says may be a lie
 4. what can be read is scrubbed: reason phrase, names and values of fields, trailers, body
 
 INVARIANT fail-closed: a step that raises ends the answer broken off, and no later byte of it goes on.
@@ -11,7 +12,9 @@ INVARIANT fail-closed: a step that raises ends the answer broken off, and no lat
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from egress.credentials.scrub import Scrub, scrubber_of
@@ -26,7 +29,10 @@ if TYPE_CHECKING:
     from egress.gate.exchange import Exchange
     from egress.gate.outbound import Field
 
-_PARTIAL_CONTENT: Final = 206
+# A part (RFC 9110, section 15.3.7), or the changes to what a client has (RFC 3229, section 10.4.1).
+_PARTS: Final = frozenset({206, 226})
+# What a charset must leave as it is for a value to be found in it.
+_ASCII: Final = "".join(map(chr, range(0x20, 0x7F)))
 
 # What says something of the bytes as they were coded.
 _OF_THE_CODED: Final = frozenset(
@@ -59,6 +65,8 @@ _BINARY_TYPES: Final = frozenset(
         b"application/zstd",
     }
 )
+_CHARSET: Final = re.compile(rb"charset\s*=[\s\"']*([^\s\"';,]+)", re.IGNORECASE)
+_WIDE: Final = re.compile(rb"utf.?(?:7|16|32)|ucs|unicode.?(?:1|16|32)|ebcdic|ibm|cp.?037")
 _OF_TEXT: Final = (b"+json", b"+xml", b"+yaml")
 
 
@@ -97,13 +105,14 @@ def cleaned(exchange: Exchange, status: int, fields: Sequence[Field], *, bodiles
     if bodiless:
         return Answer(scrubber, decoded=known)
     binary = is_binary(fields)
-    problem = _problem(status, codings, known=known)
-    if problem:
-        rule = exchange.decision.scrub
-        passes = rule is Unreadable.PASS or (rule is None and binary and status != _PARTIAL_CONTENT)
+    problem = _problem(status, codings, known=known) or ("" if binary else _unreadable_text(fields))
+    rule = exchange.decision.scrub
+    if problem and rule is Unreadable.PASS:
         # What cannot be read goes on as it is; its head can be read.
-        return Answer(scrubber) if passes else Refusal(Reason.RESPONSE_UNREADABLE, problem)
-    scrub = Scrub(scrubber, escaped=not binary)
+        return Answer(scrubber)
+    if problem and (rule is not None or not binary or status in _PARTS):
+        return Refusal(Reason.RESPONSE_UNREADABLE, problem)
+    scrub = Scrub(scrubber, escaped=not binary, prompt=_is_of_messages(fields))
     steps = (Inflate(codings[0]), scrub) if known else (scrub,)
     exchange.downward = BodyPath((*steps, *exchange.downward.steps))
     return Answer(scrubber, decoded=known)
@@ -123,14 +132,41 @@ def is_binary(fields: Sequence[Field]) -> bool:
     return (media.partition(b"/")[0] in _BINARY_KINDS and not media.endswith(_OF_TEXT)) or media in _BINARY_TYPES
 
 
+def _is_of_messages(fields: Sequence[Field]) -> bool:
+    """Whether a body's messages end without a mark, and are waited for one by one, as those of gRPC."""
+    types = [value.lower() for name, value in fields if name.lower() == b"content-type"]
+    return len(types) == 1 and types[0].startswith(b"application/grpc")
+
+
 def _problem(status: int, codings: tuple[bytes, ...], *, known: bool) -> str:
     """Why a body cannot be read; nothing if it can."""
-    if status == _PARTIAL_CONTENT:
+    if status in _PARTS:
         return "the server sent a part of the body that was not asked for"
     if codings and not known:
         # The coding's name is the upstream's: it is not repeated.
         return "the server sent the body in a coding that cannot be read, though none was asked for"
     return ""
+
+
+def _unreadable_text(fields: Sequence[Field]) -> str:
+    """Why a text cannot be read; nothing if it can. A client can ask some servers for UTF-16."""
+    types = [value for name, value in fields if name.lower() == b"content-type"]
+    # The charset's name is the upstream's, as above.
+    return "" if all(map(is_like_ascii, types)) else "the server sent the body in a charset that cannot be read"
+
+
+@lru_cache(maxsize=256)
+def is_like_ascii(content_type: bytes) -> bool:
+    """Whether a type's charset, if it declares one, writes ASCII as ASCII. One that nobody knows is taken to."""
+    for charset in _CHARSET.findall(content_type):
+        name = charset.decode("latin-1")
+        try:
+            if _ASCII.encode(name) != _ASCII.encode():
+                return False
+        except (LookupError, ValueError):
+            if _WIDE.search(charset.lower()):
+                return False
+    return True
 
 
 def _codings(fields: Sequence[Field]) -> tuple[bytes, ...]:

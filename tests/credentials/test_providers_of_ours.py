@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 from types import ModuleType
@@ -14,8 +15,9 @@ from broker_stage import Stage, run, wanted
 from egress.config.plain_sources import FETCHED
 from egress.config.secret_sources import CommandSource, KeyringSource
 from egress.credentials.providers import registry
-from egress.credentials.providers.command import KEPT
+from egress.credentials.providers.command import KEPT, fetch
 from egress.credentials.wanted import Failed, Held
+from egress.errors import CredentialError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +83,22 @@ def test_a_program_that_hangs_is_killed(tmp_path: Path) -> None:
 
     stat = Folder(f"/proc/{child}/stat")
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
+
+
+def test_what_a_program_leaves_behind_holds_nothing_of_ours_open() -> None:
+    """A process that left the group and kept its output is waited for shortly, and no pipe stays."""
+
+    async def play() -> None:
+        source = command("sh", "-c", f"setsid sleep 8 & echo {CANARY}", seconds=0.2)
+        counts = []
+        for _ in range(3):
+            with pytest.raises(CredentialError, match="took longer"):
+                await fetch("github", source, Stage())  # type: ignore[arg-type]
+            await asyncio.sleep(0.05)
+            counts.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208 -- a folder that changes while it is read
+        assert len(set(counts)) == 1
+
+    run(play)
 
 
 def test_a_program_gets_few_variables(monkeypatch: pytest.MonkeyPatch) -> None:

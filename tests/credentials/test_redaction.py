@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
+from hpack import Encoder
 
 from egress.credentials import Secret
 from egress.credentials.redaction import Redaction, redact_logs
@@ -37,10 +38,18 @@ def written() -> Iterator[io.StringIO]:
 
 @pytest.mark.parametrize(
     "text",
-    [CANARY, f"Authorization: Bearer {CANARY}", quote(CANARY, safe=""), base64.b64encode(CANARY.encode()).decode()],
+    [
+        CANARY,
+        f"Authorization: Bearer {CANARY}",
+        quote(CANARY, safe=""),
+        *(base64.b64encode(b"u" * before + CANARY.encode()).decode() for before in range(3)),
+        f"Basic {base64.urlsafe_b64encode(f'git:{CANARY}'.encode()).decode()}",
+        "".join(f"\\u{ord(character):04X}" for character in CANARY),
+        "".join(f"&#{ord(character)};" for character in CANARY),
+    ],
 )
 def test_secret_confinement_in_a_message(written: io.StringIO, text: str) -> None:
-    """INVARIANT secret-confinement: plain, URL-encoded or base64, as text or as an argument."""
+    """INVARIANT secret-confinement: plain, escaped or in base64, amid more of it too, as text or as an argument."""
     logging.getLogger("somebody.else").error("failed: %s", text)
     assert "<secret github>" in written.getvalue()
     assert text not in written.getvalue()
@@ -65,6 +74,17 @@ def test_a_line_that_cannot_be_cleaned_is_not_written(written: io.StringIO) -> N
 
     logging.getLogger("somebody.else").error("failed: %s", Broken())
     assert written.getvalue() == "a log line could not be cleaned\n"
+
+
+def test_a_library_that_writes_every_field_writes_none(written: io.StringIO) -> None:
+    """Compressed fields of HTTP/2 hold values that nobody finds again."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.DEBUG)
+    Encoder().encode([("authorization", CANARY)])
+    logging.getLogger("somebody.else").debug("seen")
+    root.setLevel(level)
+    assert written.getvalue() == "seen\n"
 
 
 def test_a_rotated_secret_is_the_one_that_is_cleaned() -> None:

@@ -121,14 +121,19 @@ PIECES = st.sampled_from(
 )
 
 
-@given(st.lists(PIECES, max_size=6), st.lists(st.integers(0, 600), max_size=8), st.booleans())
-def test_however_a_body_is_cut_the_result_is_the_same(parts: list[bytes], cuts: list[int], escaped: bool) -> None:  # noqa: FBT001
+@given(st.lists(PIECES, max_size=6), st.lists(st.integers(0, 600), max_size=8), st.booleans(), st.booleans())
+def test_however_a_body_is_cut_the_result_is_the_same(
+    parts: list[bytes],
+    cuts: list[int],
+    escaped: bool,  # noqa: FBT001
+    prompt: bool,  # noqa: FBT001
+) -> None:
     """Pieces of any size give what the whole gives; and what was cleaned is clean."""
     whole = b"".join(parts)
     made = scrubber(TOKEN, ODD)
     at_once = Scrub(made, escaped=escaped)
     expected = at_once.feed(whole) + at_once.end()
-    in_pieces = Scrub(made, escaped=escaped)
+    in_pieces = Scrub(made, escaped=escaped, prompt=prompt)
     out, last = b"", 0
     for cut in [*sorted(min(cut, len(whole)) for cut in cuts), len(whole)]:
         out += bytes(in_pieces.feed(memoryview(bytearray(whole))[last:cut]))
@@ -139,15 +144,30 @@ def test_however_a_body_is_cut_the_result_is_the_same(parts: list[bytes], cuts: 
 
 
 @given(st.integers(0, len(TOKEN)))
-def test_no_more_is_held_back_than_may_become_a_form(cut: int) -> None:
-    """The beginning of a value waits for the rest; a whole event of a stream goes on at once."""
-    step = Scrub(scrubber(TOKEN))
-    event = b'data: {"a": "ghp_"}\n\n'
-    assert step.feed(event) == event
+def test_of_messages_no_more_is_held_back_than_may_become_a_form(cut: int) -> None:
+    """The beginning of a value waits for the rest; a whole message goes on at once."""
+    step = Scrub(scrubber(TOKEN), prompt=True)
+    message = b'\0\0\0\0\7{"a": "ghp_"}'
+    assert step.feed(message) == message
     begun = TOKEN[:cut].encode()
     held = b"" if cut == len(TOKEN) else begun
     assert step.feed(b"data: " + begun) == b"data: " + (SHOWN if cut == len(TOKEN) else b"")
     assert step.feed(b"!\n\n") == held + b"!\n\n"
+
+
+@given(st.text(st.characters(min_codepoint=0, max_codepoint=0x7F), max_size=400), st.integers(0, len(TOKEN) - 1))
+def test_what_is_held_back_tells_nothing_of_the_value(text: str, cut: int) -> None:
+    """As much waits of a right guess as of a wrong one, however the guess is escaped; a whole line never waits."""
+    made = scrubber(TOKEN)
+    for form in FORMS:
+        right = FORMS[form](TOKEN).encode()[:cut]
+        wrong = bytes(byte ^ 1 if chr(byte).isalnum() else byte for byte in right)
+        passed = [len(Scrub(made).feed(text.encode() + guess)) for guess in (right, wrong)]
+        assert passed[0] == passed[1]
+        lying = [len(Scrub(made).feed(memoryview(bytearray(text.encode() + guess)))) for guess in (right, wrong)]
+        assert lying == passed
+    line = text.encode() + b'data: {"a": "ghp_"}\n\n'
+    assert Scrub(made).feed(line) == line
 
 
 def test_a_step_that_failed_lets_nothing_more_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +213,7 @@ def test_without_the_c_library_the_same_is_found(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(scrub_module, "_memmem", None)
     assert [scrub_module.contains(*pair) for pair in pairs] == [part in data for data, part in pairs]
     step = Scrub(scrubber(TOKEN))
-    assert bytes(step.feed(memoryview(bytearray(f"<{TOKEN}>".encode())))) == b"<%s>" % SHOWN
+    assert bytes(step.feed(memoryview(bytearray(f"<{TOKEN}>\n".encode())))) == b"<%s>\n" % SHOWN
 
 
 @given(st.lists(PIECES, max_size=4), st.booleans())

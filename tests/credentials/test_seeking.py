@@ -34,6 +34,15 @@ def test_a_form_is_found_amid_other_text(form: str) -> None:
     assert SEEKER.names_in(f"before {FORMS[form]} after".encode()) == ("model",)
 
 
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-be", "utf-32"])
+def test_a_placeholder_in_wide_characters_is_found(coding: str) -> None:
+    """JSON may come so; nothing else of a text does."""
+    assert SEEKER.names_in(json.dumps({"key": TEXT}).encode(coding)) == ("model",)
+    look = BodyLook(SEEKER)
+    pieces = [bytes([byte]) for byte in TEXT.encode(coding)]
+    assert any(look.finds(piece) for piece in pieces)
+
+
 @given(st.binary(max_size=40), st.binary(max_size=40), st.booleans())
 def test_base64_is_found_wherever_it_begins(before: bytes, after: bytes, url: bool) -> None:  # noqa: FBT001 - a property
     """As in HTTP Basic, where a user's name stands before it; in both alphabets."""

@@ -101,6 +101,8 @@ UNREAD = [
     (b"\xff", "application/json"),
     (b"{}", "text/plain"),
     (b"[" * 100_000, "a/b+json"),
+    (b"{}", "application/json; charset=utf-16"),
+    (b"a=b", 'application/x-www-form-urlencoded;charset="UTF-7"'),
 ]
 
 

@@ -203,6 +203,15 @@ def test_a_placeholder_goes_nowhere_else(site: Site, mode: Mode, case: str) -> N
     assert (row.verdict, row.reason, row.secrets) == ("deny", reason, ())
 
 
+@carried("mode", (Mode.TLS1,))
+def test_a_placeholder_as_a_method_goes_nowhere(site: Site, mode: Mode) -> None:
+    """Where a rule names no methods, a client may make one up."""
+    assert mode is Mode.TLS1
+    with site.proxy.inside(HOST, site.port, "http/1.1") as wire:
+        assert wire.send(line(site, "/open", HELD)).reply().reason == "placeholder-misdirected"
+    assert site.origin.connections == []
+
+
 def test_over_plain_http_it_is_found_too(site: Site) -> None:
     """The placeholder is looked for whatever carries the request."""
     assert ask(site, Mode.PLAIN, "/open", f"X-Key: {HELD}").reason == "placeholder-misdirected"

@@ -6,6 +6,7 @@ The upstream here is one that echoes: in its head, its body, behind it, in any c
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
 import zlib
@@ -236,26 +237,74 @@ def test_what_cannot_be_read_is_refused_before_it_is_sent(
         assert (reply.field("content-encoding"), reply.field("x-echo")) == (coding, SHOWN)
 
 
+WIDE = [
+    "text/plain; charset=utf-16",
+    'application/json; charset="UTF-16LE"',
+    "text/plain;charset=utf-7",
+    "a/b;charset=cp037",
+]
+
+
+@carried("mode, kind", *[(mode, kind) for (mode,) in EVERY for kind in WIDE])
+def test_a_text_in_which_ascii_is_not_ascii_is_refused(
+    mode: Mode, kind: str, begin: Callable[..., Proxy], origin: Origins
+) -> None:
+    """A client can ask some servers for it, and would read what nobody found."""
+    proxy = begin(rules(origin))
+    with sending(origin, mode, {"content-type": kind}, SECRET.encode("utf-16")):
+        reply = ask(proxy, mode)
+    assert reply.reason == "response-unreadable"
+    assert SECRET.encode("utf-16-le") not in reply.whole
+
+
+@carried("mode", *EVERY)
+def test_a_coding_that_is_a_lie_hides_nothing(mode: Mode, begin: Callable[..., Proxy], origin: Origins) -> None:
+    """What may pass unread, as a binary type, is looked at as it stands."""
+    proxy = begin(rules(origin))
+    with sending(origin, mode, {"content-type": "image/png", "content-encoding": "br"}, f"<{SECRET}>".encode()):
+        reply = ask(proxy, mode)
+    clean(reply)
+    assert (reply.body, reply.field("content-encoding")) == (f"<{SHOWN}>".encode(), "br")
+
+
+@carried("mode", *EVERY)
+def test_an_echo_in_an_escaped_name_of_a_field_is_gone(
+    mode: Mode, begin: Callable[..., Proxy], origin: Origins
+) -> None:
+    """A name may hold percent signs."""
+    proxy = begin(rules(origin))
+    escaped = "".join(f"%{ord(character):02x}" for character in SECRET)
+    with sending(origin, mode, {f"x-{escaped}": "1", "x-100%": "2"}, b"ok"):
+        reply = ask(proxy, mode)
+    assert (reply.status, reply.field("x-100%")) == (200, "2")
+    assert escaped.encode() not in reply.whole
+
+
 @carried("mode", *EVERY)
 def test_an_answer_is_asked_for_whole_and_uncoded(mode: Mode, begin: Callable[..., Proxy], origin: Origins) -> None:
     """What the client asks for is not passed on: a part could be a single byte of the secret."""
     proxy = begin(rules(origin))
     asked = (("accept-encoding", "gzip, br"), ("range", "bytes=3-3"), ("if-range", '"x"'), ("accept_encoding", "br"))
+    asked += (("a-im", "gzip"), ("accept-charset", "utf-16"))
     with sending(origin, mode, {}, b"ok"):
         assert ask(proxy, mode, more=asked).status == 200
     (request,) = [each for seen in origin.connections for each in seen.requests]
     fields = request.fields if hasattr(request, "fields") else request
     sent = {(_text(name), _text(value)) for name, value in fields}
     assert {value for name, value in sent if name == "accept-encoding"} == {"identity"}
-    assert not {name for name, _ in sent} & {"range", "if-range", "accept_encoding"}
+    assert not {name for name, _ in sent} & {"range", "if-range", "accept_encoding", "a-im", "accept-charset"}
 
 
-@carried("mode", *EVERY)
-def test_a_part_that_nobody_asked_for_is_refused(mode: Mode, begin: Callable[..., Proxy], origin: Origins) -> None:
-    """A server that sends one byte all the same."""
+@carried("mode, status", *[(mode, status) for (mode,) in EVERY for status in ("206", "226")])
+def test_a_part_that_nobody_asked_for_is_refused(
+    mode: Mode, status: str, begin: Callable[..., Proxy], origin: Origins
+) -> None:
+    """A server that sends one byte all the same, or only what changed."""
     proxy = begin(rules(origin))
     with origin.behaving(
-        answering([(":status", "206")], b"c") if mode is Mode.TLS2 else answer_raw(http1("", b"c", status="206 P")),
+        answering([(":status", status)], b"c")
+        if mode is Mode.TLS2
+        else answer_raw(http1("", b"c", status=f"{status} P")),
         alpn=("h2",) if mode is Mode.TLS2 else ("http/1.1",),
     ):
         assert ask(proxy, mode).reason == "response-unreadable"
@@ -408,6 +457,38 @@ def test_an_event_goes_on_as_soon_as_it_is_whole(begin: Callable[..., Proxy], or
             assert seen is not None
             assert f"data: {number} {SHOWN}".encode() in seen
             wire.send(b"1\r\nx\r\n")
+
+
+@pytest.mark.parametrize("carrier", Carrier, indirect=True)
+@pytest.mark.parametrize("begun", [1, 8, len(SECRET) - 1])
+def test_what_waits_does_not_tell_whether_it_is_right(begin: Callable[..., Proxy], origin: Origins, begun: int) -> None:
+    """Who can have a server say what he likes would else try the secret character by character."""
+    proxy = begin(rules(origin))
+
+    def echo(stream: Stream) -> None:
+        stream.request()
+        stream.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while data := stream.receive():
+            stream.send(data)
+
+    def passes(guess: str) -> bytes:
+        """What comes of a guess before anything else is said."""
+        with origin.behaving(echo), proxy.inside(ASKED, 443, "http/1.1") as wire:
+            wire.send(f"POST /v1/x HTTP/1.1\r\nHost: {ASKED}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+            assert wire.until(b"\r\n\r\n") is not None
+            text = f"line\n{guess}".encode()
+            wire.send(b"%x\r\n%s\r\n" % (len(text), text))
+            wire.carrier.settimeout(0.3)
+            seen = b""
+            with contextlib.suppress(TimeoutError):
+                while data := wire.receive():
+                    seen += data
+            return seen
+
+    right, wrong = SECRET[:begun], SECRET[: begun - 1] + "#"
+    assert (
+        passes(right).replace(right.encode(), b"") == passes(wrong).replace(wrong.encode(), b"") == b"5\r\nline\n\r\n"
+    )
 
 
 @pytest.mark.parametrize("carrier", Carrier, indirect=True)

@@ -62,7 +62,7 @@ def test_a_download_that_is_denied_is_cut(site: Site) -> None:
         stream.request()
         stream.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         while True:
-            stream.send(b"4\r\nmore\r\n")
+            stream.send(b"5\r\nmore\n\r\n")
             threading.Event().wait(0.02)
 
     with site.origin.behaving(endless), site.proxy.inside(HOST, site.port, "http/1.1") as wire:

@@ -203,11 +203,11 @@ def test_an_answer_that_breaks_off_in_its_head_becomes_our_page(site: Site, clos
 
 def test_an_answer_that_breaks_off_in_its_body_breaks_off_for_the_client(site: Site) -> None:
     """Truncation is not read as an end: the client's connection is closed before the promised length."""
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this"
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this\n"
     with site.origin.behaving(answer_raw(answer, close=True)), site.proxy.inside(HOST, site.port, "http/1.1") as wire:
         wire.send(line(site))
         reply = wire.reply()
-        assert (reply.status, reply.body) == (200, b"only this")
+        assert (reply.status, reply.body) == (200, b"only this\n")
         assert wire.ended
     assert site.proxy.ledger.only()[1].error
 
@@ -323,15 +323,15 @@ def test_a_client_that_goes_away_leaves_an_outcome(site: Site) -> None:
 
     def slow(stream: Stream) -> None:
         stream.request()
-        stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nstart")
+        stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nstart\n")
         stream.until(b"never")
 
     with site.origin.behaving(slow):
         with site.proxy.inside(HOST, site.port, "http/1.1") as wire:
             wire.send(line(site))
-            assert wire.until(b"start") is not None
+            assert wire.until(b"start\n") is not None
         outcome = site.proxy.ledger.only()[1]
-        assert (outcome.status, outcome.bytes_down) == (200, 5)
+        assert (outcome.status, outcome.bytes_down) == (200, 6)
         assert (outcome.error or "").startswith("client-closed")
         site.proxy.until(site.origin.connections[0].closed.is_set, "the upstream to be closed")
 

@@ -90,7 +90,8 @@ class Setup:
     """How a proxy is set up: the text of its policy, pins, environment of secrets, roots, limits.
 
     `sandboxes` are who clients are told apart as; none: they are all one. `listener`: the unix socket to listen on;
-    None: a free port of loopback. `identity`: the identity endpoints that are answered, at a free port.
+    None: a free port of loopback. `identity`: the identity endpoints that are answered, at a free port. `prepare` is
+    called with the state folder before anything reads it.
     """
 
     policy: str
@@ -102,6 +103,7 @@ class Setup:
     listener: UnixListener | None = None
     secrets: Mapping[str, SecretDefinition] = field(default_factory=dict)
     identity: IdentityConfig | None = None
+    prepare: Callable[[Path], object] = lambda _: None
 
 
 class Proxy:
@@ -110,6 +112,7 @@ class Proxy:
     def __init__(self, folder: Path, setup: Setup, carrier: Carrier = Carrier.MITM) -> None:
         self.folder = folder
         self.carrier = carrier
+        setup.prepare(folder)
         self.ledger = Ledger()
         self.policy_file = folder / "policy.yaml"
         self.policy_file.write_text(setup.policy)

@@ -109,3 +109,5 @@ async def _end(process: Process) -> None:
             while process.stdout is not None and await process.stdout.read(MAX_BYTES):
                 pass
             await process.wait()
+    # Else each fetch would leave a pipe open, for as long as who left the group lives.
+    process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 -- asyncio offers nothing else
