@@ -28,6 +28,7 @@ from egress.server.channel import Line, Values, Word, close_all
 from egress.server.fetches import Fetches
 from egress.server.leases import CONNECTIONS, Pools
 from egress.server.quotas import QuotaPool
+from egress.server.secret_changes import SecretChanges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -236,9 +237,11 @@ async def serve(control: socket.socket, config: ServerConfig, known: Callable[[]
         supervisor.say(Word.FAILED, type(error).__name__, error.message, error.hint)
         return 1
     supervisor.say(Word.READY, 0)
+    watching = asyncio.create_task(SecretChanges(config, hub.note).watch())
     # Slow to load, and not needed before the first name is.
     await asyncio.to_thread(importlib.import_module, "egress.gate.lookup")
     await end.wait()
+    watching.cancel()
     whole = await hub.close()
     if not whole:
         logger.error("not everything could be recorded before the end")
