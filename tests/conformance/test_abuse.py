@@ -48,7 +48,8 @@ def start(tmp_path: Path, stages: object) -> Iterator[Start]:
     with contextlib.ExitStack() as stack:
 
         def begin(lane: str | None = None, *, limits: str = "", **more: object) -> Stage:
-            config = f"audit: {{flush_interval: 0.02, queue: 100000, denial_rows: 1000000}}\nlimits: {{drain_seconds: 2, {limits}}}\n"
+            audit = "audit: {flush_interval: 0.02, queue: 100000, denial_rows: 1000000}\n"
+            config = f"{audit}limits: {{drain_seconds: 2, {limits}}}\n"
             try:
                 stage = Stage(tmp_path / f"stage-{lane}", lane, config=config, **more)  # type: ignore[arg-type]
             except HarnessError as problem:
