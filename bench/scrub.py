@@ -37,6 +37,7 @@ from egress.config import AuditConfig, Limits, PolicySource, ServerConfig, Upstr
 from egress.gate.build import build_gate, load_generation, open_audit
 from egress.policy import Scope
 from egress.proxy.client_tls import ClientTls
+from egress.proxy.entrance import Entrance
 from egress.proxy.front import Front
 from egress.proxy.handing import NoHandOver
 from egress.proxy.limits import FrontLimits, OwnSlots
@@ -118,7 +119,7 @@ rules:
         limits = FrontLimits(own.head_seconds, own.tls_seconds, own.idle_seconds)
         slots = OwnSlots(own.connections)
         front = Front(gate, ClientTls(authority), UpstreamTls(roots), limits, hand_over=NoHandOver(), slots=slots)
-        front.serve(listening, listening.getsockname()[:2])
+        front.serve(listening, Entrance(address=listening.getsockname()[:2]))
         (folder / "ready").touch()
         await asyncio.Event().wait()
 

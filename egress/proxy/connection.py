@@ -18,6 +18,7 @@ from egress.gate.gate import Asked
 from egress.gate.grant import GrantBook
 from egress.gate.judged_body import BodyWanted
 from egress.policy import Protocol, Reason, Refusal, Request
+from egress.proxy.entrance import PROXY
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from egress.policy import Address, Host
     from egress.proxy.clock import Clock
     from egress.proxy.endpoint import Endpoint
+    from egress.proxy.entrance import Entrance
     from egress.proxy.limits import FrontLimits
     from egress.wire.head import RequestHead
 
@@ -55,8 +57,7 @@ class Connection:
 
     `address` is the peer's, without its port, or tells its user. `judging` is what the gate is being asked, and no row
     tells of yet. `bound` is the CONNECT that was allowed, for as long as this process carries what comes inside.
-    `move_in` takes a place among its sandbox's connections, once that is known. `at_endpoints`: it came to the listener
-    of the identity endpoints.
+    `move_in` takes a place among its sandbox's connections, once that is known. `entrance`: where it came in.
     """
 
     gate: Gate
@@ -76,7 +77,7 @@ class Connection:
     judging: Request | None = None
     bound: Request | None = None
     move_in: Callable[[], Awaitable[bool]] = _everywhere
-    at_endpoints: bool = False
+    entrance: Entrance = PROXY
 
     # time
 

@@ -25,8 +25,10 @@ from egress.proxy.bodies import SHARED
 from egress.proxy.clock import Clock
 from egress.proxy.connection import CLIENT_CLOSED, Connection, Phase
 from egress.proxy.endpoint import Endpoint
+from egress.proxy.entrance import PROXY
 from egress.proxy.http_lane import HttpParts
 from egress.proxy.limits import FrontLimits, OwnClientSlots, OwnSlots, Slots
+from egress.proxy.onward import Onward
 from egress.proxy.opening import Opening
 from egress.proxy.peers import peer_of, prepare
 from egress.proxy.pipes import PipePool
@@ -37,12 +39,12 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Coroutine, Iterator
 
-    from egress.config import ListenAddress
     from egress.gate.denial import Denial
     from egress.gate.gate import Gate
     from egress.gate.roster import ClientPlace
     from egress.policy import Lane
     from egress.proxy.client_tls import ClientTls
+    from egress.proxy.entrance import Entrance
     from egress.proxy.handing import HandOver
     from egress.proxy.upstream_tls import UpstreamTls
 
@@ -80,12 +82,10 @@ class Front:
         self._pool = UpstreamPool(gate, upstream_tls, self._clock, limits)
         http = HttpParts(self._pool, memoryview(bytearray(SHARED)))
         self._pipes = PipePool()
-        self._opening = Opening(
-            tls, http, pipes=self._pipes, hand_over=hand_over, forced=forced, turns=Turns(self._loop)
-        )
-        self._listening: list[socket.socket] = []
-        self._addresses: dict[socket.socket, ListenAddress | None] = {}
-        self._endpoints: set[socket.socket] = set()
+        turns = Turns(self._loop)
+        onward = Onward(tls, http, pipes=self._pipes, hand_over=hand_over, forced=forced, turns=turns)
+        self._opening = Opening(onward, http, forced)
+        self._listening: dict[socket.socket, Entrance] = {}
         self._open: dict[asyncio.Task[None], Connection] = {}
         gate.standing = self._standing
         gate.clients = lambda: [connection.client.sandbox for connection in self._open.values()]
@@ -95,17 +95,11 @@ class Front:
         """How many are open."""
         return len(self._open)
 
-    def serve(self, listening: socket.socket, address: ListenAddress | None = None) -> None:
-        """Accept on a listening socket, whose owner keeps it open. `address`: as the configuration calls it."""
-        self._addresses[listening] = address
+    def serve(self, listening: socket.socket, entrance: Entrance = PROXY) -> None:
+        """Accept on a listening socket, whose owner keeps it open."""
         listening.setblocking(False)  # noqa: FBT003 - the method takes it so
-        self._listening.append(listening)
+        self._listening[listening] = entrance
         self._loop.add_reader(listening.fileno(), self._accept, listening)
-
-    def serve_endpoints(self, listening: socket.socket, address: ListenAddress) -> None:
-        """As `serve`; what is accepted there is asked of the identity endpoints, and never a proxy's."""
-        self._endpoints.add(listening)
-        self.serve(listening, address)
 
     def stop_accepting(self) -> None:
         """Accept no more; what is open goes on."""
@@ -137,14 +131,15 @@ class Front:
                     return
                 logger.warning("a connection could not be accepted: %s", os.strerror(error.errno or 0))
                 return
+            entrance = self._listening[listening]
             try:
-                who = peer_of(sock, peer, self._addresses[listening])
+                who = peer_of(sock, peer, entrance.address)
             except OSError as error:
                 # INVARIANT fail-closed: who cannot be told is nobody at all.
                 logger.warning("a connection has no peer and is closed: %s", os.strerror(error.errno or 0))
                 sock.close()
                 continue
-            self._begin(sock, *who, at_endpoints=listening in self._endpoints)
+            self._begin(sock, *who, entrance)
 
     def _rest(self, listening: socket.socket, error: OSError) -> None:
         """No descriptor is left: leave new connections where they are for a moment, instead of asking in a circle."""
@@ -156,12 +151,12 @@ class Front:
         if listening in self._listening:
             self._loop.add_reader(listening.fileno(), self._accept, listening)
 
-    def _begin(self, sock: socket.socket, peer: str, place: ClientPlace, *, at_endpoints: bool) -> None:
+    def _begin(self, sock: socket.socket, peer: str, place: ClientPlace, entrance: Entrance) -> None:
         prepare(sock)
         client = self._gate.arrived(peer, place)
         endpoint = Endpoint(self._loop, sock)
         connection = Connection(
-            self._gate, self._clock, self._limits, client, endpoint, place.address, at_endpoints=at_endpoints
+            self._gate, self._clock, self._limits, client, endpoint, place.address, entrance=entrance
         )
         task = self._loop.create_task(self._run(connection))
         connection.task = task

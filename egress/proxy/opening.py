@@ -1,101 +1,58 @@
-"""A connection's way to its lane: who asks, a CONNECT or a request, the first bytes inside a tunnel, then the lane.
+"""A connection's first bytes: who asks, and where it wants to go; from there `Onward` carries it.
 
-1. a head is consumed exactly; a TLS hello is only looked at, so that whichever lane follows reads it from the socket
-2. a hello that is not whole yet is waited for by a low-water mark and a deadline, never by looking again and again; on
-   a unix socket, whose poll knows no such mark, by looking again less and less often
-3. the lane is the least that serves every rule that could match; it is picked before its first byte, for good
+A head is consumed exactly, so that whatever follows it is read by the lane that carries it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import select
-import socket
-import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from egress.errors import EgressError
-from egress.gate.client_trust import why_ended
-from egress.gate.denial import Denial, failure
-from egress.gate.dial import DialFailure
-from egress.gate.hello import hello_problem
-from egress.gate.naming import Route, name_connect
-from egress.policy import Lane, Protocol, Reason, Refusal, Request, TlsMode
-from egress.policy.lanes import Opened, pick_lane
+from egress.gate.naming import name_connect
+from egress.policy import Lane, Protocol, Request
 from egress.proxy.connection import Phase
-from egress.proxy.endpoint import WOULD_READ
+from egress.proxy.entrance import Kind
 from egress.proxy.http_lane import HttpLane
 from egress.proxy.identity_lane import IdentityLane
-from egress.proxy.tunnel import TunnelLimits, carry
-from egress.wire.client_hello import LARGEST_HELLO, ClientHello, parse_client_hello
+from egress.proxy.onward import set_lane, tell
+from egress.proxy.peeking import peek
+from egress.proxy.roads import CONNECT
 from egress.wire.head import NeedMore, RequestHead, parse_request_head
 
 if TYPE_CHECKING:
-    from egress.gate.exchange import Exchange
-    from egress.gate.gate import Destination
-    from egress.proxy.client_tls import ClientTls
     from egress.proxy.connection import Connection
-    from egress.proxy.handing import HandOver
     from egress.proxy.http_lane import HttpParts
-    from egress.proxy.pipes import PipePool
-    from egress.proxy.turns import Turns
+    from egress.proxy.onward import Onward
 
-logger = logging.getLogger(__name__)
-
-_ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
-# A fatal alert, access_denied (RFC 8446 section 6.2): the client's error then says more than "closed".
-_TLS_ALERT = b"\x15\x03\x03\x00\x02\x02\x31"
-_HANDSHAKE = 0x16
 _PEEK = 65_536
-# The way to the other process is full for as long as a burst of connections takes, or the process to start.
-_FULL_SECONDS = 2.0
-_FULL_AGAIN_SECONDS = 0.02
-# How long to wait before looking again for the rest of a hello on a unix socket: at first, and at most.
-_LOOK_FIRST_SECONDS = 0.001
-_LOOK_LAST_SECONDS = 0.05
 
 
 class Opening:
     """Carries one connection at a time through its opening, and on; one a worker."""
 
-    def __init__(
-        self,
-        tls: ClientTls,
-        http: HttpParts,
-        *,
-        pipes: PipePool,
-        hand_over: HandOver,
-        forced: Lane | None,
-        turns: Turns,
-    ) -> None:
-        self._tls = tls
+    def __init__(self, onward: Onward, http: HttpParts, forced: Lane | None) -> None:
+        self._onward = onward
         self._http = http
-        self._pipes = pipes
-        self._hand_over = hand_over
         self._forced = forced
-        self._turns = turns
 
     async def carry(self, connection: Connection) -> None:
         """Everything from the accept to the end of the connection."""
         connection.expect(Phase.HEAD, connection.limits.head_seconds)
-        if connection.at_endpoints:
-            _lane(connection, Lane.HTTP)
+        if connection.entrance.kind is Kind.ENDPOINTS:
+            set_lane(connection, Lane.HTTP)
             await IdentityLane(connection, self._http).run()
             return
         if self._forced is Lane.MITM:
-            await self._give_away(connection, None)
+            await self._onward.give_away(connection, None)
             return
         first = await self._first_head(connection)
         if first is None:
             return
         if isinstance(first, bytes):
-            _lane(connection, Lane.HTTP)
+            set_lane(connection, Lane.HTTP)
             connect = await HttpLane(connection, self._http, None, first).run()
             if connect is None:
                 return
-            _lane(connection, None)
+            set_lane(connection, None)
             connection.expect(Phase.HEAD, connection.limits.head_seconds)
             first = connect
         await self._connect(connection, first)
@@ -105,7 +62,7 @@ class Opening:
         got = b""
         resume: NeedMore | None = None
         while True:
-            seen = await _peek(connection, _PEEK)
+            seen = await peek(connection, _PEEK)
             if not seen:
                 return None
             head = parse_request_head(got + seen, resume=resume)
@@ -122,192 +79,11 @@ class Opening:
         problem = await connection.identify(head) or problem
         if problem is not None:
             request = Request(connection.client.sandbox, Protocol.HTTPS, host, port)
-            await _tell(connection, await connection.refuse(request, problem))
+            await tell(connection, CONNECT, await connection.refuse(request, problem))
             return
-        judged = await connection.judge_connect(host, port)
-        if isinstance(judged, Denial):
-            await _tell(connection, judged)
-        elif judged.opaque and not (judged.https or judged.http):
-            # Raw TCP: its server may be the first to speak.
-            await self._tunnel(connection, judged, Protocol.TCP, answer=_ESTABLISHED)
-        else:
-            connection.bound = Request(connection.client.sandbox, Protocol.HTTPS, host, port)
-            await connection.endpoint.send(_ESTABLISHED)
-            connection.expect(Phase.HEAD, connection.limits.head_seconds)
-            await self._inside(connection, judged)
-
-    async def _inside(self, connection: Connection, destination: Destination) -> None:
-        """Look at the first bytes inside a tunnel, and pick the lane."""
-        hello: ClientHello | None = None
-        seen = await _peek(connection, 1)
-        if not seen:
-            return
-        route = Route(destination.host, destination.port, tls=False)
-        looks_like_http = seen.isalpha() and seen.isupper()
-        if seen[0] == _HANDSHAKE and destination.https:
-            hello = await self._hello(connection, destination)
-            if hello is not None:
-                await self._tls_inside(connection, destination, hello)
-        elif destination.opaque and not looks_like_http:
-            await self._tunnel(connection, destination, Protocol.TCP)
-        else:
-            _lane(connection, Lane.HTTP)
-            await HttpLane(connection, self._http, route, foreign=not looks_like_http).run()
-
-    async def _hello(self, connection: Connection, destination: Destination) -> ClientHello | None:
-        """The client's hello, if it is one for this destination; else its refusal is recorded and told."""
-        seen = b""
-        while True:
-            seen = await _peek(connection, LARGEST_HELLO, len(seen))
-            if not seen:
-                return None
-            parsed = parse_client_hello(seen)
-            if not isinstance(parsed, NeedMore):
-                break
-        problem = hello_problem(parsed, destination)
-        if isinstance(parsed, ClientHello):
-            connection.sni = parsed.sni
-            if problem is None:
-                connection.sni = destination.host.text
-                return parsed
-        if problem is not None:
-            await connection.refuse(_https(connection, destination), problem)
-        await connection.endpoint.send(_TLS_ALERT)
-        return None
-
-    async def _tls_inside(self, connection: Connection, destination: Destination, hello: ClientHello) -> None:
-        tunnels = destination.tls is TlsMode.TUNNEL
-        lane = pick_lane(Opened.TLS, tunnel=tunnels, alpn=hello.alpn, http2=destination.http2, forced=self._forced)
-        if lane is Lane.TUNNEL:
-            await self._tunnel(connection, destination, Protocol.HTTPS)
-        elif lane is Lane.MITM:
-            await self._give_away(connection, (destination.host.text, destination.port))
-        else:
-            await self._http_over_tls(connection, destination)
-
-    async def _http_over_tls(self, connection: Connection, destination: Destination) -> None:
-        host = destination.host.text
-        _lane(connection, Lane.HTTP)
-        try:
-            leaf = self._tls.known(host) or await self._tls.prepare(host)
-        except (EgressError, ValueError):
-            logger.exception("no certificate could be made")
-            await connection.refuse(_https(connection, destination), Refusal(Reason.INTERNAL_ERROR, ""))
-            return
-        endpoint = connection.endpoint
-        endpoint.secure(lambda sock: self._tls.wrap(sock, leaf))
-        await self._turns.turn(connection.address)
-        try:
-            await endpoint.handshake()
-        except OSError as error:
-            refusal = Refusal(Reason.CLIENT_TLS, why_ended(str(error)))
-            await connection.refuse(_https(connection, destination), refusal)
-            return
-        connection.expect(Phase.IDLE, connection.limits.idle_seconds)
-        await HttpLane(connection, self._http, Route(destination.host, destination.port, tls=True)).run()
-
-    async def _tunnel(
-        self, connection: Connection, destination: Destination, protocol: Protocol, *, answer: bytes = b""
-    ) -> None:
-        """Admit a tunnel as a whole, dial, and carry it unopened. `answer`: what its CONNECT is still owed."""
-        _lane(connection, Lane.TUNNEL)
-        request = Request(connection.client.sandbox, protocol, destination.host, destination.port)
-        outcome = await connection.admit(request)
-        if isinstance(outcome, Denial):
-            if answer:
-                await _tell(connection, outcome)
-            return
-        connection.expect(Phase.CARRYING, connection.limits.idle_seconds)
-        secure = protocol is Protocol.HTTPS
-        dialled = await connection.gate.dial(connection.book, destination.host.text, destination.port, tls=secure)
-        if isinstance(dialled, DialFailure):
-            reason = Reason.UPSTREAM_UNREACHABLE
-            connection.finish(f"{reason.value}: {dialled.detail}")
-            if answer:
-                await _tell(connection, failure(outcome, reason, dialled.detail))
-            return
-        with dialled.sock as upstream:
-            await self._splice(connection, upstream, outcome, answer)
-
-    async def _splice(self, connection: Connection, upstream: socket.socket, exchange: Exchange, answer: bytes) -> None:
-        if answer:
-            await connection.endpoint.send(answer)
-        # From here on the tunnel keeps its own time.
-        connection.expect(Phase.CARRYING, float("inf"))
-        own = connection.limits
-        limits = TunnelLimits(own.idle_seconds, own.tunnel_seconds, own.tunnel_bytes)
-        connection.endpoint.pause()
-        connection.finish(await carry(connection.endpoint.sock, upstream, exchange, limits, self._pipes))
-
-    async def _give_away(self, connection: Connection, destination: tuple[str, int] | None) -> None:
-        """Hand the connection over to the process that carries the rest."""
-        client = replace(connection.client, lane=Lane.MITM.value)
-        connection.bound = None
-        sock = connection.endpoint.release()
-        until = time.monotonic() + _FULL_SECONDS
-        while not self._hand_over.hand_over(sock, client, destination):
-            if time.monotonic() < until:
-                await asyncio.sleep(_FULL_AGAIN_SECONDS)
-                continue
-            connection.client = client
-            await connection.refuse_unread(Reason.INTERNAL_ERROR, "the process that carries this lane takes no more")
-            break
-        sock.close()
-
-
-def _lane(connection: Connection, lane: Lane | None) -> None:
-    connection.client = replace(connection.client, lane=None if lane is None else lane.value)
-
-
-def _https(connection: Connection, destination: Destination) -> Request:
-    return Request(connection.client.sandbox, Protocol.HTTPS, destination.host, destination.port)
-
-
-async def _tell(connection: Connection, denial: Denial) -> None:
-    """Answer a CONNECT with its refusal."""
-    await connection.endpoint.send(denial.http1())
-    connection.endpoint.say_no_more()
+        await self._onward.towards(connection, host, port, CONNECT)
 
 
 def _consume(connection: Connection, size: int) -> bytes:
     """Take bytes that were seen already off the socket."""
     return connection.endpoint.sock.recv(size) if size else b""
-
-
-async def _peek(connection: Connection, size: int, seen: int = 0) -> bytes:
-    """What is there to read, more than `seen` bytes, left where it is; empty at the end."""
-    sock = connection.endpoint.sock
-    raised = False
-    pause = 0.0
-    unix = seen > 0 and sock.family is socket.AF_UNIX
-    try:
-        while True:
-            # First, so that what comes before the end is seen.
-            ended = (raised or pause > 0) and _ended(sock)
-            try:
-                data = sock.recv(size, socket.MSG_PEEK)
-            except WOULD_READ:
-                await connection.endpoint.readable()
-                continue
-            if not data or len(data) > seen:
-                return data
-            if ended:
-                return b""
-            if unix:
-                pause = min(max(pause * 2, _LOOK_FIRST_SECONDS), _LOOK_LAST_SECONDS)
-                await asyncio.sleep(pause)
-                continue
-            # Readable is from here on only what has grown, or ended.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, seen + 1)
-            raised = True
-            await connection.endpoint.readable()
-    finally:
-        if raised:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-
-
-def _ended(sock: socket.socket) -> bool:
-    """Whether the peer has said that nothing more comes, whatever is still to be read."""
-    poll = select.poll()
-    poll.register(sock, select.POLLRDHUP)
-    return bool(poll.poll(0))

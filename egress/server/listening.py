@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Final
 
 from egress.config import UnixListener, socket_mode, told_listener
 from egress.errors import StartError
+from egress.proxy.entrance import Entrance, Kind
 from egress.server.unix_socket import UnixSocket
 
 if TYPE_CHECKING:
     from egress.config import ListenAddress, ServerConfig
 
 _BACKLOG: Final = 1024
-_HINT: Final = "choose another address with --listen HOST:PORT (port 0 picks a free one)"
-_ELSEWHERE: Final = "choose another address for `identity: listen`"
+_HINTS: Final = {
+    Kind.PROXY: "choose another address with --listen HOST:PORT (port 0 picks a free one)",
+    Kind.ENDPOINTS: "choose another address for `identity: listen`",
+}
+
+type Entrances = tuple[tuple[socket.socket, Entrance], ...]
 
 
 class Listening:
@@ -26,32 +31,26 @@ class Listening:
     """
 
     def __init__(self, config: ServerConfig) -> None:
-        self._addresses = config.listens
         self._files: list[UnixSocket] = []
         with ExitStack() as stack:
-            self.sockets = tuple([self._open(address, config, stack) for address in config.listens])
-            identity = config.identity
-            # Where the identity endpoints are asked; None: they are not.
-            self.endpoints = None if identity is None else stack.enter_context(_open_tcp(*identity.listen, _ELSEWHERE))
+            opened = [(self._open(address, config, stack), Entrance(address=address)) for address in config.listens]
+            if config.identity is not None:
+                opened.append(_endpoints(config.identity.listen, stack))
+            self.entrances: Entrances = tuple(opened)
             self._stack = stack.pop_all()
-        self.told = tuple(map(_told, self.sockets, config.listens))
-        self.all = (*self.sockets, *(() if self.endpoints is None else (self.endpoints,)))
-        self.ports = frozenset(port for sock in self.all for port in ports_of(sock))
-        # `HOST:PORT` of the identity endpoints; empty: there are none.
-        self.told_endpoints = "" if self.endpoints is None else told_listener(self.endpoints.getsockname()[:2])
+        self.ports = frozenset(port for sock, _ in self.entrances for port in ports_of(sock))
+
+    def told(self, kind: Kind = Kind.PROXY) -> tuple[str, ...]:
+        """Where connections of a kind are accepted, as people write it, with the ports that were really bound."""
+        return tuple(_told(sock, entrance) for sock, entrance in self.entrances if entrance.kind is kind)
 
     def begin(self) -> None:
         """Have connections accepted: not before the audit stands, since the kernel accepts them at once."""
-        for sock, address in zip(self.sockets, self._addresses, strict=True):
+        for sock, entrance in self.entrances:
             try:
                 sock.listen(_BACKLOG)
             except OSError as error:
-                raise _taken(told_listener(address), error) from error
-        if self.endpoints is not None:
-            try:
-                self.endpoints.listen(_BACKLOG)
-            except OSError as error:
-                raise _taken(self.told_endpoints, error, _ELSEWHERE) from error
+                raise _taken(_told(sock, entrance), error, _HINTS[entrance.kind]) from error
 
     def leave(self) -> None:
         """In a forked process: keep what is the supervisor's alone no longer."""
@@ -76,7 +75,12 @@ def ports_of(sock: socket.socket) -> tuple[int, ...]:
     return () if sock.family is socket.AF_UNIX else (int(sock.getsockname()[1]),)
 
 
-def _open_tcp(host: str, port: int, hint: str = _HINT) -> socket.socket:
+def _endpoints(address: tuple[str, int], stack: ExitStack) -> tuple[socket.socket, Entrance]:
+    sock = stack.enter_context(_open_tcp(*address, Kind.ENDPOINTS))
+    return sock, Entrance(Kind.ENDPOINTS, address)
+
+
+def _open_tcp(host: str, port: int, kind: Kind = Kind.PROXY) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -85,14 +89,14 @@ def _open_tcp(host: str, port: int, hint: str = _HINT) -> socket.socket:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise _taken(f"{host}:{port}", error, hint) from error
+        raise _taken(f"{host}:{port}", error, _HINTS[kind]) from error
     return sock
 
 
-def _told(sock: socket.socket, address: ListenAddress) -> str:
-    """With the port that was really bound."""
+def _told(sock: socket.socket, entrance: Entrance) -> str:
+    address = entrance.address
     return told_listener(address if isinstance(address, UnixListener) else sock.getsockname()[:2])
 
 
-def _taken(told: str, error: OSError, hint: str = _HINT) -> StartError:
+def _taken(told: str, error: OSError, hint: str) -> StartError:
     return StartError(f"cannot listen on {told}: {os.strerror(error.errno or 0)}", hint=hint)

@@ -22,6 +22,7 @@ from egress.credentials import forbid_dumps, redact_logs
 from egress.gate.build import make_folder, write_trust
 from egress.gate.fetching import take_key
 from egress.proxy.client_tls import ClientTls
+from egress.proxy.entrance import Kind
 from egress.proxy.upstream_tls import UpstreamTls
 from egress.server import hub
 from egress.server.begin import begin, keep_first
@@ -92,7 +93,7 @@ def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None
     trust = write_trust(config, authority)
     tls = ClientTls(authority), UpstreamTls(trust.roots)
     with closing(Listening(config)) as listening:
-        told = listening.told
+        told = listening.told()
         supervisor, leave = _compose(config, generation, (authority, tls, trust.roots), listening)
         supervisor.closers += [lambda: os.close(lock), listening.leave]
         redact_logs(supervisor.secrets)
@@ -107,7 +108,7 @@ def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None
                 reloads.watch()
                 sandboxes = None if generation.roster is None else generation.roster.policies
                 files = authority.certificate_path, trust.bundle, config.audit.path
-                where = listening.told_endpoints
+                where = "".join(listening.told(Kind.ENDPOINTS))
                 on_started(Started(told, *files, generation.policy, begun.warning, sandboxes, where))
             reloads.act()
             while not supervisor.stopping:
@@ -177,8 +178,8 @@ def _compose(
         known = start.generation.credentials.known
         return asyncio.new_event_loop().run_until_complete(hub.serve(start.control, config, known))
 
-    sockets = listening.all
-    worker = Worker(config, tls, listening.sockets, into, listening.endpoints)
+    sockets = [sock for sock, _ in listening.entrances]
+    worker = Worker(config, tls, listening.entrances, into)
     mitm = MitmProcess(config, (authority, roots), out_of, listening.ports)
     nothing = leaves(*sockets, into, out_of)
     roles = {

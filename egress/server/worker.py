@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from egress.proxy.entrance import Kind
 from egress.proxy.front import Front
 from egress.proxy.limits import FrontLimits
 from egress.server.handed import HandedOver
@@ -14,12 +15,12 @@ from egress.server.listening import ports_of
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
 
     from egress.config import ServerConfig
     from egress.proxy.client_tls import ClientTls
     from egress.proxy.upstream_tls import UpstreamTls
     from egress.server.children import Start
+    from egress.server.listening import Entrances
 
 
 class Worker:
@@ -29,15 +30,13 @@ class Worker:
         self,
         config: ServerConfig,
         tls: tuple[ClientTls, UpstreamTls],
-        listening: Sequence[socket.socket],
+        entrances: Entrances,
         handed: socket.socket,
-        endpoints: socket.socket | None = None,
     ) -> None:
         self._config = config
         self._tls = tls
-        self._listening = listening
+        self._entrances = entrances
         self._handed = handed
-        self._endpoints = endpoints
 
     def main(self, start: Start) -> int:
         """Be a worker until told to end, or until the supervisor is gone; the exit status."""
@@ -46,7 +45,7 @@ class Worker:
     async def serve(self, start: Start) -> int:
         """Serve on the running loop."""
         judging = Judging(self._config, start, self._stop_accepting)
-        judging.gate.own.ports.update(port for sock in self._all() for port in ports_of(sock))
+        judging.gate.own.ports.update(port for sock, _ in self._entrances for port in ports_of(sock))
         self._front = Front(
             judging.gate,
             *self._tls,
@@ -56,26 +55,18 @@ class Worker:
             slots=judging.shares.connections,
             client_slots=judging.shares.of_client,
         )
-        for sock, address in zip(self._listening, self._config.listens, strict=True):
-            self._front.serve(sock, address)
-        self._serve_endpoints(judging)
+        for sock, entrance in self._entrances:
+            if entrance.kind is Kind.ENDPOINTS and judging.gate.endpoints is not None:
+                judging.gate.endpoints.at(*ports_of(sock))
+            self._front.serve(sock, entrance)
         judging.ready()
         await judging.until_drained()
         return await judging.finish(self._front.close)
 
     def _stop_accepting(self) -> None:
         self._front.stop_accepting()
-        for sock in self._all():
+        for sock, _ in self._entrances:
             sock.close()
-
-    def _all(self) -> tuple[socket.socket, ...]:
-        return (*self._listening, *(() if self._endpoints is None else (self._endpoints,)))
-
-    def _serve_endpoints(self, judging: Judging) -> None:
-        endpoints, identity = judging.gate.endpoints, self._config.identity
-        if self._endpoints is not None and endpoints is not None and identity is not None:
-            endpoints.at(*ports_of(self._endpoints))
-            self._front.serve_endpoints(self._endpoints, identity.listen)
 
 
 def front_limits(config: ServerConfig) -> FrontLimits:

@@ -22,7 +22,7 @@ from rig.wire import Wire, trusting
 
 from egress.config import Limits, SandboxDefinition, UnixListener
 from egress.policy import Sandbox
-from egress.proxy import opening
+from egress.proxy import peeking
 from egress.proxy.limits import OwnClientSlots
 
 if TYPE_CHECKING:
@@ -91,13 +91,13 @@ def test_bulk_arrives_whole_over_a_unix_socket(site: Site, mode: Mode) -> None:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The moments at which the front looked again for the rest of a hello."""
     moments: list[float] = []
-    ended = opening._ended
+    ended = peeking._ended
 
     def look(sock: socket.socket) -> bool:
         moments.append(time.monotonic())
         return ended(sock)
 
-    monkeypatch.setattr(opening, "_ended", look)
+    monkeypatch.setattr(peeking, "_ended", look)
     return moments
 
 

@@ -21,6 +21,7 @@ from egress.mitm.build import build_lane
 from egress.mitm.listener import MitmListener
 from egress.policy import Scope
 from egress.proxy.client_tls import ClientTls
+from egress.proxy.entrance import Entrance, Kind
 from egress.proxy.front import Front
 from egress.proxy.handing import NoHandOver
 from egress.proxy.limits import FrontLimits, OwnSlots
@@ -214,7 +215,7 @@ class Proxy:
             if self._listener is None:
                 self.address = listening.getsockname()
                 self.gate.own.ports.add(self.address[1])
-            self.front.serve(listening, self._listener or self.address[:2])
+            self.front.serve(listening, Entrance(address=self._listener or self.address[:2]))
             self._serve_endpoints(endpoints)
             self._ready.set()
             await self._stop.wait()
@@ -227,7 +228,7 @@ class Proxy:
             self.endpoints = listening.getsockname()
             self.gate.own.ports.add(self.endpoints[1])
             self.gate.endpoints.at(self.endpoints[1])
-            self.front.serve_endpoints(listening, self.config.identity.listen)
+            self.front.serve(listening, Entrance(Kind.ENDPOINTS, self.config.identity.listen))
 
     @property
     def _fetcher(self) -> LocalSecrets:
