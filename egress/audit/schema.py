@@ -136,7 +136,7 @@ def add_search(database: Database) -> None:
 
 
 def ask_apart(database: Database) -> None:
-    """Version 7: what keeps a row from being replaced asks two questions, since one with OR is slower to insert by a fifth."""
+    """Version 7: what keeps a row from being replaced asks two questions; one with OR makes inserts slower."""
     for name in COLUMNS:
         database.execute(f"DROP TRIGGER {name}_no_replace")
         database.execute(_no_replace(name))
