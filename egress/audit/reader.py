@@ -19,7 +19,7 @@ from egress.audit.asked import ASKED, AskedRow
 from egress.audit.database import beside, explain, identity, uri
 from egress.audit.filter_sql import where
 from egress.audit.filters import Filter
-from egress.audit.schema import MIGRATIONS, version_of
+from egress.audit.schema import READABLE, version_of
 from egress.audit.search import newest_by_index
 from egress.errors import AuditError
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from egress.audit.verify import Expected, Report
 
 _LOCK_SECONDS = 5.0
+# How often retention may come in between while all is verified.
+_VERIFIED_AGAIN = 5
 # How far the order of rows and the order of their times may differ: threads, and clocks that are set back.
 _DISORDER_US = 300 * 1_000_000
 
@@ -213,7 +215,21 @@ class AuditReader:
         progress: Callable[[int], object] = lambda _: None,
         processes: int = 1,
     ) -> Report:
-        """Whether the record is as it was written: see `egress.audit.verify`. `processes`: how many work at it."""
+        """Whether the record is as it was written: see `egress.audit.verify`. `processes`: how many work at it.
+
+        What retention drops meanwhile looks as if it were deleted: then all is verified again, from its new beginning.
+        """
+        again = _VERIFIED_AGAIN
+        while True:
+            dropped = self._dropped()
+            report = self._verified(key, expected, progress, processes)
+            if report.holds or not again or self._dropped() == dropped:
+                return report
+            again -= 1
+
+    def _verified(
+        self, key: bytes | None, expected: Sequence[Expected], progress: Callable[[int], object], processes: int
+    ) -> Report:
         if processes > 1:
             from egress.audit.verify_parts import verify_in_parts  # noqa: PLC0415 -- most readers do not verify
 
@@ -223,6 +239,11 @@ class AuditReader:
         from egress.audit.verify import verify  # noqa: PLC0415 -- as above
 
         return verify(self._connection, self.path, key=key, expected=expected, progress=progress)
+
+    def _dropped(self) -> int:
+        """The last batch that retention has let go."""
+        with self._snapshot() as connection:
+            return int(connection.execute("SELECT coalesce(max(number), 0) FROM drops").fetchone()[0])
 
     def summary(self, wanted: Filter | None = None) -> Summary:
         """The rows that meet the filter in figures."""
@@ -272,7 +293,7 @@ class AuditReader:
         except BaseException:
             connection.close()
             raise
-        if version != len(MIGRATIONS):
+        if version < READABLE:
             connection.close()
             raise AuditError(
                 f"{self.path} is empty or was written by an older Egress",

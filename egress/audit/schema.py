@@ -151,6 +151,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     add_count,
     ask_apart,
 )
+# The oldest version that is read as the newest is: what came later changed no table, column or view.
+READABLE = 6
 
 
 def insert_statement(table: str) -> str:

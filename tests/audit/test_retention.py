@@ -87,6 +87,26 @@ def test_what_is_beyond_a_bound_goes(
     assert report.dropped == 20 - 2 * len(kept)
 
 
+def test_what_is_dropped_while_it_is_verified_is_no_fault(
+    database: Path, writing: Callable[..., AuditWriter], clock: list[int]
+) -> None:
+    """The batches that are gone before they are read are told apart from deleted ones: they stand in `drops`."""
+    assert writing(250).close(10)
+    told = []
+
+    def drop(rows: int) -> None:
+        if not told:
+            assert writing(1, retention=Retention(rows=10)).close(10)
+        told.append(rows)
+
+    with AuditReader(database) as reader:
+        report = reader.verify(progress=drop)
+    assert report.problems == []
+    assert report.dropped > 480
+    assert (told[0], told[-1], report.rows) == (400, 20, 20), "all that was there at first, then what is left"
+    assert clock[0] > NOW_US
+
+
 def test_no_number_is_given_twice(database: Path, writing: Callable[..., AuditWriter], clock: list[int]) -> None:
     """Not even where a whole table would be empty: events that are long gone, say."""
     writer = writing(1)

@@ -11,7 +11,7 @@ import pytest
 from egress.audit import AuditReader
 from egress.audit.database import open_for_writing
 from egress.audit.row import COLUMNS
-from egress.audit.schema import APPLICATION_ID, MIGRATIONS, migrate, version_of
+from egress.audit.schema import APPLICATION_ID, MIGRATIONS, READABLE, migrate, version_of
 from egress.errors import AuditError
 
 if TYPE_CHECKING:
@@ -91,6 +91,29 @@ def test_an_older_database_is_migrated_and_keeps_its_rows(
         migrate(connection, database, (*MIGRATIONS, _second))
         assert connection.execute("SELECT id, second FROM decisions").fetchall() == [("id-000001", None)]
         assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_a_database_of_every_earlier_version_is_brought_up_to_date(
+    version: int, database: Path, start: Callable[..., AuditWriter], decision: Callable
+) -> None:
+    """The proxy takes it as it finds it; who only reads does so where that is the same, and says what to do else."""
+    database.parent.mkdir(exist_ok=True)
+    database.touch(0o600)
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        migrate(connection, database, MIGRATIONS[:version])
+    if version >= READABLE:
+        with AuditReader(database) as reader:
+            assert reader.newest(limit=1) == []
+    else:
+        with pytest.raises(AuditError, match="older Egress"):
+            AuditReader(database)
+    writer = start()
+    assert writer.offer(decision(1))
+    assert writer.close(5)
+    with AuditReader(database) as reader:
+        assert [row.id for row in reader.newest(limit=5)] == ["id-000001"]
+        assert reader.verify().problems == []
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(
