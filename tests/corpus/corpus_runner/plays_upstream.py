@@ -45,7 +45,8 @@ def malformed_response(world: World, case: Case) -> None:
     assert int(status[1]) in ({502} if case.id in {"H1FRAMING-042", "H1FRAMING-043"} else {502, 204, 304})
     assert b"hello" not in b"".join(got)
     assert b"okX" not in b"".join(got)
-    assert len(got) == 1 or got[1] == b"" or got[1].endswith(b"ok allowed")
+    # Searched for secrets on its way, it may have got chunks.
+    assert len(got) == 1 or got[1] == b"" or got[1].endswith((b"ok allowed", b"\r\na\r\nok allowed\r\n0\r\n\r\n"))
     used = [len(seen.requests) for seen in evidence.at("allowed")]
     assert max(used) == 1, "a connection was used again after a malformed answer"
     judge(case, evidence, ["no_canary(client)"])
