@@ -20,7 +20,8 @@ class DecisionEvent:
     `query` must already be masked (`mask_query`). `address` is the checked address that will be dialled.
     `secrets` are the names of the secrets that are injected, never values. `labels` are what the rules
     annotate, as the text of a JSON object. `rewritten` is where a rule sent the request instead (scheme, host, port and
-    path). `detail` is one sentence for people. `count`: how many alike decisions the row stands for.
+    path). `detail` is one sentence for people. `count`: how many alike decisions the row stands for. `trace`: what each
+    scope said where there are several, and which headers were changed, as the text of a JSON object.
     """
 
     id: str
@@ -49,6 +50,7 @@ class DecisionEvent:
     detail: str | None = None
     rewritten: str | None = None
     count: int = 1
+    trace: str | None = None
 
 
 @dataclass(slots=True, unsafe_hash=True, kw_only=True)

@@ -33,8 +33,8 @@ def utc(time_us: int) -> str:
     return moment(time_us).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def labels_of(text: str | None) -> dict[str, str]:
-    """The labels by name; what is no JSON object (another program's) under an empty name."""
+def object_of(text: str | None) -> dict[str, Any]:
+    """What a column of a JSON object holds; what is none (another program's) under an empty name."""
     if text is None:
         return {}
     try:
@@ -55,7 +55,7 @@ def ip_text(text: str | None) -> str | None:
 def json_line(row: AuditRow) -> str:
     """Every column of the view, and `time` in RFC 3339."""
     values = {column: getattr(row, column) for column in COLUMNS}
-    return encode({"time": utc(row.time_us), **values, "labels": labels_of(row.labels)})
+    return encode({"time": utc(row.time_us), **values, "labels": object_of(row.labels), "trace": object_of(row.trace)})
 
 
 def encode(value: Mapping[str, Any]) -> str:

@@ -79,6 +79,7 @@ class AuditRow:
     error: str | None
     rewritten: str | None
     count: int = 1
+    trace: str | None = None
 
 
 _COLUMNS = ", ".join(field.name for field in fields(AuditRow))

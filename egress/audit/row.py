@@ -41,6 +41,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
             "labels",
             "rewritten",
             "count",
+            "trace",
         ),
     ),
     OUTCOMES: (
@@ -73,6 +74,7 @@ _LONGER = {
     "sni": _NAME,
     "detail": _NAME,
     "labels": _LONG,
+    "trace": _LONG,
 }
 _COMMON_LIMITS = tuple(_LONGER.get(column, _WORD) for column in _COMMON)
 _common_values = attrgetter(*_COMMON)
@@ -80,7 +82,7 @@ _common_values = attrgetter(*_COMMON)
 
 def decision_row(event: DecisionEvent) -> Row:
     """The values of `event` in the order of `COLUMNS["decisions"]`."""
-    sandbox, *told, sni, protocol, lane, secrets, detail, labels = _common(event)
+    sandbox, *told, sni, protocol, lane, secrets, detail, labels, trace = _common(event)
     return (
         _text(event.id, _WORD),
         _integer(event.time_us),
@@ -98,6 +100,7 @@ def decision_row(event: DecisionEvent) -> Row:
         labels,
         _text(event.rewritten, _LONG),
         _integer(event.count),
+        trace,
     )
 
 

@@ -35,7 +35,7 @@ _REQUESTS_VIEW = """
            d.method, d.scheme, d.host, d.port, d.path, d.query, d.sni, d.protocol, d.lane,
            coalesce(o.address, d.address) AS address,
            o.status, o.bytes_up, o.bytes_down, o.duration_us, o.first_byte_us, d.secrets, {labels}d.detail,
-           o.error{rewritten}
+           o.error{rest}
     FROM decisions AS d LEFT JOIN outcomes AS o ON o.id = d.id
 """
 
@@ -54,19 +54,19 @@ def first_schema(database: Database) -> None:
         database.table(name).create_index(["id"], f"{name}_id", unique=True)
         for trigger in _append_only(name):
             database.execute(trigger)
-    database.create_view("requests", _REQUESTS_VIEW.format(labels="", rewritten=""))
+    database.create_view("requests", _REQUESTS_VIEW.format(labels="", rest=""))
 
 
 def add_labels(database: Database) -> None:
     """Version 2: the labels that rules annotate, a JSON object; NULL where there are none."""
     database.execute(f"ALTER TABLE {DECISIONS} ADD COLUMN labels TEXT")
-    database.create_view("requests", _REQUESTS_VIEW.format(labels="d.labels, ", rewritten=""), replace=True)
+    database.create_view("requests", _REQUESTS_VIEW.format(labels="d.labels, ", rest=""), replace=True)
 
 
 def add_rewritten(database: Database) -> None:
     """Version 3: where a rule sent a request instead of where it was asked for; NULL where it went there."""
     database.execute(f"ALTER TABLE {DECISIONS} ADD COLUMN rewritten TEXT")
-    view = _REQUESTS_VIEW.format(labels="d.labels, ", rewritten=", d.rewritten")
+    view = _REQUESTS_VIEW.format(labels="d.labels, ", rest=", d.rewritten")
     database.create_view("requests", view, replace=True)
 
 
@@ -93,7 +93,7 @@ def add_chain(database: Database) -> None:
 def add_count(database: Database) -> None:
     """Version 6: how many alike decisions a row stands for: in a flood of denials, more than one."""
     database.execute(f"ALTER TABLE {DECISIONS} ADD COLUMN count INTEGER NOT NULL DEFAULT 1")
-    view = _REQUESTS_VIEW.format(labels="d.labels, ", rewritten=", d.rewritten, d.count")
+    view = _REQUESTS_VIEW.format(labels="d.labels, ", rest=", d.rewritten, d.count")
     database.create_view("requests", view, replace=True)
 
 
@@ -142,6 +142,13 @@ def ask_apart(database: Database) -> None:
         database.execute(_no_replace(name))
 
 
+def add_trace(database: Database) -> None:
+    """Version 8: what each scope said, and which headers were changed, a JSON object; NULL where there is neither."""
+    database.execute(f"ALTER TABLE {DECISIONS} ADD COLUMN trace TEXT")
+    view = _REQUESTS_VIEW.format(labels="d.labels, ", rest=", d.rewritten, d.count, d.trace")
+    database.create_view("requests", view, replace=True)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     first_schema,
     add_labels,
@@ -150,9 +157,10 @@ MIGRATIONS: tuple[Migration, ...] = (
     add_search,
     add_count,
     ask_apart,
+    add_trace,
 )
 # The oldest version that is read as the newest is: what came later changed no table, column or view.
-READABLE = 6
+READABLE = 8
 
 
 def insert_statement(table: str) -> str:

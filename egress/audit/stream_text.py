@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from egress import __version__
-from egress.audit.json_row import encode, labels_of, utc
+from egress.audit.json_row import encode, object_of, utc
 from egress.audit.row import COLUMNS, DECISIONS, OUTCOMES
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def as_object(table: str, row: Row) -> dict[str, Any]:
     values: dict[str, Any] = dict(zip(COLUMNS[table], row, strict=True))
     if table == DECISIONS:
         values["secrets"] = _names(values["secrets"])
-        values["labels"] = labels_of(values["labels"])
+        values |= {name: object_of(values[name]) for name in ("labels", "trace")}
     return {"table": table, "time": utc(int(values["time_us"])), **values}
 
 
@@ -42,7 +42,11 @@ def json_text(table: str, row: Row, longest: int | None = None) -> str:
     if longest is None or len(text) <= longest:
         return text
     short = {name: _short(item) for name, item in value.items()}
-    return encode({**short, "secrets": [], "labels": {}, "cut": True} if table == DECISIONS else {**short, "cut": True})
+    return encode(
+        {**short, "secrets": [], "labels": {}, "trace": {}, "cut": True}
+        if table == DECISIONS
+        else {**short, "cut": True}
+    )
 
 
 @dataclass(slots=True)

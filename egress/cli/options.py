@@ -85,7 +85,7 @@ def state_folder(given: Path | None) -> Path:
     return default_state_dir(os.environ)
 
 
-def labels_of(given: list[str] | None) -> dict[str, str]:
+def object_of(given: list[str] | None) -> dict[str, str]:
     """Labels as they are written: `team=data`."""
     found: dict[str, str] = {}
     for text in given or ():
@@ -103,7 +103,7 @@ def sandbox_named(name: str | None, labels: list[str] | None) -> SandboxOfRules:
 
     if name is not None and not is_sandbox_word(name):
         raise typer.BadParameter(f"`{name}` is not a name for a sandbox", param_hint="--sandbox")
-    pairs = labels_of(labels)
+    pairs = object_of(labels)
     for problem in filter(None, (label_problem(key, value) for key, value in pairs.items())):
         raise typer.BadParameter(problem, param_hint="--label")
     return Sandbox(name or DEFAULT_SANDBOX.name, tuple(pairs.items()))

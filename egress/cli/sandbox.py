@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from egress.cli.options import StateDir, labels_of, state_folder
+from egress.cli.options import StateDir, object_of, state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -84,7 +84,7 @@ def add(
     request: dict[str, object] = {"command": "sandbox-add", "name": name, "sources": list(source or ())}
     if uid:
         request["uids"] = list(uid)
-    request["labels"] = labels_of(label)
+    request["labels"] = object_of(label)
     if policy is not None:
         request["policy"] = _text(policy)
     if ttl is not None:

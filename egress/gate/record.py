@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from egress.gate.exchange import Client
     from egress.gate.floods import Floods
     from egress.gate.permit import Permit
-    from egress.policy import Decision, Request
+    from egress.policy import Decision, Request, Say
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,28 @@ class AuditSink(Protocol):
 @lru_cache(maxsize=1_024)
 def _labels(labels: tuple[tuple[str, str], ...]) -> str:
     return json.dumps(dict(labels), ensure_ascii=False)
+
+
+def trace_of(decision: Decision) -> str | None:
+    """What the row has no column for: each scope's say, where there are several, and the headers that were changed."""
+    says = decision.says if len(decision.says) > 1 else ()
+    if not (says or decision.inject or decision.remove):
+        return None
+    return _trace(says, tuple([injection.header for injection in decision.inject]), decision.remove)
+
+
+@lru_cache(maxsize=1_024)
+def _trace(says: tuple[Say, ...], put: tuple[str, ...], removed: tuple[str, ...]) -> str:
+    found = {"says": [_said(say) for say in says], "set": put, "removed": removed}
+    return json.dumps({name: value for name, value in found.items() if value}, ensure_ascii=False)
+
+
+def _said(say: Say) -> dict[str, str | int]:
+    rule = say.rule
+    by = {} if rule is None else {"rule": rule.name, "file": rule.file, "line": rule.line}
+    verdict = None if say.verdict is None else say.verdict.value
+    told = {"scope": say.scope.value, "verdict": verdict, "reason": say.reason.value, **by}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,4 +161,5 @@ class Recorder:
             labels=_labels(decision.labels) if decision.labels else None,
             detail=decision.detail or None,
             rewritten=None if sent is None or sent is request else url_of(sent),
+            trace=trace_of(decision),
         )

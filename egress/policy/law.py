@@ -85,7 +85,7 @@ def refuse(
     request: Request, verdict: Verdict, reason: Reason, says: tuple[Say, ...], rule: RuleRef | None = None
 ) -> Decision:
     """A decision that lets nothing pass, with a sentence for people."""
-    return Decision(verdict, reason, _detail(request, reason), says, rule, labels=_labels_of(says, rule))
+    return Decision(verdict, reason, _detail(request, reason), says, rule, labels=_object_of(says, rule))
 
 
 def report(
@@ -130,7 +130,7 @@ def _soft(say: Say) -> Say:
     return Say(say.scope, Verdict.ALLOW, Reason.WOULD_DENY, None, say.rule or say.nearest)
 
 
-def _labels_of(says: Sequence[Say], rule: RuleRef | None) -> tuple[tuple[str, str], ...]:
+def _object_of(says: Sequence[Say], rule: RuleRef | None) -> tuple[tuple[str, str], ...]:
     # A rule that only came closest did not speak, and labels nothing.
     return () if rule is None or all(say.rule is not rule for say in says) else rule.labels
 

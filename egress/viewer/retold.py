@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from egress.audit.figures import show_bytes
+from egress.audit.json_row import object_of
 from egress.audit.lines import destination, rule_place, utc
 from egress.policy import TEXTS, Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from egress.audit import AuditRow
     from egress.policy import ReasonText
 
@@ -25,12 +28,15 @@ def title(row: AuditRow) -> str:
 def trace(row: AuditRow) -> list[tuple[str, str]]:
     """Step by step, each a label and a sentence's part; what the row has nothing of is left out."""
     text = TEXTS[Reason(row.reason)] if row.reason in Reason else None
+    told = object_of(row.trace)
     steps = [
         ("asked", f"{utc(row.time_us)}  by sandbox {row.sandbox}, {row.client}{_seen(row)}"),
         ("decided", _decided(row, text)),
         ("rule", _rule(row)),
+        *_says(told),
         ("policy", row.policy_hash or ""),
         ("rewritten", "" if row.rewritten is None else f"to {row.rewritten}"),
+        ("headers", _headers(told)),
         ("secrets", f"put in: {', '.join(row.secrets)}" if row.secrets else ""),
         ("dialled", row.address or ""),
         ("answered", "" if row.first_byte_us is None else f"{_after(row.first_byte_us)}  first byte"),
@@ -65,6 +71,30 @@ def _rule(row: AuditRow) -> str:
         return f"none; scope {row.scope} has the last word" if row.scope else ""
     name = f"{row.rule}, " if row.rule and row.rule != place else ""
     return f"{name}{place}{f' (scope {row.scope})' if row.scope else ''}"
+
+
+def _says(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What each scope said, highest first. The file may be another program's: nothing of it is relied on."""
+    says = told.get("says")
+    for say in says if isinstance(says, list) else ():
+        if isinstance(say, dict):
+            yield f"  {say.get('scope', '?')}", _say(say)
+
+
+def _say(say: Mapping[str, Any]) -> str:
+    verdict, file, line = say.get("verdict"), say.get("file"), say.get("line")
+    if verdict is None:
+        return f"says nothing ({say.get('reason', '?')})"
+    if file is None:
+        return f"{verdict}, by its default"
+    name = f"{say['rule']}, " if say.get("rule") else ""
+    return f"{verdict}: {name}{file}{'' if line is None else f':{line}'}"
+
+
+def _headers(told: Mapping[str, Any]) -> str:
+    found = {what: told.get(what) for what in ("set", "removed")}
+    parts = [f"{what}: {', '.join(map(str, names))}" for what, names in found.items() if isinstance(names, list)]
+    return "; ".join(parts)
 
 
 def _ended(row: AuditRow) -> str:

@@ -21,6 +21,7 @@ LONGER = {
     "sni": 512,
     "labels": 2048,
     "rewritten": 2048,
+    "trace": 2048,
 } | {
     "detail": 512,
     "error": 512,

@@ -28,6 +28,7 @@ ISSUE_COLUMNS = {
     *("bytes_up", "bytes_down", "duration_us", "first_byte_us", "secrets", "labels", "detail", "error", "state"),
     "rewritten",
     "count",
+    "trace",
 }
 
 TAMPERING = [

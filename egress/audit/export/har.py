@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from egress import __version__
-from egress.audit.json_row import encode, ip_text, labels_of, utc
+from egress.audit.json_row import encode, ip_text, object_of, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -131,6 +131,6 @@ def _own(row: AuditRow) -> dict[str, Any]:
         **{name: getattr(row, name) for name in ("host", "rule", "policy_hash", "protocol", "lane", "rewritten")},
         "place": place,
         "secrets": list(row.secrets),
-        "labels": labels_of(row.labels),
+        "labels": object_of(row.labels),
     }
     return {name: value for name, value in own.items() if value not in (None, [], {})}

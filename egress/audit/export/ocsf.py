@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from egress import __version__
-from egress.audit.json_row import encode, ip_text, labels_of, utc
+from egress.audit.json_row import encode, ip_text, object_of, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -124,7 +124,7 @@ def _rule(row: AuditRow) -> dict[str, Any] | None:
 
 
 def _metadata(row: AuditRow) -> dict[str, Any]:
-    labels = [f"{name}:{value}" for name, value in labels_of(row.labels).items()]
+    labels = [f"{name}:{value}" for name, value in object_of(row.labels).items()]
     return {
         "version": VERSION,
         "product": {"name": "Egress", "vendor_name": "Egress", "version": __version__},
