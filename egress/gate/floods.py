@@ -1,6 +1,7 @@
 """Floods of denials: the first rows at once, what comes beyond a budget as rows with a count.
 
-1. Alike are denials of one sandbox with the same verdict, reason and host. `rows` of them a minute have a row each.
+1. Alike are denials of one sandbox by one policy, with the same verdict, reason and host. `rows` of them a minute have
+   a row each.
 2. A sandbox has ten times as many rows a minute in all. Beyond either, denials are counted, and recorded a second later
    at most: one row for all that were alike, with what is known of the first of them.
 3. Hosts are told apart up to a number; further ones share a row without a host, so that who asks for ever new names
@@ -31,7 +32,8 @@ _FLUSH_SECONDS: Final = 1.0
 _ROWS_IN_ALL: Final = 10
 _HOSTS_AT_MOST: Final = 100
 
-type _Alike = tuple[str, str, str, str | None]
+# Sandbox, verdict, reason, policy and host.
+type _Alike = tuple[str, str, str, str | None, str | None]
 
 
 @dataclass(slots=True)
@@ -57,7 +59,7 @@ class Floods:
             self._until = now + _WINDOW_SECONDS
             self._alike.clear()
             self._all.clear()
-        key = event.sandbox, event.verdict, event.reason, event.host
+        key = event.sandbox, event.verdict, event.reason, event.policy_hash, event.host
         # What is over the second budget is not looked up in the first: it must not grow with the hosts.
         over = self._all[event.sandbox] >= self.rows * _ROWS_IN_ALL or self._alike[key] >= self.rows
         if not over:
@@ -89,7 +91,7 @@ class Floods:
     def _count(self, key: _Alike, event: DecisionEvent) -> None:
         counted = self._counted.get(key)
         if counted is None and len(self._counted) >= _HOSTS_AT_MOST and event.host is not None:
-            key = (*key[:3], None)
+            key = (*key[:-1], None)
             counted = self._counted.get(key)
             event = _without_host(event)
         if counted is None:

@@ -30,11 +30,12 @@ class Book:
         self.taken: list[DecisionEvent] = []
         self.floods = Floods(rows, self._offer, lambda: self.now)
 
-    def deny(self, host: str | None, sandbox: str = "a", reason: str = "host-not-allowed") -> None:
+    def deny(self, host: str | None, sandbox: str = "a", reason: str = "host-not-allowed", policy: str = "p1") -> None:
         """A denial, recorded one way or the other."""
         event = DecisionEvent(
             id=f"{host}", time_us=1, sandbox=sandbox, client="c", verdict="deny", reason=reason, host=host, path="/p"
         )
+        event.policy_hash = policy
         if not self.floods.counts(event):
             self.taken.append(event)
 
@@ -47,6 +48,22 @@ class Book:
 def run(work: Coroutine[None, None, None]) -> None:
     """On a loop of its own."""
     asyncio.run(work)
+
+
+def test_a_count_never_speaks_of_two_policies() -> None:
+    """What a reload denies has rows of its own, from the first on: a row names the policy that it was denied by."""
+
+    async def play() -> None:
+        book = Book(2)
+        for policy in ("old", "old", "old", "new", "new", "new"):
+            book.deny("x.test", policy=policy)
+        book.floods.close()
+        assert [(event.policy_hash, event.count) for event in book.taken] == [
+            *(("old", 1), ("old", 1), ("new", 1), ("new", 1)),
+            *(("old", 1), ("new", 1)),
+        ]
+
+    run(play())
 
 
 def test_the_first_have_a_row_each_and_the_rest_one_row_with_their_count() -> None:

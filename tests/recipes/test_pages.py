@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PAGES = sorted(page.name for page in FOLDER.glob("*.md") if page.name != "README.md")
+# The others are about clients in a sandbox.
+OF_THE_AUDIT = {"datasette.md"}
+CLIENTS = [page for page in PAGES if page not in OF_THE_AUDIT]
 HEADINGS = ["What the sandbox holds", "The policy", "Commands", "What can go wrong", "What this does not cover"]
 
 
@@ -31,7 +34,7 @@ def test_a_policy_of_a_page_loads_and_the_lint_finds_nothing(page: str, policy: 
     assert loaded.secrets
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", CLIENTS)
 def test_a_page_has_all_its_parts(page: str) -> None:
     """In this order, with a policy under its heading; and what can go wrong names reasons that exist."""
     text = (FOLDER / page).read_text()
