@@ -117,10 +117,12 @@ def audit(
     shorthands = {"verdict": verdict, "host": host, "sandbox": sandbox, "reason": reason, "since": since}
     wanted = read_filter(filters, **shorthands)
     printed = as_json or plain or table or fail_on_deny or events or group or _is_named(context, "limit")
-    if not printed and _is_on_terminal():
+    views = not printed and _is_on_terminal()
+    asks = bool(views and policy)
+    _refuse_idle(asks=asks, policy=policy, presets=presets, config=config)
+    if views:
         _view(audit_database(audit_file, state_dir), as_text(filters, shorthands), policy, presets, config)
         return
-    _refuse_policy(policy)
     try:
         # What the terminal cannot encode is escaped rather than an error in the middle of a table.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -171,9 +173,11 @@ def _view(database: Path, text: str, policy: list[str] | None, presets: list[Pat
     Viewer(database, text, desk).run()
 
 
-def _refuse_policy(policy: list[str] | None) -> None:
-    if policy:
-        raise typer.BadParameter("only the viewer asks a policy; leave out --policy", param_hint="--policy")
+def _refuse_idle(*, asks: bool, **given: object) -> None:
+    """An option that would do nothing is refused, so that nobody takes its silence for an answer."""
+    for name, value in given.items():
+        if value and not asks:
+            raise typer.BadParameter("this serves the viewer's --policy, and nothing else", param_hint=f"--{name}")
 
 
 def _refuse_options(context: typer.Context) -> None:

@@ -418,11 +418,24 @@ def test_a_terminal_gets_the_viewer_with_the_same_filter(writer: AuditWriter, mo
     assert parse_filter(str(text), 0) == expected
 
 
-def test_a_policy_without_the_viewer_is_refused(app: typer.Typer) -> None:
-    """It would do nothing, and nobody would notice."""
-    result = CliRunner().invoke(app, ["audit", "--plain", "--policy", "p.yaml"])
+@pytest.mark.parametrize(
+    ("given", "viewer"),
+    [
+        (["--policy", "p.yaml"], False),
+        (["--presets", "folder"], False),
+        (["--config", "e.yaml"], False),
+        (["--presets", "folder"], True),
+        (["--config", "e.yaml"], True),
+    ],
+)
+def test_what_serves_the_viewers_policy_is_refused_without_one(
+    app: typer.Typer, monkeypatch: pytest.MonkeyPatch, given: list[str], *, viewer: bool
+) -> None:
+    """Nobody takes its silence for an answer."""
+    monkeypatch.setattr("egress.cli.audit._is_on_terminal", lambda: viewer)
+    result = CliRunner().invoke(app, ["audit", *([] if viewer else ["--plain"]), *given])
     assert result.exit_code == 2
-    assert "only the viewer asks a policy" in result.output
+    assert "this serves the viewer's --policy, and nothing else" in " ".join(result.output.replace("│", "").split())
 
 
 def test_a_saved_filter_goes_by_its_name(
