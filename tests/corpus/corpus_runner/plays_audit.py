@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import threading
@@ -16,6 +17,8 @@ from corpus_runner.scripts import script
 from corpus_runner.wire import ask, get, observe
 
 if TYPE_CHECKING:
+    import subprocess
+
     from harness.attacker import Attacker
     from harness.proxy import ProxyProcess
     from harness.world import World
@@ -27,11 +30,15 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 def shown(world: World, proxy: ProxyProcess, *words: str) -> str:
     """What `egress audit` prints of the proxy's database."""
-    env = {"PATH": "/usr/bin:/bin", "HOME": str(world.folder), "LANG": "C.UTF-8", "COLUMNS": "300", "NO_COLOR": "1"}
-    command = [str(COMMAND), "audit", "--state-dir", str(proxy.state), *words]
-    done = world.namespace.run(command, env=env)
+    done = told(world, proxy, *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def told(world: World, proxy: ProxyProcess, *words: str) -> subprocess.CompletedProcess[str]:
+    """`egress audit` with words that come first, about the proxy's database."""
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(world.folder), "LANG": "C.UTF-8", "COLUMNS": "300", "NO_COLOR": "1"}
+    return world.namespace.run([str(COMMAND), "audit", *words, "--state-dir", str(proxy.state)], env=env)
 
 
 @script("AUDITLOG-003")
@@ -70,6 +77,54 @@ def wildcards_in_a_filter(world: World, case: Case) -> None:
         assert not shown(world, proxy, "--json", "--host", value).strip()
     rows = shown(world, proxy, "--json", "--host", "evil.test").splitlines()
     assert {json.loads(row)["host"] for row in rows} == {"evil.test"}
+
+
+@script("AUDITLOG-008")
+def columns_by_name(world: World, case: Case) -> None:
+    """No word of the command line gets into SQL as a name: a filter's field is one of a list, and SQL only reads."""
+    proxy = world.proxy(HOST, ENVIRONMENT)
+    judge(
+        case, observe(world, proxy, lambda client: get(client, "http://evil.test/", "evil.test")), ["audit_row(deny)"]
+    )
+    before = len(proxy.rows(""))
+    for words in (
+        ("--filter", "seq;DROP TABLE decisions:1"),
+        ("--order", "seq; DROP TABLE decisions"),
+        ("sql", "SELECT 1; DROP TABLE decisions"),
+        ("sql", "DELETE FROM decisions"),
+        ("sql", "SELECT load_extension('/tmp/x')"),
+    ):
+        assert told(world, proxy, *words).returncode != 0, words
+    assert len(proxy.rows("")) == before
+
+
+@script("AUDITLOG-009")
+def formulas(world: World, case: Case) -> None:
+    """What a spreadsheet would run is text in the CSV: the method is the client's, letter by letter."""
+    proxy = world.proxy(HOST, ENVIRONMENT)
+
+    def act(client: Attacker) -> None:
+        client.send(b"+cmd|' http://evil.test/=cmd|'/C%20calc'!A0 HTTP/1.1\r\nHost: evil.test\r\n\r\n")
+        client.response()
+
+    judge(case, observe(world, proxy, act), ["audit_row(deny)", "no_canary(audit)"])
+    table = list(csv.reader(shown(world, proxy, "export", "--format", "csv").splitlines()))
+    assert any("'+cmd|'" in row for row in table)
+    assert not [cell for row in table[1:] for cell in row if cell.startswith(("=", "+", "-", "@"))]
+
+
+@script("AUDITLOG-010")
+def markup(world: World, case: Case) -> None:
+    """A report for a page that renders HTML has no element that the wire wrote."""
+    proxy = world.proxy(HOST, ENVIRONMENT)
+
+    def act(client: Attacker) -> None:
+        script = b"%3Cscript%3Ealert(1)%3C/script%3E<script>alert(1)</script>"
+        client.send(b"GET http://evil.test/" + script + b" HTTP/1.1\r\nHost: evil.test\r\n\r\n")
+        client.response()
+
+    judge(case, observe(world, proxy, act), ["audit_row(deny)", "no_canary(audit)"])
+    assert "<script" not in shown(world, proxy, "summary", "--format", "markdown")
 
 
 @script("AUDITLOG-011")

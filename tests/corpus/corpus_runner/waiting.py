@@ -11,8 +11,7 @@ from corpus_runner.cases import CASES, Case
 class Issue(StrEnum):
     """The later issues, by what they bring."""
 
-    CREDENTIALS = "credentials"
-    AUDIT = "the audit that stands up"
+    DEPTH = "a deeper look"
     ROADS = "every way in and out"
 
 
@@ -41,12 +40,10 @@ WAITING: tuple[Waiting, ...] = (
     Waiting(_where(mode="dns"), Issue.ROADS, "there is no DNS server"),
     Waiting(("AUDITLOG-005",), Issue.ROADS, "the newline comes in a SOCKS5 name"),
     Waiting(("TAMPER-013", "TAMPER-014"), Issue.ROADS, "only confinement takes the other ways out from the sandbox"),
-    Waiting(("AUDITLOG-008",), Issue.AUDIT, "no command takes a column to sort by"),
-    Waiting(("AUDITLOG-009", "AUDITLOG-010"), Issue.AUDIT, "there is no export to CSV or HTML"),
     Waiting(("ISOLATION-008",), Issue.ROADS, "there is no DNS server to share a cache through"),
-    Waiting(("ISOLATION-003",), Issue.CREDENTIALS, "no client certificates for upstreams"),
-    Waiting(("UPGRADETUN-019",), Issue.CREDENTIALS, "the lane http looks at frames one by one, and joins none"),
-    Waiting(("UPGRADETUN-016",), Issue.CREDENTIALS, "nothing looks at WebSocket messages, so nothing drops one"),
+    Waiting(("ISOLATION-003",), Issue.DEPTH, "no client certificates for upstreams"),
+    Waiting(("UPGRADETUN-019",), Issue.DEPTH, "the lane http looks at frames one by one, and joins none"),
+    Waiting(("UPGRADETUN-016",), Issue.DEPTH, "nothing looks at WebSocket messages, so nothing drops one"),
 )
 
 WAITING_IDS = frozenset(case for waiting in WAITING for case in waiting.ids)
