@@ -64,3 +64,7 @@ class CredentialError(EgressError):
 
 class StartError(EgressError):
     """The proxy refuses to start, or cannot: a port in use, an unsafe option, a missing part."""
+
+
+class GatewayError(EgressError):
+    """The rules of a gateway are refused, cannot be set, or are not those that would be set."""

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from egress import __version__
-from egress.cli import allow, audit, ca, env, explain, policy, reload, run, sandbox, secret, status
+from egress.cli import allow, audit, ca, env, explain, gateway, policy, reload, run, sandbox, secret, status
 from egress.errors import ConfigError, EgressError
 
 app = typer.Typer(
@@ -46,7 +46,7 @@ def _root(
     """Nothing to set up before a command."""
 
 
-for module in (run, status, reload, explain, allow, policy, sandbox, secret, audit, ca, env):
+for module in (run, status, reload, explain, allow, policy, sandbox, secret, audit, ca, env, gateway):
     module.register(app)
 
 
