@@ -27,6 +27,8 @@ def banner(started: Started, state_dir: Path) -> Iterator[str]:
     yield from (f"listening on {told if _is_unix(told) else f'http://{told}'}" for told in started.listening)
     yield f"CA file      {started.ca}"
     yield f"audit        {started.audit}"
+    if started.upstream:
+        yield f"way out      {started.upstream}"
     if started.endpoints:
         yield f"identity     http://{started.endpoints}"
     if started.warning:

@@ -60,6 +60,14 @@ UpstreamCa = Annotated[
     list[Path] | None,
     typer.Option("--upstream-ca", metavar="PEM", help="Roots to trust for upstreams too. May be repeated."),
 ]
+UpstreamProxy = Annotated[
+    str | None,
+    typer.Option(
+        "--upstream-proxy",
+        metavar="URL",
+        help="Go out through this proxy: http://, https:// or socks5://HOST:PORT. User and password stand in the file.",
+    ),
+]
 AuditStream = Annotated[
     str | None,
     typer.Option(
@@ -87,6 +95,7 @@ def run(
     ca_dir: CaDir = None,
     secrets_key_file: SecretsKeyFile = None,
     upstream_ca: UpstreamCa = None,
+    upstream_proxy: UpstreamProxy = None,
     resolve: Resolve = None,
     workers: Workers = None,
     mitm: Mitm = None,
@@ -125,6 +134,7 @@ def run(
         audit_stream=audit_stream,
         ca_dir=ca_dir,
         upstream_ca=tuple(upstream_ca or ()),
+        upstream_proxy=upstream_proxy,
         resolve=tuple(resolve or ()),
         policies=tuple(policy or ()),
         presets=tuple(presets or ()),

@@ -64,6 +64,8 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
         yield f"WARNING: {policy['last_good']}"
         yield from (f"  {problem}" for problem in policy["problems"])
     yield f"proxy        {answer['listening']}, egress {answer['version']}, up {_duration(answer['uptime'])}"
+    if answer.get("upstream_proxy"):
+        yield f"way out      {answer['upstream_proxy']}"
     yield f"policy       generation {policy['generation']}, {policy['digest']}"
     yield f"  loaded     {_moment(policy['loaded'])}{'' if policy['watched'] else ', files are not watched'}"
     yield from (f"  scope      {_scope(scope)}" for scope in policy["scopes"])

@@ -62,6 +62,7 @@ from egress.config.socket_fields import uid_problem
 from egress.config.sources import PolicySource, find_policy, shipped_policies, with_policies
 from egress.config.stream_model import StreamAddress, StreamConfig, StreamKind
 from egress.config.templates import SECRET_NAME, template_text
+from egress.config.upstream_proxy import ConnectBy, ProxyAddress, ProxyScheme, UpstreamProxy
 from egress.config.wording import printable
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "Binding",
     "Case",
     "CaseFile",
+    "ConnectBy",
     "Durability",
     "EnvSource",
     "FileSource",
@@ -96,6 +98,8 @@ __all__ = [
     "PinError",
     "Placeholder",
     "PolicySource",
+    "ProxyAddress",
+    "ProxyScheme",
     "SandboxDefinition",
     "SecretDefinition",
     "ServerConfig",
@@ -107,6 +111,7 @@ __all__ = [
     "StreamKind",
     "UnixListener",
     "UpstreamConfig",
+    "UpstreamProxy",
     "allows",
     "bare_resource",
     "binding_of",

@@ -10,7 +10,6 @@ LATER_KEYS: Final[dict[str, frozenset[str]]] = {
     "rules": frozenset(),
     "secrets": frozenset(),
     "server": frozenset({"dns", "forwards", "transparent", "metrics", "deny_page"}),
-    "upstream": frozenset({"proxy"}),
 }
 
 

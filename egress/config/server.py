@@ -13,6 +13,7 @@ from egress.config.checking import check
 from egress.config.document import read_document
 from egress.config.identity_model import identity_config, identity_problems
 from egress.config.pins import PinError, make_pin, parse_pin
+from egress.config.proxy_model import read_proxy_url
 from egress.config.reading import read_text
 from egress.config.sandboxes import SandboxReader
 from egress.config.secret_definitions import read_secrets
@@ -40,6 +41,7 @@ from egress.config.server_model import (
 from egress.config.socket_fields import place_all
 from egress.config.sources import PolicySource, find_policy, with_policies
 from egress.config.stream_model import StreamConfig, read_stream_address
+from egress.config.upstream_proxy import UpstreamProxy
 from egress.config.wording import printable
 from egress.errors import ConfigError, Problem
 
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from egress.config.document import Document
     from egress.config.identity import IdentityConfig
     from egress.config.listening import ListenAddress
+    from egress.config.proxy_model import ProxyModel
     from egress.config.sandboxes_model import SandboxDefinition
     from egress.config.secrets_key import KeySource
     from egress.config.secrets_model import SecretDefinition
@@ -210,7 +213,20 @@ class _Merge:
 
     def _upstream(self, model: UpstreamModel) -> UpstreamConfig:
         roots = [*(self.folder / text for text in model.ca or ()), *self.overrides.upstream_ca]
-        return UpstreamConfig(ca=tuple(dict.fromkeys(roots)), via=bool(model.via))
+        return UpstreamConfig(ca=tuple(dict.fromkeys(roots)), via=bool(model.via), proxy=self._proxy(model.proxy))
+
+    def _proxy(self, model: ProxyModel | None) -> UpstreamProxy | None:
+        """The flag says where it is; the rest stays the file's."""
+        stated = None if model is None else model.url
+        address = self._flag("--upstream-proxy", self.overrides.upstream_proxy, read_proxy_url, stated)
+        if model is None:
+            return None if address is None else UpstreamProxy(address)
+        wrong = model.problem(address)
+        if wrong is not None or address is None:
+            key, message, hint = wrong or ("", "", "")
+            self._problem(("upstream", "proxy", key) if key else ("upstream", "proxy"), message, hint)
+            return None
+        return model.proxy(address, self.folder)
 
     def _presets(self) -> tuple[Path, ...]:
         folders = [*(self.folder / text for text in self.model.presets or ()), *self.overrides.presets]

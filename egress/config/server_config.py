@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from egress.config.secrets_model import SecretDefinition
     from egress.config.sources import PolicySource
     from egress.config.stream_model import StreamConfig
+    from egress.config.upstream_proxy import UpstreamProxy
     from egress.policy import Address, Lane
 
 DEFAULT_LISTEN: Final = ("127.0.0.1", 3128)
@@ -64,11 +65,12 @@ class UpstreamConfig:
     """How upstream servers are trusted and spoken to.
 
     `ca`: PEM files of roots, beside the system's. `via`: whether messages that are passed on say that a proxy did (RFC
-    9110, section 7.6.3).
+    9110, section 7.6.3). `proxy`: what connections to them go through; None: nothing.
     """
 
     ca: tuple[Path, ...] = ()
     via: bool = False
+    proxy: UpstreamProxy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,8 @@ class ServerConfig:
 class ServerOverrides:
     """What flags said. None and empty: not given.
 
-    `listen` is `HOST:PORT` or `unix:PATH`; `mitm` and `lane` are words, as in the file; `resolve` are
+    `listen` is `HOST:PORT` or `unix:PATH`; `upstream_proxy` is a URL; `mitm` and `lane` are words, as in the file;
+    `resolve` are
     `NAME:IP[,IP]`; `policies` are `NAME`, `PATH` or `SCOPE=...`. Lists add to the file's, except that policies replace
     those that the file names for the same scope.
     """
@@ -173,3 +176,4 @@ class ServerOverrides:
     policies: tuple[str, ...] = field(default=())
     presets: tuple[Path, ...] = field(default=())
     secrets_key_file: Path | None = None
+    upstream_proxy: str | None = None

@@ -10,6 +10,7 @@ from egress.config.fields import text, wrong
 from egress.config.identity_model import IdentityModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.listening import UnixListener
 from egress.config.policy_model import Networks, SecretModel, Strict, TextField
+from egress.config.proxy_model import ProxyField  # noqa: TC001  pydantic reads it at run time
 from egress.config.secrets_key import SecretsKeyModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.server_config import MitmStart
 from egress.config.socket_fields import is_unix, read_uids, read_unix
@@ -138,6 +139,7 @@ class UpstreamModel(Strict):
 
     ca: PathList | None = None
     via: bool | None = None
+    proxy: ProxyField | None = None
 
 
 class LimitsModel(Strict):

@@ -19,7 +19,7 @@ from egress.credentials import CredentialStore, identity_token, needs_key, place
 from egress.errors import ConfigError, StartError, StateError
 from egress.gate.endpoints import METADATA_ADDRESSES, Endpoints
 from egress.gate.enrol import enrol
-from egress.gate.fetching import ROOTS, LocalSecrets, build_broker
+from egress.gate.fetching import ROOTS, LocalSecrets, build_broker, build_way
 from egress.gate.floods import Floods
 from egress.gate.gate import Gate, GateLimits
 from egress.gate.generation import Generation
@@ -229,6 +229,7 @@ def build_gate(
         + config.limits.secret_seconds
         + _SLACK_SECONDS,
     )
+    own = OwnListeners(addresses=frozenset() if config.identity is None else METADATA_ADDRESSES)
     return Gate(
         generation=generation,
         resolver=names,
@@ -243,6 +244,7 @@ def build_gate(
         bodies=BodyRoom(config.limits.judged_body),
         via=config.upstream.via,
         fetcher=fetcher,
-        own=OwnListeners(addresses=frozenset() if config.identity is None else METADATA_ADDRESSES),
+        own=own,
+        way=build_way(config, names, own),
         endpoints=None if config.identity is None else Endpoints(config.identity, identity_token(config.state_dir)),
     )

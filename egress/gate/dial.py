@@ -20,10 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Dialled:
-    """A connected, non-blocking TCP socket, and the address that it is connected to."""
+    """A connected, non-blocking stream socket, and the address that it leads to.
+
+    `relayed`: by way of an upstream proxy. What the socket itself is connected to is then the proxy, or a relay of
+    ours in front of it, and was compared when it was dialled.
+    """
 
     sock: socket.socket
     address: Address
+    relayed: bool = False
+
+    def peer(self) -> Address:
+        """Where it leads: the socket's own word, whatever dialled it, unless it is relayed. Raises OSError."""
+        return self.address if self.relayed else ip_address(self.sock.getpeername()[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from functools import partial
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Protocol
 
 from egress.config import KeyVariable, default_key_source
@@ -19,6 +20,8 @@ from egress.credentials.entry import Patience
 from egress.credentials.means import Services
 from egress.gate.dial import Dialled, dial
 from egress.gate.grant import Grant
+from egress.gate.own import OwnListeners
+from egress.gate.resolver import Resolver
 from egress.policy import Refusal, parse_host
 
 if TYPE_CHECKING:
@@ -33,10 +36,13 @@ if TYPE_CHECKING:
     from egress.credentials.providers import Answer
     from egress.credentials.secret_store import SecretStore
     from egress.credentials.wanted import Usable, Wanted
+    from egress.gate.upstream_way import UpstreamWay
     from egress.policy import Address
 
 # Whom our own calls trust, in the state folder: as other upstreams.
 ROOTS = "upstream-roots.pem"
+# RFC 6761, section 6.3: never a question for DNS.
+LOCALHOST: tuple[Address, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
 
 class _Names(Protocol):
@@ -58,6 +64,7 @@ class OwnCalls:
     names: _Names
     connect_seconds: float
     call_seconds: float
+    way: UpstreamWay | None = None
     _call: Caller | None = field(default=None, repr=False)
 
     async def __call__(
@@ -71,7 +78,8 @@ class OwnCalls:
     def _load(self) -> Caller:
         from egress.credentials.providers.web import Web  # noqa: PLC0415 -- loads httpx
 
-        web = Web(self.roots, self._resolve, self._dial, seconds=self.call_seconds)
+        through = None if self.way is None else self._through
+        web = Web(self.roots, self._resolve, self._dial, through, seconds=self.call_seconds)
         call: Caller = web.call
         return call
 
@@ -85,6 +93,19 @@ class OwnCalls:
     async def _dial(self, addresses: tuple[Address, ...], port: int) -> socket.socket | None:
         grant = Grant("", "", port, tls=True, addresses=addresses, expires=float("inf"))
         outcome = await dial(grant, timeout_seconds=self.connect_seconds)
+        return outcome.sock if isinstance(outcome, Dialled) else None
+
+    async def _through(self, host: str, port: int) -> socket.socket | None:
+        """By the upstream proxy, which is told of no name that we cannot resolve."""
+        named = parse_host(host, brackets=True)
+        if self.way is None or isinstance(named, Refusal):
+            return None
+        if named.address is not None:
+            addresses: tuple[Address, ...] = (named.address,)
+        else:
+            addresses = LOCALHOST if named.text == "localhost" else await self._resolve(named.text)
+        grant = Grant("", named.text, port, tls=True, addresses=addresses, expires=float("inf"))
+        outcome = await self.way.dial(grant, timeout_seconds=self.connect_seconds)
         return outcome.sock if isinstance(outcome, Dialled) else None
 
 
@@ -135,10 +156,41 @@ def own_store(config: ServerConfig) -> OwnStore:
     return OwnStore(read, renew)
 
 
+def take_password(config: ServerConfig) -> None:
+    """Remember the password of the upstream proxy if a variable has it, before others take that out."""
+    if config.upstream.proxy is not None:
+        from egress.gate.proxy_password import remember  # noqa: PLC0415 -- most need none
+
+        remember(config.upstream.proxy)
+
+
+def check_way(config: ServerConfig) -> None:
+    """Find what is wrong with the upstream proxy's files and password before anything is forked. Raises EgressError.
+
+    A variable that holds the password leaves the environment.
+    """
+    way = build_way(config, Resolver(pins=config.resolve))
+    if way is not None:
+        way.check()
+
+
+def build_way(config: ServerConfig, names: _Names, own: OwnListeners | None = None) -> UpstreamWay | None:
+    """The upstream proxy of a configuration, if it has one, for one process."""
+    proxy = config.upstream.proxy
+    if proxy is None:
+        return None
+    from egress.gate.proxy_password import ProxyPassword  # noqa: PLC0415 -- most need none
+    from egress.gate.upstream_way import UpstreamWay  # noqa: PLC0415
+
+    password = ProxyPassword(proxy, own_store(config).read)
+    return UpstreamWay(proxy, names, own or OwnListeners(), password, config.state_dir / ROOTS)
+
+
 def build_broker(config: ServerConfig, names: _Names, note: Callable[[str, str], object]) -> Broker:
     """The fetcher, for one process of those that share a configuration. `note` records what happened to the proxy."""
     limits = config.limits
-    calls = OwnCalls(config.state_dir / ROOTS, names, limits.connect_seconds, limits.secret_seconds)
+    way = build_way(config, names)
+    calls = OwnCalls(config.state_dir / ROOTS, names, limits.connect_seconds, limits.secret_seconds, way)
     store = own_store(config)
     return Broker(Services(time.time, calls, store.read), Patience(limits.secret_seconds), note, store.renew)
 

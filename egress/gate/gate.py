@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from egress.gate.record import Recorder
     from egress.gate.resolver import NameService
     from egress.gate.roster import ClientPlace
+    from egress.gate.upstream_way import UpstreamWay
     from egress.policy import Address, Policy, Refusal
     from egress.wire.head import RequestHead
 
@@ -129,6 +130,7 @@ class Gate:
     `via`: upstreams are told of the proxy. `standing`: the connections of the lane that stand idle. `quotas`: the
     limits of rules, as far as this process has a part in them. `clients`: the sandbox of each that is open. `fetcher`
     fetches values of secrets; None: nobody does. `endpoints`: the identity endpoints that are answered here, if any.
+    `way`: the upstream proxy that connections go out by, if there is one.
     """
 
     generation: Generation
@@ -144,6 +146,7 @@ class Gate:
     clients: Callable[[], Iterable[str]] = tuple
     fetcher: SecretService | None = None
     endpoints: Endpoints | None = None
+    way: UpstreamWay | None = None
     open: dict[str, Exchange] = field(default_factory=dict)
     _expiry: asyncio.TimerHandle | None = None
     _expires: tuple[float, ...] = ()
@@ -203,7 +206,8 @@ class Gate:
         if grant is None:  # INVARIANT no-grant-no-connect
             logger.info("refused to dial %s:%d: no grant", host, port)
             return DialFailure("no grant for this destination")
-        outcome = await dial(grant, timeout_seconds=self.limits.connect_seconds)
+        way = dial if self.way is None else self.way.dial
+        outcome = await way(grant, timeout_seconds=self.limits.connect_seconds)
         exchange = self.open.get(grant.decision_id)
         if exchange is not None and isinstance(outcome, Dialled):
             exchange.address = str(outcome.address)
@@ -242,7 +246,8 @@ class Gate:
 
     def secrets(self) -> tuple[Secret, ...]:
         """The values in force, for the cleaning of logs."""
-        return self.generation.credentials.known()
+        known = self.generation.credentials.known()
+        return known if self.way is None else (*known, *self.way.known())
 
     def swap(self, generation: Generation) -> int:
         """Judge by a new generation from now on, and cut what it denies. Returns how many were cut."""
@@ -358,6 +363,8 @@ class Gate:
                 return await self._refuse(client, request, _refused_over(over, outcome, generation), sni)
             exchange.quota = over
         told = outcome.told or outcome.decision
+        if self.way is not None:
+            told = self.way.told(told, outcome.request, outcome.addresses)
         event = self.recorder.event(
             exchange.id, (client, request, sni), told, generation.digest, outcome, sent=outcome.request
         )
@@ -372,8 +379,9 @@ class Gate:
             return Denial(exchange.id, Reason.HOST_NOT_ALLOWED, host=request.host.text, port=request.port)
         expires = time.monotonic() + GRANT_SECONDS
         sent = outcome.request
+        raw = sent.protocol is Protocol.TCP
         asked.book.add(
-            Grant(exchange.id, sent.host.text, sent.port, is_secure(sent), outcome.addresses, expires=expires)
+            Grant(exchange.id, sent.host.text, sent.port, is_secure(sent), outcome.addresses, expires=expires, raw=raw)
         )
         return exchange
 

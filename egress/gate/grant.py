@@ -23,7 +23,10 @@ GRANTS_AT_MOST = 256
 # Made anew for each request, so not frozen: INVARIANT no-grant-no-connect needs that nobody changes one.
 @dataclass(slots=True)
 class Grant:
-    """May open one connection to `host`:`port` at one of `addresses`, before `expires` (monotonic seconds)."""
+    """May open one connection to `host`:`port` at one of `addresses`, before `expires` (monotonic seconds).
+
+    `raw`: for TCP that is not looked into, where the server may be first to speak.
+    """
 
     decision_id: str
     host: str
@@ -31,6 +34,7 @@ class Grant:
     tls: bool
     addresses: tuple[Address, ...]
     expires: float = field(kw_only=True)
+    raw: bool = field(default=False, kw_only=True)
 
 
 @dataclass(slots=True)

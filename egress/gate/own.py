@@ -10,20 +10,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from egress.policy import Address
 
+_UPSTREAM_AT_MOST = 256
+
 
 @dataclass(slots=True)
 class OwnListeners:
     """The ports that this process listens on; an address is ours if this machine could bind it.
 
-    `addresses` are ours at any port: the proxy stands in for what is there.
+    `addresses` are ours at any port: the proxy stands in for what is there. `upstream`: where the upstream proxy is
+    that connections go out by; a client that reached it could have it connect to anything.
     """
 
     ports: set[int] = field(default_factory=set)
     addresses: frozenset[Address] = frozenset()
+    upstream: set[tuple[Address, int]] = field(default_factory=set)
 
     def includes(self, address: Address, port: int) -> bool:
         """True if a connection to `address`:`port` would come back to this process."""
         if self.addresses and address in self.addresses:
+            return True
+        if self.upstream and self.is_upstream(address, port):
             return True
         if port not in self.ports:
             return False
@@ -34,3 +40,13 @@ class OwnListeners:
         except OSError:
             return False
         return True
+
+    def is_upstream(self, address: Address, port: int) -> bool:
+        """True if this is known to be the upstream proxy."""
+        return (getattr(address, "ipv4_mapped", None) or address, port) in self.upstream
+
+    def learn_upstream(self, address: Address, port: int) -> None:
+        """Know the upstream proxy by this address as well; of a name that changes on and on, only the newest."""
+        if len(self.upstream) >= _UPSTREAM_AT_MOST:
+            self.upstream.clear()
+        self.upstream.add((address, port))

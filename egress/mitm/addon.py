@@ -30,7 +30,7 @@ from egress.config import ServerOverrides, load_server_config  # noqa: E402
 from egress.credentials import redact_logs  # noqa: E402
 from egress.errors import EgressError  # noqa: E402
 from egress.gate.build import build_gate, load_generation, make_folder, open_audit, write_trust  # noqa: E402
-from egress.gate.fetching import LocalSecrets  # noqa: E402
+from egress.gate.fetching import LocalSecrets, check_way, take_password  # noqa: E402
 from egress.mitm.build import build_lane  # noqa: E402
 
 if TYPE_CHECKING:
@@ -94,12 +94,14 @@ class EgressAddon:
         overrides = ServerOverrides(policies=(policy,) if policy else ())
         config = load_server_config(Path(named) if named else None, overrides, os.environ)
         make_folder(config.state_dir)
+        take_password(config)
         generation = load_generation(config, os.environ)
         authority = Authority.load_or_create(config.ca_dir)
         self._writer = open_audit(config)
         gate = build_gate(config, self._writer, generation, commit=self._writer.commit)
         self._gate = gate
         trust = write_trust(config, authority)
+        check_way(config)
         self._lane = build_lane(config, gate, authority, roots=trust.roots, others=_run_other_addons)
         for server in ctx.master.addons.get("proxyserver").servers:
             gate.own.ports.update(address[1] for address in server.listen_addrs)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from dataclasses import fields
 from functools import cache
@@ -179,14 +180,20 @@ async def _open(self: ProxyConnectionHandler, server: Server) -> str:
         dialled = await lane.dial(self, server)
         if isinstance(dialled, DialFailure):
             return dialled.detail
-        reader, writer = await asyncio.open_connection(sock=dialled.sock)
+        # A relay's socket is one of a pair of this process.
+        unix = dialled.sock.family == socket.AF_UNIX
+        open_it = asyncio.open_unix_connection if unix else asyncio.open_connection
+        reader, writer = await open_it(sock=dialled.sock)
     except Exception:
         logger.exception("a connection could not be opened")
         return "refused by the gate"
     server.timestamp_tcp_setup = time.time()
     server.state = ConnectionState.OPEN
-    server.peername = writer.get_extra_info("peername")
-    server.sockname = writer.get_extra_info("sockname")
+    if dialled.relayed:
+        server.peername = (str(dialled.address), server.address[1])
+    else:
+        server.peername = writer.get_extra_info("peername")
+        server.sockname = writer.get_extra_info("sockname")
     self.transports[server] = ConnectionIO(handler=asyncio.current_task(), reader=reader, writer=writer)
     lane.opened(self, server)
     return ""

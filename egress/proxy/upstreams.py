@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from egress.gate.dial import DialFailure
@@ -151,8 +150,7 @@ class UpstreamPool:
         key = key_of(request)
         sock = dialled.sock
         try:
-            # The socket's own word on where it leads, whatever dialled it.
-            address = ip_address(sock.getpeername()[0])
+            address = dialled.peer()
             if secure:
                 sock = self._tls.wrap(sock, request.host.text, self._sessions.get((key, address)))
         except (OSError, ValueError):

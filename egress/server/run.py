@@ -20,7 +20,7 @@ from egress.certs import Authority, scrub_key_logging
 from egress.config import MitmStart
 from egress.credentials import forbid_dumps, redact_logs
 from egress.gate.build import make_folder, write_trust
-from egress.gate.fetching import take_key
+from egress.gate.fetching import check_way, take_key, take_password
 from egress.proxy.client_tls import ClientTls
 from egress.proxy.entrance import Kind
 from egress.proxy.upstream_tls import UpstreamTls
@@ -58,7 +58,8 @@ class Started:
 
     `listening`: `HOST:PORT` or `unix:PATH` of each listener.
     `sandboxes`: the policy of each, by name; None: clients are not told apart.
-    `endpoints`: `HOST:PORT` of the identity endpoints; empty: there are none.
+    `endpoints`: `HOST:PORT` of the identity endpoints; empty: there are none. `upstream`: the URL of the proxy that
+    connections go out by; empty: none.
     """
 
     listening: tuple[str, ...]
@@ -69,6 +70,7 @@ class Started:
     warning: str = ""
     sandboxes: Mapping[str, Policy] | None = None
     endpoints: str = ""
+    upstream: str = ""
 
 
 def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
@@ -78,6 +80,7 @@ def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
     _allow_open_files()
     make_folder(config.state_dir)
     take_key(config)
+    take_password(config)
     lock = claim(config.state_dir)
     try:
         return _serve(config, lock, on_started)
@@ -92,6 +95,7 @@ def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None
     authority = Authority.load_or_create(config.ca_dir)
     trust = write_trust(config, authority)
     tls = ClientTls(authority), UpstreamTls(trust.roots)
+    check_way(config)
     with closing(Listening(config)) as listening:
         told = listening.told()
         supervisor, leave = _compose(config, generation, (authority, tls, trust.roots), listening)
@@ -109,7 +113,9 @@ def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None
                 sandboxes = None if generation.roster is None else generation.roster.policies
                 files = authority.certificate_path, trust.bundle, config.audit.path
                 where = "".join(listening.told(Kind.ENDPOINTS))
-                on_started(Started(told, *files, generation.policy, begun.warning, sandboxes, where))
+                way = config.upstream.proxy
+                by = "" if way is None else str(way.address)
+                on_started(Started(told, *files, generation.policy, begun.warning, sandboxes, where, by))
             reloads.act()
             while not supervisor.stopping:
                 supervisor.turn()

@@ -96,6 +96,7 @@ class Status:
             "version": __version__,
             "pid": os.getpid(),
             "listening": self._listening,
+            "upstream_proxy": None if self._config.upstream.proxy is None else str(self._config.upstream.proxy.address),
             "uptime": round(time.monotonic() - self._place.started, 3),
             "policy": self._policy(),
             "reload": None if self._reloads.last is None else self._reloads.last.plain(),

@@ -38,6 +38,7 @@ SAME = {
         ["--upstream-ca", "{folder}/a.pem", "--upstream-ca", "{folder}/b.pem"],
         "upstream: {ca: [a.pem, b.pem]}",
     ),
+    "upstream_proxy": (["--upstream-proxy", "http://10.0.0.1:3128"], "upstream: {proxy: 'http://10.0.0.1:3128'}"),
     "resolve": (
         ["--resolve", "a.test:10.0.0.1", "--resolve", "b.test:10.0.0.2"],
         "resolve: {a.test: 10.0.0.1, b.test: 10.0.0.2}",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from egress.config import Durability, Limits, ServerOverrides, load_server_config
+from egress.config.proxy_model import ProxyModel
 from egress.config.server_model import AuditModel, LimitsModel, ServerModel, UpstreamModel
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def test_the_example_loads_and_states_the_defaults(tmp_path: Path) -> None:
 
 def test_the_example_names_every_key(subtests: pytest.Subtests) -> None:
     """A key that the loader takes and the guide does not show is one that nobody finds."""
-    for model in (ServerModel, AuditModel, UpstreamModel, LimitsModel):
-        for key in model.model_fields:
+    for model in (ServerModel, AuditModel, UpstreamModel, ProxyModel, LimitsModel):
+        for key in (entry.alias or name for name, entry in model.model_fields.items()):
             with subtests.test(key):
                 assert re.search(rf"^\s*{key}:", EXAMPLE, re.MULTILINE)

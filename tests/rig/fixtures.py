@@ -48,7 +48,8 @@ def start(tmp_path: Path, roots: TestAuthority, carrier: Carrier) -> Iterator[Ca
         pins = {name: (ip_address("127.0.0.1"),) for name in names}
         folder = tmp_path / f"proxy{len(running)}"
         folder.mkdir(mode=0o700)
-        proxy = Proxy(folder, Setup(policy, pins=pins, roots=(roots.ca_file,), **more), carrier)  # type: ignore[arg-type]
+        usual: dict[str, object] = {"pins": pins, "roots": (roots.ca_file,)}
+        proxy = Proxy(folder, Setup(policy, **(usual | more)), carrier)  # type: ignore[arg-type]
         running.append(proxy)
         return proxy
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from harness.authority import TestAuthority
 
-    from egress.config import IdentityConfig, SandboxDefinition, SecretDefinition, UnixListener
+    from egress.config import IdentityConfig, SandboxDefinition, SecretDefinition, UnixListener, UpstreamProxy
     from egress.gate.gate import Gate
     from egress.mitm.lane import MitmLane
     from egress.policy import Address
@@ -91,8 +91,8 @@ class Setup:
     """How a proxy is set up: the text of its policy, pins, environment of secrets, roots, limits.
 
     `sandboxes` are who clients are told apart as; none: they are all one. `listener`: the unix socket to listen on;
-    None: a free port of loopback. `identity`: the identity endpoints that are answered, at a free port. `prepare` is
-    called with the state folder before anything reads it.
+    None: a free port of loopback. `identity`: the identity endpoints that are answered, at a free port.
+    `upstream_proxy`: the way out. `prepare` is called with the state folder before anything reads it.
     """
 
     policy: str
@@ -104,6 +104,7 @@ class Setup:
     listener: UnixListener | None = None
     secrets: Mapping[str, SecretDefinition] = field(default_factory=dict)
     identity: IdentityConfig | None = None
+    upstream_proxy: UpstreamProxy | None = None
     prepare: Callable[[Path], object] = lambda _: None
 
 
@@ -122,7 +123,7 @@ class Proxy:
             state_dir=folder,
             audit=AuditConfig(folder / "audit.db"),
             ca_dir=folder / "ca",
-            upstream=UpstreamConfig(ca=setup.roots),
+            upstream=UpstreamConfig(ca=setup.roots, proxy=setup.upstream_proxy),
             resolve=setup.pins,
             policies=(PolicySource(Scope.SANDBOX, self.policy_file),),
             limits=setup.limits,
