@@ -31,6 +31,8 @@ def banner(started: Started, state_dir: Path) -> Iterator[str]:
         yield f"way out      {started.upstream}"
     if started.endpoints:
         yield f"identity     http://{started.endpoints}"
+    yield from (f"forward      {listener} to {destination}" for listener, destination in started.forwards)
+    yield from (f"transparent  {told}" for told in started.transparent)
     if started.warning:
         yield ""
         yield f"WARNING: {started.warning}"

@@ -24,6 +24,14 @@ Listen = Annotated[
         help="An address or a unix socket. Default: 127.0.0.1:3128. Port 0 picks a free one.",
     ),
 ]
+Transparent = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--transparent",
+        metavar="ADDR:PORT",
+        help="Take connections that are redirected there, too, as in `0.0.0.0:3129`. May be repeated.",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", metavar="N", help="Processes that carry connections, 1 to 64. Default: 1."),
@@ -89,6 +97,7 @@ def run(
     policy: Policies = None,
     presets: Presets = None,
     listen: Listen = None,
+    transparent: Transparent = None,
     state_dir: StateDir = None,
     audit: AuditFile = None,
     audit_stream: AuditStream = None,
@@ -124,6 +133,7 @@ def run(
 
     overrides = ServerOverrides(
         listen=listen,
+        transparent=tuple(transparent or ()),
         workers=workers,
         mitm=mitm,
         lane=lane,

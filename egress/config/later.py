@@ -6,10 +6,10 @@ from typing import Final
 
 # Where the key may stand ("" is the top of the file), and the keys.
 LATER_KEYS: Final[dict[str, frozenset[str]]] = {
-    "": frozenset({"deny_page"}),
+    "": frozenset(),
     "rules": frozenset(),
     "secrets": frozenset(),
-    "server": frozenset({"dns", "forwards", "transparent", "metrics", "deny_page"}),
+    "server": frozenset({"dns", "metrics"}),
 }
 
 

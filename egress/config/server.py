@@ -12,29 +12,34 @@ from pydantic_core import PydanticCustomError
 from egress.config.checking import check
 from egress.config.document import read_document
 from egress.config.identity_model import identity_config, identity_problems
+from egress.config.listening import told_listener
 from egress.config.pins import PinError, make_pin, parse_pin
 from egress.config.proxy_model import read_proxy_url
 from egress.config.reading import read_text
+from egress.config.roads_model import clashes, read_forwards, read_redirected
 from egress.config.sandboxes import SandboxReader
 from egress.config.secret_definitions import read_secrets
 from egress.config.secrets_key import stated_key
 from egress.config.server_config import (
     DEFAULT_LISTEN,
     AuditConfig,
+    DenyPage,
     Durability,
+    Forward,
     Limits,
     MitmStart,
     ServerConfig,
     ServerOverrides,
+    TransparentConfig,
     UpstreamConfig,
 )
+from egress.config.server_fields import read_listen
 from egress.config.server_model import (
     AuditModel,
     LimitsModel,
     ServerModel,
     UpstreamModel,
     read_lane,
-    read_listen,
     read_mitm,
     read_workers,
 )
@@ -120,10 +125,14 @@ class _Merge:
         flags, model = self.overrides, self.model
         state_dir = flags.state_dir or self._state_dir(env)
         listens = self._listens()
+        forwards, transparent = self._forwards(), self._transparent()
+        self._check_doors(listens, forwards, transparent)
+        redirected = () if transparent is None else transparent.listens
+        doors = (*listens, *(forward.listen for forward in forwards), *redirected)
         return ServerConfig(
             listen=listens[0],
             also_listen=listens[1:],
-            sandboxes=self._sandboxes(listens, env),
+            sandboxes=self._sandboxes(doors, env),
             state_dir=state_dir,
             audit=self._audit(model.audit or AuditModel.model_validate({}), state_dir),
             ca_dir=flags.ca_dir or self._path(model.ca_dir) or state_dir / "ca",
@@ -139,7 +148,10 @@ class _Merge:
             watch=_stated(flag=flags.watch, file=model.watch),
             last_known_good=_stated(flag=flags.last_known_good, file=model.last_known_good),
             secrets_key=self._secrets_key(),
-            identity=self._identity(listens),
+            identity=self._identity(doors),
+            forwards=forwards,
+            transparent=transparent,
+            deny_page=model.deny_page or DenyPage.CONNECT,
         )
 
     def _listens(self) -> tuple[ListenAddress, ...]:
@@ -152,6 +164,32 @@ class _Merge:
             else:
                 self.problems.append(Problem("--listen", None, "", message, hint))
         return found
+
+    def _forwards(self) -> tuple[Forward, ...]:
+        found, mistakes = read_forwards(self.model.forwards or {}, self.folder)
+        for place, message, hint in mistakes:
+            self._problem(("forwards", *place), message, hint)
+        return found
+
+    def _transparent(self) -> TransparentConfig | None:
+        """The flag says where; how stays the file's."""
+        stated = self.model.transparent
+        given = [self._flag("--transparent", text, read_redirected, None) for text in self.overrides.transparent]
+        addresses = [address for address in given if address is not None] or ([] if stated is None else stated.listen)
+        if not addresses:
+            return None
+        named = TransparentConfig(tuple(dict.fromkeys(addresses)))
+        return named if stated is None else replace(named, mode=stated.mode)
+
+    def _check_doors(
+        self, listens: tuple[ListenAddress, ...], forwards: tuple[Forward, ...], transparent: TransparentConfig | None
+    ) -> None:
+        for key, address in clashes(listens, forwards, transparent):
+            message, hint = f"{told_listener(address)} serves something else already", "name another address or port"
+            if key == "transparent" and self.overrides.transparent:
+                self.problems.append(Problem("--transparent", None, "", message, hint))
+            else:
+                self._problem((key,), message, hint)
 
     def _sandboxes(self, listens: tuple[ListenAddress, ...], env: Mapping[str, str]) -> tuple[SandboxDefinition, ...]:
         if self.document is None or not self.model.sandboxes:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from egress.config.sources import PolicySource
     from egress.config.stream_model import StreamConfig
     from egress.config.upstream_proxy import UpstreamProxy
-    from egress.policy import Address, Lane
+    from egress.policy import Address, Host, Lane
 
 DEFAULT_LISTEN: Final = ("127.0.0.1", 3128)
 
@@ -28,6 +28,13 @@ class MitmStart(StrEnum):
 
     LAZY = "lazy"
     WARM = "warm"
+
+
+class DenyPage(StrEnum):
+    """Where a client reads why its destination is refused: in the answer to its CONNECT, or inside its TLS."""
+
+    CONNECT = "connect"
+    INSIDE_TLS = "inside-tls"
 
 
 class Durability(StrEnum):
@@ -106,6 +113,30 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Forward:
+    """A listener all of whose connections go to one destination."""
+
+    listen: ListenAddress
+    host: Host
+    port: int
+
+
+class TransparentMode(StrEnum):
+    """How connections come to a transparent listener: with their destination rewritten, or left as it was."""
+
+    REDIRECT = "redirect"
+    TPROXY = "tproxy"
+
+
+@dataclass(frozen=True, slots=True)
+class TransparentConfig:
+    """Listeners for connections that were redirected here."""
+
+    listens: tuple[tuple[str, int], ...]
+    mode: TransparentMode = TransparentMode.REDIRECT
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """Everything the proxy needs to start.
 
@@ -115,7 +146,8 @@ class ServerConfig:
     tests; None lets the rules pick. `presets` are folders of the user's own presets. `watch`: whether the policy is
     read again when its files change. `last_known_good`: whether a start whose policy files do not load takes the last
     that did. `secrets_key`: where the key of the secret store is; None: where it is by default. `identity`: the
-    identity endpoints that are answered here; None: none.
+    identity endpoints that are answered here; None: none. `forwards` and `transparent` are the other roads to the
+    proxy. `deny_page`: where the refusal of a destination is told.
     """
 
     listen: ListenAddress
@@ -138,11 +170,20 @@ class ServerConfig:
     sandboxes: tuple[SandboxDefinition, ...] = ()
     secrets_key: KeySource | None = None
     identity: IdentityConfig | None = None
+    forwards: tuple[Forward, ...] = ()
+    transparent: TransparentConfig | None = None
+    deny_page: DenyPage = DenyPage.CONNECT
 
     @property
     def listens(self) -> tuple[ListenAddress, ...]:
-        """Every address to listen on."""
+        """Every address to listen on as an explicit proxy."""
         return (self.listen, *self.also_listen)
+
+    @property
+    def doors(self) -> tuple[ListenAddress, ...]:
+        """Every address by which clients can be told apart."""
+        redirected = () if self.transparent is None else self.transparent.listens
+        return (*self.listens, *(forward.listen for forward in self.forwards), *redirected)
 
     @property
     def sources(self) -> tuple[PolicySource, ...]:
@@ -155,10 +196,9 @@ class ServerConfig:
 class ServerOverrides:
     """What flags said. None and empty: not given.
 
-    `listen` is `HOST:PORT` or `unix:PATH`; `upstream_proxy` is a URL; `mitm` and `lane` are words, as in the file;
-    `resolve` are
-    `NAME:IP[,IP]`; `policies` are `NAME`, `PATH` or `SCOPE=...`. Lists add to the file's, except that policies replace
-    those that the file names for the same scope.
+    `listen` is `HOST:PORT` or `unix:PATH`; `transparent` are `ADDR:PORT`; `upstream_proxy` is a URL; `mitm` and `lane`
+    are words, as in the file; `resolve` are `NAME:IP[,IP]`; `policies` are `NAME`, `PATH` or `SCOPE=...`. Lists add to
+    the file's, except that policies replace those that the file names for the same scope, and `transparent` all of its.
     """
 
     listen: str | None = None
@@ -177,3 +217,4 @@ class ServerOverrides:
     presets: tuple[Path, ...] = field(default=())
     secrets_key_file: Path | None = None
     upstream_proxy: str | None = None
+    transparent: tuple[str, ...] = ()

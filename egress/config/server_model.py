@@ -11,39 +11,22 @@ from egress.config.identity_model import IdentityModel  # noqa: TC001  pydantic 
 from egress.config.listening import UnixListener
 from egress.config.policy_model import Networks, SecretModel, Strict, TextField
 from egress.config.proxy_model import ProxyField  # noqa: TC001  pydantic reads it at run time
+from egress.config.roads_model import ForwardsField, TransparentModel  # noqa: TC001 -- as above
 from egress.config.secrets_key import SecretsKeyModel  # noqa: TC001  pydantic reads it at run time
-from egress.config.server_config import MitmStart
-from egress.config.socket_fields import is_unix, read_uids, read_unix
+from egress.config.server_config import DenyPage, MitmStart
+from egress.config.server_fields import one_word, read_listen
+from egress.config.socket_fields import read_uids
 from egress.config.stream_model import StreamField  # noqa: TC001 -- pydantic reads it
-from egress.config.wording import did_you_mean, kind_of, one_of, quoted
-from egress.policy import Lane, Refusal, parse_authority
+from egress.config.wording import kind_of, quoted
+from egress.policy import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from egress.config.listening import ListenAddress
 
 MOST_WORKERS: Final = 64
 UNLIMITED: Final = "unlimited"
-
-
-def read_listen(value: object) -> ListenAddress:
-    """`HOST:PORT`, where HOST is an address or `localhost`, and port 0 picks a free one; or a unix socket."""
-    if is_unix(value):
-        return read_unix(value)
-    hint = "write `127.0.0.1:3128`; port 0 picks a free one"
-    if isinstance(value, int) and not isinstance(value, bool):
-        raise wrong("the address to listen on is missing", f"write `127.0.0.1:{value}`")
-    written = text(value)
-    # Port 0 is no destination, so the policy's grammar refuses it; here it means "any free port".
-    free = written.endswith(":0")
-    parsed = parse_authority(written[:-1] + "1" if free else written, None)
-    if isinstance(parsed, Refusal):
-        raise wrong(f"{quoted(written)} is not an address and port to listen on", hint)
-    host, port = parsed
-    if host.address is None and host.text != "localhost":
-        raise wrong(f"{quoted(host.text)} is a name; a listener needs an address", hint)
-    return ("127.0.0.1" if host.address is None else host.text, 0 if free else port)
 
 
 def read_listener(value: object) -> ListenAddress:
@@ -62,20 +45,10 @@ def read_workers(value: object) -> int:
     raise wrong(f"should be a whole number from 1 to {MOST_WORKERS}, not {shown}", "write one for each processor")
 
 
-def _one_word[Meaning](words: Mapping[str, Meaning]) -> Callable[[object], Meaning]:
-    def read(value: object) -> Meaning:
-        if not isinstance(value, str):
-            raise wrong(f"should be {one_of(words)}, not {kind_of(value)}")
-        if value not in words:
-            raise wrong(f"unknown word {quoted(value)}", did_you_mean(value, words))
-        return words[value]
-
-    return read
-
-
-read_mitm = _one_word({start.value: start for start in MitmStart})
+read_mitm = one_word({start.value: start for start in MitmStart})
+read_deny_page = one_word({place.value: place for place in DenyPage})
 # `auto`: each lane where the rules want it.
-read_lane: Callable[[object], Lane | None] = _one_word({"auto": None, **{lane.value: lane for lane in Lane}})
+read_lane: Callable[[object], Lane | None] = one_word({"auto": None, **{lane.value: lane for lane in Lane}})
 
 
 def file_path(value: object) -> str:
@@ -203,3 +176,6 @@ class ServerModel(Strict):
     secrets_key: SecretsKeyModel | None = None
     sandboxes: dict[str, SandboxModel] | None = None
     identity: IdentityModel | None = None
+    forwards: ForwardsField | None = None
+    transparent: TransparentModel | None = None
+    deny_page: Annotated[DenyPage, PlainValidator(read_deny_page, json_schema_input_type=str)] | None = None

@@ -7,9 +7,10 @@ for before the connection is handed on.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
@@ -37,9 +38,10 @@ class Dialled:
 
 @dataclass(frozen=True, slots=True)
 class DialFailure:
-    """No address of the grant could be reached; `detail` is one sentence of ours."""
+    """No address of the grant could be reached; `detail` is one sentence of ours. `errno`: of the last error, or 0."""
 
     detail: str
+    errno: int = field(default=0, compare=False)
 
 
 async def dial(grant: Grant, *, timeout_seconds: float) -> Dialled | DialFailure:
@@ -47,17 +49,17 @@ async def dial(grant: Grant, *, timeout_seconds: float) -> Dialled | DialFailure
     if not grant.addresses:
         return DialFailure("no address to dial")
     share = max(timeout_seconds / len(grant.addresses), 0.5)
-    failure = "no address could be reached"
+    failure = DialFailure("no address could be reached")
     try:
         async with asyncio.timeout(timeout_seconds):
             for address in grant.addresses:
                 outcome = await _connect(address, grant.port, share)
                 if isinstance(outcome, Dialled):
                     return outcome
-                failure = outcome.detail
+                failure = outcome
     except TimeoutError:
-        failure = "the server did not accept the connection in time"
-    return DialFailure(failure)
+        failure = _late()
+    return failure
 
 
 async def _connect(address: Address, port: int, seconds: float) -> Dialled | DialFailure:
@@ -71,12 +73,12 @@ async def _connect(address: Address, port: int, seconds: float) -> Dialled | Dia
         peer = ip_address(sock.getpeername()[0])
     except TimeoutError:
         sock.close()
-        return DialFailure("the server did not accept the connection in time")
+        return _late()
     except OSError as error:
         sock.close()
         # Not `error.strerror`: asyncio writes the address into it, and this sentence goes to the client.
         told = os.strerror(error.errno) if error.errno else type(error).__name__
-        return DialFailure(f"the connection failed: {told}")
+        return DialFailure(f"the connection failed: {told}", error.errno or 0)
     except BaseException:
         sock.close()
         raise
@@ -84,3 +86,7 @@ async def _connect(address: Address, port: int, seconds: float) -> Dialled | Dia
         sock.close()
         return DialFailure("the connection reached another address than the one judged")
     return Dialled(sock, address)
+
+
+def _late() -> DialFailure:
+    return DialFailure("the server did not accept the connection in time", errno.ETIMEDOUT)

@@ -57,12 +57,13 @@ if TYPE_CHECKING:
     from egress.gate.endpoints import Endpoints
     from egress.gate.exchange import Client
     from egress.gate.generation import Generation
+    from egress.gate.given import GivenNames
+    from egress.gate.identity import Saying
     from egress.gate.record import Recorder
     from egress.gate.resolver import NameService
     from egress.gate.roster import ClientPlace
     from egress.gate.upstream_way import UpstreamWay
     from egress.policy import Address, Policy, Refusal
-    from egress.wire.head import RequestHead
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ class Gate:
     limits of rules, as far as this process has a part in them. `clients`: the sandbox of each that is open. `fetcher`
     fetches values of secrets; None: nobody does. `endpoints`: the identity endpoints that are answered here, if any.
     `way`: the upstream proxy that connections go out by, if there is one.
+    `given`: what our own DNS gave out, if there is one.
     """
 
     generation: Generation
@@ -147,6 +149,7 @@ class Gate:
     fetcher: SecretService | None = None
     endpoints: Endpoints | None = None
     way: UpstreamWay | None = None
+    given: GivenNames | None = None
     open: dict[str, Exchange] = field(default_factory=dict)
     _expiry: asyncio.TimerHandle | None = None
     _expires: tuple[float, ...] = ()
@@ -161,10 +164,20 @@ class Gate:
         """A client that has said nothing yet: `peer` is its `address:port`."""
         return arrived(self.generation.roster, peer, place)
 
-    def identify(self, client: Client, head: RequestHead) -> Client | Refusal:
-        """Who sends a head to the proxy itself; the lane records the refusal, if it is one."""
+    def identify(self, client: Client, said: Saying) -> Client | Refusal:
+        """Who sends a head to the proxy itself, or says so; the lane records the refusal, if it is one."""
         roster = self.generation.roster
-        return client if roster is None else identify(roster, client, head)
+        return client if roster is None else identify(roster, client, said)
+
+    def only_raw(self, client: Client, host: Host, port: int) -> bool:
+        """Whether a destination may be reached by raw TCP, and by nothing that says more of itself."""
+        generation = self.generation
+        policy = generation.policy if generation.roster is None else generation.policy_of(client.sandbox)
+        if policy is None:
+            return False
+        decisions = decide_connect(policy, Request(client.sandbox, Protocol.HTTPS, host, port))
+        inside = decisions.https.certainty is not Certainty.NO or decisions.http.certainty is not Certainty.NO
+        return decisions.tcp.allowed and not inside
 
     async def judge_connect(self, client: Client, host: Host, port: int) -> Destination | Denial:
         """May a client go on towards this destination? No name is resolved unless the tunnel stays unopened."""

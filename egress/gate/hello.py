@@ -22,5 +22,5 @@ def hello_problem(hello: ClientHello | NeedMore | Reject, destination: Destinati
         return None if destination.host.address is not None else Refusal(Reason.SNI_MISSING, "")
     named = parse_authority(hello.sni, destination.port)
     if isinstance(named, Refusal) or named[0] != destination.host:
-        return Refusal(Reason.NAME_MISMATCH, "SNI is not the CONNECT target")
+        return Refusal(Reason.NAME_MISMATCH, "SNI is not the destination of the connection")
     return None

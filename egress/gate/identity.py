@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 from egress.config import UNKNOWN_SANDBOX
 from egress.gate.exchange import Client
+from egress.gate.roster import NameAndToken
 from egress.policy import DEFAULT_SANDBOX, Reason, Refusal
 
 if TYPE_CHECKING:
     from egress.gate.denial import Denial
     from egress.gate.roster import ClientPlace, Roster
     from egress.wire.head import RequestHead
+
+type Saying = RequestHead | NameAndToken | None
 
 _ANOTHERS: Final = Refusal(Reason.SANDBOX_UNKNOWN, "The connection belongs to another sandbox already.")
 _NOBODY: Final = Refusal(Reason.SANDBOX_UNKNOWN, "")
@@ -29,11 +32,18 @@ def arrived(roster: Roster | None, peer: str, place: ClientPlace) -> Client:
     return Client(sandbox, peer, place=place)
 
 
-def identify(roster: Roster, client: Client, head: RequestHead) -> Client | Refusal:
-    """Who sends a head to the proxy itself; a refusal if that is nobody, or another than before."""
+def identify(roster: Roster, client: Client, said: Saying) -> Client | Refusal:
+    """Who sends a head to the proxy itself, or says so otherwise; a refusal if nobody, or another than before.
+
+    `said` None: nothing, on a road where nothing can be said.
+    """
     if client.place is None:
         return client if client.settled else _NOBODY
-    name = roster.identify(client.place, head.values(b"proxy-authorization"))
+    if said is None:
+        credentials: tuple[bytes, ...] | NameAndToken = ()
+    else:
+        credentials = said if isinstance(said, NameAndToken) else tuple(said.values(b"proxy-authorization"))
+    name = roster.identify(client.place, credentials)
     if name is None:
         return _NOBODY
     if client.settled:

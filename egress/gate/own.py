@@ -31,15 +31,7 @@ class OwnListeners:
             return True
         if self.upstream and self.is_upstream(address, port):
             return True
-        if port not in self.ports:
-            return False
-        family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.bind((str(address), 0))
-        except OSError:
-            return False
-        return True
+        return port in self.ports and is_local(address)
 
     def is_upstream(self, address: Address, port: int) -> bool:
         """True if this is known to be the upstream proxy."""
@@ -50,3 +42,14 @@ class OwnListeners:
         if len(self.upstream) >= _UPSTREAM_AT_MOST:
             self.upstream.clear()
         self.upstream.add((address, port))
+
+
+def is_local(address: Address) -> bool:
+    """Whether the address is one of this machine (or namespace): it could be bound here."""
+    family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True

@@ -2,8 +2,8 @@
 
 Who a client is, by what cannot be said by it alone:
 
-1. name and token, where it sends them (`Proxy-Authorization: Basic`): they are those of a sandbox, and everything else
-   that this sandbox states holds as well; else the client is nobody, whatever its address
+1. name and token, where it sends them (`Proxy-Authorization: Basic`, or those of SOCKS5): they are those of a sandbox,
+   and everything else that this sandbox states holds as well; else the client is nobody, whatever its address
 2. without them, the sandbox without a token whose listener, source and user fit; of several the one that fits in every
    way at least as narrowly as the others (longest prefix); where there is none such, nobody
 
@@ -50,6 +50,14 @@ class ClientPlace:
 
 
 @dataclass(frozen=True, slots=True)
+class NameAndToken:
+    """What a client says of itself, as bytes: a sandbox's name, and its token."""
+
+    name: bytes
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """A sandbox and its policy."""
 
@@ -91,12 +99,15 @@ class Roster:
             self._places[place] = self._find(place)
         return self._places[place]
 
-    def identify(self, place: ClientPlace, credentials: Sequence[bytes]) -> str | None:
-        """The sandbox of a client that sends these values of Proxy-Authorization; None: nobody's."""
-        if not credentials:
+    def identify(self, place: ClientPlace, credentials: Sequence[bytes] | NameAndToken) -> str | None:
+        """The sandbox of a client that sends these values of Proxy-Authorization, or says so; None: nobody's."""
+        if isinstance(credentials, NameAndToken):
+            named = _named(credentials.name, credentials.token)
+        elif not credentials:
             return self.at(place)
-        # Twice is a client that one reader takes for another than the next does.
-        named = _basic(credentials[0]) if len(credentials) == 1 else None
+        else:
+            # Twice is a client that one reader takes for another than the next does.
+            named = _basic(credentials[0]) if len(credentials) == 1 else None
         if named is None:
             return None
         name, token = named
@@ -161,7 +172,11 @@ def _basic(value: bytes) -> tuple[str, bytes] | None:
     if scheme.lower() != b"basic" or len(value) > _LONGEST:
         return None
     try:
-        name, colon, token = base64.b64decode(rest.strip(b" "), validate=True).partition(b":")
-        return (name.decode("ascii"), token) if colon and name and token else None
-    except (binascii.Error, UnicodeDecodeError):
+        name, _, token = base64.b64decode(rest.strip(b" "), validate=True).partition(b":")
+    except binascii.Error:
         return None
+    return _named(name, token)
+
+
+def _named(name: bytes, token: bytes) -> tuple[str, bytes] | None:
+    return (name.decode("ascii"), token) if name.isascii() and name and token else None

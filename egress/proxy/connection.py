@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from egress.gate.body import Buffer
     from egress.gate.exchange import Client
     from egress.gate.gate import Destination, Gate
+    from egress.gate.identity import Saying
     from egress.policy import Address, Host
     from egress.proxy.clock import Clock
     from egress.proxy.endpoint import Endpoint
     from egress.proxy.entrance import Entrance
     from egress.proxy.limits import FrontLimits
-    from egress.wire.head import RequestHead
 
 logger = logging.getLogger(__name__)
 
@@ -103,11 +103,11 @@ class Connection:
 
     # decisions
 
-    async def identify(self, head: RequestHead) -> Refusal | None:
-        """Learn from a head to the proxy itself which sandbox this is; a refusal if it is none, or has no room."""
+    async def identify(self, said: Saying) -> Refusal | None:
+        """Learn from what is said to the proxy itself which sandbox this is; a refusal if none, or without room."""
         if self.gate.generation.roster is None:
             return None
-        found = self.gate.identify(self.client, head)
+        found = self.gate.identify(self.client, said)
         if isinstance(found, Refusal):
             return found
         if found is self.client:

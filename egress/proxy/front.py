@@ -16,6 +16,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from egress.config import DenyPage
 from egress.gate.naming import unnamed
 from egress.gate.roster import room_of
 from egress.gate.standing import Standing
@@ -72,6 +73,7 @@ class Front:
         forced: Lane | None = None,
         slots: Slots | None = None,
         client_slots: Callable[[str], Slots] | None = None,
+        deny_page: DenyPage = DenyPage.CONNECT,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._gate = gate
@@ -83,7 +85,9 @@ class Front:
         http = HttpParts(self._pool, memoryview(bytearray(SHARED)))
         self._pipes = PipePool()
         turns = Turns(self._loop)
-        onward = Onward(tls, http, pipes=self._pipes, hand_over=hand_over, forced=forced, turns=turns)
+        onward = Onward(
+            tls, http, pipes=self._pipes, hand_over=hand_over, forced=forced, turns=turns, deny_page=deny_page
+        )
         self._opening = Opening(onward, http, forced)
         self._listening: dict[socket.socket, Entrance] = {}
         self._open: dict[asyncio.Task[None], Connection] = {}
@@ -232,6 +236,9 @@ class Front:
 
     async def _turn_away(self, connection: Connection) -> None:
         denial = await connection.refuse_unread(Reason.LIMIT_CONNECTIONS)
+        if connection.entrance.silent:
+            connection.endpoint.abort()
+            return
         with contextlib.suppress(OSError):
             connection.endpoint.sock.send(denial.http1())
 
@@ -244,13 +251,20 @@ class Front:
             await self._in_time(connection.refuse(connection.judging, Refusal(reason, "")))
         elif connection.exchange is None and connection.phase is Phase.HEAD and why == Reason.LIMIT_TIME.value:
             await self._in_time(connection.refuse_unread(Reason.LIMIT_TIME, "the head"))
+        self._break_off(connection)
         connection.finish(why)
 
     async def _failed(self, connection: Connection) -> None:
         """INVARIANT fail-closed: a fault ends the connection and leaves a record, also before the first decision."""
         if connection.exchange is None:
             await self._in_time(connection.refuse_unread(Reason.INTERNAL_ERROR))
+        self._break_off(connection)
         connection.finish(Reason.INTERNAL_ERROR.value)
+
+    def _break_off(self, connection: Connection) -> None:
+        """A client that awaits no words of a proxy's, and got none of its destination's, must not see a plain end."""
+        if connection.entrance.silent and connection.exchange is None and connection.phase is Phase.HEAD:
+            connection.endpoint.abort()
 
     async def _in_time(self, refusal: Coroutine[Any, Any, Denial]) -> None:
         """Record a refusal that nothing else limits any more."""

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from egress.gate.naming import early_problem, name_request, unnamed
 from egress.policy import Reason, Refusal
 from egress.proxy.connection import Phase
 from egress.proxy.http_exchange import HttpExchange
+from egress.proxy.lingering import linger
 from egress.proxy.repeats import Repeats
 from egress.wire.head import NeedMore, NoBody, Reject, RejectKind, RequestHead, parse_request_head
 from egress.wire.outcome import malformed
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from egress.gate.naming import Route
     from egress.proxy.connection import Connection
     from egress.proxy.upstreams import UpstreamPool
-
-# A refused request's body is thrown away for so long, and so far, that the client reads the refusal before the cut.
-_LINGER_SECONDS = 5.0
-_LINGER_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +148,4 @@ class HttpLane:
 
     async def linger(self) -> None:
         """Throw away what still comes, for a while: closing on unread bytes would take the answer away again."""
-        endpoint = self._connection.endpoint
-        endpoint.say_no_more()
-        left = _LINGER_BYTES
-        try:
-            async with asyncio.timeout(_LINGER_SECONDS):
-                while left > 0 and (data := await endpoint.receive()):
-                    left -= len(data)
-        except (OSError, TimeoutError):
-            pass
+        await linger(self._connection.endpoint)

@@ -7,18 +7,21 @@ import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-from egress.config import UnixListener, socket_mode, told_listener
+from egress.config import TransparentMode, UnixListener, socket_mode, told_listener
 from egress.errors import StartError
 from egress.proxy.entrance import Entrance, Kind
+from egress.proxy.original import accept_foreign, redirected, unrewritten
 from egress.server.unix_socket import UnixSocket
 
 if TYPE_CHECKING:
-    from egress.config import ListenAddress, ServerConfig
+    from egress.config import Forward, ListenAddress, ServerConfig
 
 _BACKLOG: Final = 1024
 _HINTS: Final = {
     Kind.PROXY: "choose another address with --listen HOST:PORT (port 0 picks a free one)",
     Kind.ENDPOINTS: "choose another address for `identity: listen`",
+    Kind.FORWARD: "choose another address to listen on in `forwards`",
+    Kind.TRANSPARENT: "choose another address for `transparent: listen`; `mode: tproxy` needs CAP_NET_ADMIN",
 }
 
 type Entrances = tuple[tuple[socket.socket, Entrance], ...]
@@ -34,6 +37,11 @@ class Listening:
         self._files: list[UnixSocket] = []
         with ExitStack() as stack:
             opened = [(self._open(address, config, stack), Entrance(address=address)) for address in config.listens]
+            opened += [self._forward(forward, config, stack) for forward in config.forwards]
+            if config.transparent is not None:
+                opened += [
+                    _transparent(address, config.transparent.mode, stack) for address in config.transparent.listens
+                ]
             if config.identity is not None:
                 opened.append(_endpoints(config.identity.listen, stack))
             self.entrances: Entrances = tuple(opened)
@@ -43,6 +51,14 @@ class Listening:
     def told(self, kind: Kind = Kind.PROXY) -> tuple[str, ...]:
         """Where connections of a kind are accepted, as people write it, with the ports that were really bound."""
         return tuple(_told(sock, entrance) for sock, entrance in self.entrances if entrance.kind is kind)
+
+    def forwards(self) -> tuple[tuple[str, str], ...]:
+        """Each forward's listener and destination, as people write them."""
+        return tuple(
+            (_told(sock, entrance), told_listener((entrance.destination[0].text, entrance.destination[1])))
+            for sock, entrance in self.entrances
+            if entrance.destination is not None
+        )
 
     def begin(self) -> None:
         """Have connections accepted: not before the audit stands, since the kernel accepts them at once."""
@@ -61,9 +77,15 @@ class Listening:
         """Close the sockets, and leave no file of them behind."""
         self._stack.close()
 
-    def _open(self, address: ListenAddress, config: ServerConfig, stack: ExitStack) -> socket.socket:
+    def _forward(self, forward: Forward, config: ServerConfig, stack: ExitStack) -> tuple[socket.socket, Entrance]:
+        sock = self._open(forward.listen, config, stack, Kind.FORWARD)
+        return sock, Entrance(Kind.FORWARD, forward.listen, (forward.host, forward.port))
+
+    def _open(
+        self, address: ListenAddress, config: ServerConfig, stack: ExitStack, kind: Kind = Kind.PROXY
+    ) -> socket.socket:
         if not isinstance(address, UnixListener):
-            return stack.enter_context(_open_tcp(*address))
+            return stack.enter_context(_open_tcp(*address, kind))
         file = UnixSocket(address, socket_mode(address, config.sandboxes))
         stack.callback(file.close)
         self._files.append(file)
@@ -80,12 +102,21 @@ def _endpoints(address: tuple[str, int], stack: ExitStack) -> tuple[socket.socke
     return sock, Entrance(Kind.ENDPOINTS, address)
 
 
-def _open_tcp(host: str, port: int, kind: Kind = Kind.PROXY) -> socket.socket:
+def _transparent(address: tuple[str, int], mode: TransparentMode, stack: ExitStack) -> tuple[socket.socket, Entrance]:
+    foreign = mode is TransparentMode.TPROXY
+    sock = stack.enter_context(_open_tcp(*address, Kind.TRANSPARENT, foreign=foreign))
+    return sock, Entrance(Kind.TRANSPARENT, address, original=unrewritten if foreign else redirected)
+
+
+def _open_tcp(host: str, port: int, kind: Kind = Kind.PROXY, *, foreign: bool = False) -> socket.socket:
+    """A bound socket. `foreign`: it takes connections to addresses that are not ours."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if foreign:
+            accept_foreign(sock)
         sock.bind((host, port))
     except OSError as error:
         sock.close()

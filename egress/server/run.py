@@ -59,7 +59,8 @@ class Started:
     `listening`: `HOST:PORT` or `unix:PATH` of each listener.
     `sandboxes`: the policy of each, by name; None: clients are not told apart.
     `endpoints`: `HOST:PORT` of the identity endpoints; empty: there are none. `upstream`: the URL of the proxy that
-    connections go out by; empty: none.
+    connections go out by; empty: none. `forwards`: each listener, and where it leads. `transparent`: where redirected
+    connections come to.
     """
 
     listening: tuple[str, ...]
@@ -71,6 +72,8 @@ class Started:
     sandboxes: Mapping[str, Policy] | None = None
     endpoints: str = ""
     upstream: str = ""
+    forwards: tuple[tuple[str, str], ...] = ()
+    transparent: tuple[str, ...] = ()
 
 
 def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
@@ -102,7 +105,7 @@ def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None
         supervisor.closers += [lambda: os.close(lock), listening.leave]
         redact_logs(supervisor.secrets)
         reloads = Reloads(config, supervisor, begun, leave)
-        registrations = Registrations(config.state_dir, supervisor, reloads, registered, config.listens)
+        registrations = Registrations(config.state_dir, supervisor, reloads, registered, config.doors)
         answering = reloads, registrations
         with supervisor.signals(), _controlled(config, supervisor, answering, told):
             supervisor.start(warm=config.mitm is MitmStart.WARM, recorded=listening.begin)
@@ -114,8 +117,18 @@ def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None
                 files = authority.certificate_path, trust.bundle, config.audit.path
                 where = "".join(listening.told(Kind.ENDPOINTS))
                 way = config.upstream.proxy
-                by = "" if way is None else str(way.address)
-                on_started(Started(told, *files, generation.policy, begun.warning, sandboxes, where, by))
+                started = Started(
+                    told,
+                    *files,
+                    generation.policy,
+                    begun.warning,
+                    sandboxes,
+                    endpoints=where,
+                    upstream="" if way is None else str(way.address),
+                    forwards=listening.forwards(),
+                    transparent=listening.told(Kind.TRANSPARENT),
+                )
+                on_started(started)
             reloads.act()
             while not supervisor.stopping:
                 supervisor.turn()

@@ -54,6 +54,7 @@ class Worker:
             forced=self._config.lane,
             slots=judging.shares.connections,
             client_slots=judging.shares.of_client,
+            deny_page=self._config.deny_page,
         )
         for sock, entrance in self._entrances:
             if entrance.kind is Kind.ENDPOINTS and judging.gate.endpoints is not None:

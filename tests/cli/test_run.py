@@ -29,6 +29,10 @@ SAME = {
     "listen": (["--listen", "127.0.0.2:8080"], "listen: 127.0.0.2:8080"),
     "listen on a socket": (["--listen", "unix:{folder}/p.sock"], "listen: 'unix:p.sock'"),
     "listen on ipv6": (["--listen", "[::1]:0"], "listen: '[::1]:0'"),
+    "transparent": (
+        ["--transparent", "0.0.0.0:3129", "--transparent", "[::]:3129"],
+        "transparent: {listen: ['0.0.0.0:3129', '[::]:3129']}",
+    ),
     "state_dir": (["--state-dir", "{folder}/there"], "state_dir: there"),
     "audit": (["--audit", "{folder}/a.db"], "audit: {path: a.db}"),
     "audit_stream": (["--audit-stream", "udp://127.0.0.1:514"], "audit: {stream: 'udp://127.0.0.1:514'}"),

@@ -455,13 +455,13 @@ EXPECTED: dict[str, tuple[str, ...]] = {
     "key_without_space": (
         "key_without_space.yaml:4: a key's `:` stands without a space after it, here or on the line above, write `key: value`",
     ),
+    "key_of_the_server": (
+        "key_of_the_server.yaml:3: deny_page: unknown key, write `default`, `include`, `mode`, `report_below`, `rules`, `secrets`, `tls` or `version`",
+    ),
     "keys_upper_case": (
         "keys_upper_case.yaml:1: `version` is missing, write `version: 1`",
         "keys_upper_case.yaml:1: Version: unknown key, did you mean `version`?",
         "keys_upper_case.yaml:2: Rules: unknown key, did you mean `rules`?",
-    ),
-    "later_top_keys": (
-        "later_top_keys.yaml:3: deny_page: `deny_page` is not supported by this version of egress, remove it",
     ),
     "latin1": ("latin1.yaml:2: byte 0xe9 is not UTF-8, save it as UTF-8",),
     "line_separator": (

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,12 @@ import uvloop
 from harness.origins import Origins
 
 from egress.certs import Authority, write_roots
-from egress.config import AuditConfig, Limits, PolicySource, ServerConfig, UpstreamConfig
+from egress.config import AuditConfig, DenyPage, Limits, PolicySource, ServerConfig, UpstreamConfig
 from egress.gate.build import build_gate, load_generation, write_trust
 from egress.gate.fetching import LocalSecrets
 from egress.mitm.build import build_lane
 from egress.mitm.listener import MitmListener
-from egress.policy import Scope
+from egress.policy import Lane, Scope
 from egress.proxy.client_tls import ClientTls
 from egress.proxy.entrance import Entrance, Kind
 from egress.proxy.front import Front
@@ -27,6 +27,7 @@ from egress.proxy.handing import NoHandOver
 from egress.proxy.limits import FrontLimits, OwnSlots
 from egress.proxy.peers import peer_of, prepare
 from egress.proxy.upstream_tls import UpstreamTls
+from rig.handing import InProcess
 from rig.ledger import Ledger
 from rig.wire import Http2, Reply, Wire, trusting
 
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
 
     from egress.config import IdentityConfig, SandboxDefinition, SecretDefinition, UnixListener, UpstreamProxy
     from egress.gate.gate import Gate
+    from egress.gate.given import GivenNames
     from egress.mitm.lane import MitmLane
     from egress.policy import Address
+    from egress.proxy.handing import HandOver
 
 SECRET = "canary-0123456789-never-seen"
 LOOPBACK = "addresses: [127.0.0.0/8]"
@@ -92,7 +95,9 @@ class Setup:
 
     `sandboxes` are who clients are told apart as; none: they are all one. `listener`: the unix socket to listen on;
     None: a free port of loopback. `identity`: the identity endpoints that are answered, at a free port.
-    `upstream_proxy`: the way out. `prepare` is called with the state folder before anything reads it.
+    `upstream_proxy`: the way out. `prepare` is called with the state folder before anything reads it. `entrance`: what
+    the listener is for; where it is given, the front takes connections of the mitm lane, too, and hands them over.
+    `given`: what the proxy's DNS gave out.
     """
 
     policy: str
@@ -106,6 +111,9 @@ class Setup:
     identity: IdentityConfig | None = None
     upstream_proxy: UpstreamProxy | None = None
     prepare: Callable[[Path], object] = lambda _: None
+    entrance: Entrance | None = None
+    given: GivenNames | None = None
+    deny_page: DenyPage = DenyPage.CONNECT
 
 
 class Proxy:
@@ -130,10 +138,15 @@ class Proxy:
             secrets=setup.secrets,
             sandboxes=setup.sandboxes,
             identity=setup.identity,
+            deny_page=setup.deny_page,
         )
         self.authority = Authority.load_or_create(self.config.ca_dir)
         generation = load_generation(self.config, dict(setup.env))
         self.gate: Gate = build_gate(self.config, self.ledger, generation)  # type: ignore[arg-type]
+        self.gate.given = setup.given
+        # The front's own, where both lanes are at work: they are two processes.
+        self.front_gate = self.gate
+        self._entrance = setup.entrance
         self.lane: MitmLane
         self.master: MitmListener
         self.front: Front
@@ -171,6 +184,9 @@ class Proxy:
             self.config, self.gate, self.authority, roots=write_trust(self.config, self.authority).roots
         )
         self.master = MitmListener(self.lane, idle_seconds=int(self.config.limits.idle_seconds))
+        if self._entrance is not None:
+            await self._serve_handed(self._entrance)
+            return
         async with asyncio.TaskGroup() as group:
             if self._listener is None:
                 self.address = await self.master.listen("127.0.0.1", 0)
@@ -198,25 +214,51 @@ class Proxy:
                 self._carried.add(carried)
                 carried.add_done_callback(self._carried.discard)
 
-    async def _serve_front(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
+    async def _serve_handed(self, entrance: Entrance) -> None:
+        """A front where the mitm lane is forced, and that lane."""
+        given = self.gate.given
+        self.front_gate = build_gate(self.config, self.ledger, self.gate.generation)  # type: ignore[arg-type]
+        self.front_gate.given = given
+        self.front = self._front(InProcess(self.master), Lane.MITM)
+        with listening_on(self._listener) as listening:
+            if self._listener is None:
+                self.address = listening.getsockname()
+                self.front_gate.own.ports.add(self.address[1])
+                self.gate.own.ports.add(self.address[1])
+            self.front.serve(listening, replace(entrance, address=self._listener or self.address[:2]))
+            self._ready.set()
+            await self._stop.wait()
+            await self.front.close()
+            await self.master.close()
+        for gate in (self.gate, self.front_gate):
+            assert isinstance(gate.fetcher, LocalSecrets)
+            await gate.fetcher.broker.close()
+
+    def _front(self, hand_over: HandOver, forced: Lane | None = None) -> Front:
         roots = self.folder / "upstream-roots.pem"
         write_roots(roots, self.config.upstream.ca)
         own = self.config.limits
-        self.front = Front(
-            self.gate,
+        return Front(
+            self.front_gate,
             ClientTls(self.authority),
             UpstreamTls(roots),
             FrontLimits(own.head_seconds, own.tls_seconds, own.idle_seconds),
-            hand_over=NoHandOver(),
+            hand_over=hand_over,
+            forced=forced,
             slots=OwnSlots(own.connections),
+            deny_page=self.config.deny_page,
         )
+
+    async def _serve_front(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self.front = self._front(NoHandOver())
         with listening_on(self._listener) as listening, listening_on(None) as endpoints:
             if self._listener is None:
                 self.address = listening.getsockname()
                 self.gate.own.ports.add(self.address[1])
-            self.front.serve(listening, Entrance(address=self._listener or self.address[:2]))
+            entrance = self._entrance or Entrance()
+            self.front.serve(listening, replace(entrance, address=self._listener or self.address[:2]))
             self._serve_endpoints(endpoints)
             self._ready.set()
             await self._stop.wait()
@@ -251,7 +293,8 @@ class Proxy:
         generation = load_generation(self.config, {}, self.gate.generation)
 
         async def swap() -> int:
-            return self.gate.swap(generation)
+            front = 0 if self.front_gate is self.gate else self.front_gate.swap(generation)
+            return self.gate.swap(generation) + front
 
         return self.call(swap())
 
