@@ -33,6 +33,8 @@ def banner(started: Started, state_dir: Path) -> Iterator[str]:
         yield f"identity     http://{started.endpoints}"
     yield from (f"forward      {listener} to {destination}" for listener, destination in started.forwards)
     yield from (f"transparent  {told}" for told in started.transparent)
+    if started.dns:
+        yield f"dns          {' '.join(started.dns)} (UDP and TCP)"
     if started.warning:
         yield ""
         yield f"WARNING: {started.warning}"

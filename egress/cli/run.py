@@ -32,6 +32,10 @@ Transparent = Annotated[
         help="Take connections that are redirected there, too, as in `0.0.0.0:3129`. May be repeated.",
     ),
 ]
+Dns = Annotated[
+    str | None,
+    typer.Option("--dns", metavar="ADDRESS:PORT", help="Answer the sandboxes' DNS questions there, over UDP and TCP."),
+]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", metavar="N", help="Processes that carry connections, 1 to 64. Default: 1."),
@@ -98,6 +102,7 @@ def run(
     presets: Presets = None,
     listen: Listen = None,
     transparent: Transparent = None,
+    dns: Dns = None,
     state_dir: StateDir = None,
     audit: AuditFile = None,
     audit_stream: AuditStream = None,
@@ -134,6 +139,7 @@ def run(
     overrides = ServerOverrides(
         listen=listen,
         transparent=tuple(transparent or ()),
+        dns=dns,
         workers=workers,
         mitm=mitm,
         lane=lane,

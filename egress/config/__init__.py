@@ -18,6 +18,7 @@ from egress.config.binding import (
 from egress.config.bindings import allows, is_bound
 from egress.config.case_files import Case, CaseFile, read_cases
 from egress.config.clock import wall_clock
+from egress.config.dns import DNS_PORT, DnsAnswers, DnsConfig, DnsLimits, NameServer
 from egress.config.identity import GoogleIdentity, IdentityConfig, NamedSecret, bare_resource
 from egress.config.layout import Formatted, format_policy
 from egress.config.limit_fields import bytes_text, rate_text
@@ -71,6 +72,7 @@ from egress.config.wording import printable
 
 __all__ = [
     "DEFAULT_LISTEN",
+    "DNS_PORT",
     "SECRET_NAME",
     "UNKNOWN_SANDBOX",
     "AuditConfig",
@@ -79,6 +81,9 @@ __all__ = [
     "CaseFile",
     "ConnectBy",
     "DenyPage",
+    "DnsAnswers",
+    "DnsConfig",
+    "DnsLimits",
     "Durability",
     "EnvSource",
     "FileSource",
@@ -99,6 +104,7 @@ __all__ = [
     "LoadedPolicy",
     "Machine",
     "MitmStart",
+    "NameServer",
     "NamedSecret",
     "Pin",
     "PinError",

@@ -9,7 +9,7 @@ LATER_KEYS: Final[dict[str, frozenset[str]]] = {
     "": frozenset(),
     "rules": frozenset(),
     "secrets": frozenset(),
-    "server": frozenset({"dns", "metrics"}),
+    "server": frozenset({"metrics"}),
 }
 
 

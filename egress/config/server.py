@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, cast
 from pydantic_core import PydanticCustomError
 
 from egress.config.checking import check
+from egress.config.dns import DnsConfig
+from egress.config.dns_model import dns_config, read_dns_listen, whole_problems
 from egress.config.document import read_document
 from egress.config.identity_model import identity_config, identity_problems
 from egress.config.listening import told_listener
@@ -152,6 +154,7 @@ class _Merge:
             forwards=forwards,
             transparent=transparent,
             deny_page=model.deny_page or DenyPage.CONNECT,
+            dns=self._dns(),
         )
 
     def _listens(self) -> tuple[ListenAddress, ...]:
@@ -204,6 +207,18 @@ class _Merge:
             return None
         found = identity_config(self.model.identity, self.document)
         self.problems.extend(identity_problems(found, listens, self.document))
+        return found
+
+    def _dns(self) -> DnsConfig:
+        found = DnsConfig()
+        if self.document is not None and self.model.dns is not None:
+            found, problems = dns_config(self.model.dns, self.document)
+            self.problems.extend(problems)
+        given = self._flag("--dns", self.overrides.dns, read_dns_listen, None)
+        if given is None:
+            return found
+        found = replace(found, listen=(given,))
+        self.problems += [Problem("--dns", None, "", message, hint) for _, message, hint in whole_problems(found)]
         return found
 
     def _secrets_key(self) -> KeySource | None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from egress.config.dns import DnsConfig
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -147,7 +149,8 @@ class ServerConfig:
     read again when its files change. `last_known_good`: whether a start whose policy files do not load takes the last
     that did. `secrets_key`: where the key of the secret store is; None: where it is by default. `identity`: the
     identity endpoints that are answered here; None: none. `forwards` and `transparent` are the other roads to the
-    proxy. `deny_page`: where the refusal of a destination is told.
+    proxy. `deny_page`: where the refusal of a destination is told. `dns`: the resolver for sandboxes, and whom the
+    proxy asks.
     """
 
     listen: ListenAddress
@@ -173,6 +176,7 @@ class ServerConfig:
     forwards: tuple[Forward, ...] = ()
     transparent: TransparentConfig | None = None
     deny_page: DenyPage = DenyPage.CONNECT
+    dns: DnsConfig = field(default_factory=DnsConfig)
 
     @property
     def listens(self) -> tuple[ListenAddress, ...]:
@@ -196,9 +200,10 @@ class ServerConfig:
 class ServerOverrides:
     """What flags said. None and empty: not given.
 
-    `listen` is `HOST:PORT` or `unix:PATH`; `transparent` are `ADDR:PORT`; `upstream_proxy` is a URL; `mitm` and `lane`
-    are words, as in the file; `resolve` are `NAME:IP[,IP]`; `policies` are `NAME`, `PATH` or `SCOPE=...`. Lists add to
-    the file's, except that policies replace those that the file names for the same scope, and `transparent` all of its.
+    `listen` is `HOST:PORT` or `unix:PATH`; `transparent` are `ADDR:PORT`; `dns` is `ADDRESS:PORT`; `upstream_proxy` is
+    a URL; `mitm` and `lane` are words, as in the file; `resolve` are `NAME:IP[,IP]`; `policies` are `NAME`, `PATH` or
+    `SCOPE=...`. Lists add to the file's, except that policies replace those that the file names for the same scope, and
+    `transparent` all of its.
     """
 
     listen: str | None = None
@@ -218,3 +223,4 @@ class ServerOverrides:
     secrets_key_file: Path | None = None
     upstream_proxy: str | None = None
     transparent: tuple[str, ...] = ()
+    dns: str | None = None

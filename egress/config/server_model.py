@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
+from egress.config.dns_model import DnsModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.fields import text, wrong
 from egress.config.identity_model import IdentityModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.listening import UnixListener
@@ -179,3 +180,4 @@ class ServerModel(Strict):
     forwards: ForwardsField | None = None
     transparent: TransparentModel | None = None
     deny_page: Annotated[DenyPage, PlainValidator(read_deny_page, json_schema_input_type=str)] | None = None
+    dns: DnsModel | None = None

@@ -23,6 +23,7 @@ from egress.gate.fetching import ROOTS, LocalSecrets, build_broker, build_way
 from egress.gate.floods import Floods
 from egress.gate.gate import Gate, GateLimits
 from egress.gate.generation import Generation
+from egress.gate.given_book import GivenBook
 from egress.gate.judged_body import BodyRoom
 from egress.gate.own import OwnListeners
 from egress.gate.record import Recorder
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from egress.config import LoadedPolicy, PolicySource, SandboxDefinition, ServerConfig, StreamConfig
     from egress.credentials.wanted import SecretService
     from egress.errors import Problem
+    from egress.gate.given import GivenNames
     from egress.gate.record import AuditSink
     from egress.gate.resolver import NameService
     from egress.policy import Policy, Sandbox
@@ -197,7 +199,19 @@ def build_stream(config: StreamConfig) -> Stream:
 
 def build_resolver(config: ServerConfig) -> Resolver:
     """The name service that asks name servers itself: one for all processes."""
-    return Resolver(pins=config.resolve, lifetime_seconds=config.limits.resolve_seconds)
+    return Resolver(
+        pins=config.resolve,
+        servers=config.dns.servers,
+        lifetime_seconds=config.limits.resolve_seconds,
+        zones=config.dns.zones,
+    )
+
+
+def build_book(config: ServerConfig) -> GivenBook | None:
+    """The book of synthetic addresses, still closed; None: nobody gets one."""
+    if not config.dns.gives:
+        return None
+    return GivenBook(config.state_dir, config.dns.ranges, config.dns.keep_seconds)
 
 
 def build_gate(
@@ -208,6 +222,7 @@ def build_gate(
     fetcher: SecretService | None = None,
     *,
     commit: Callable[[float], Awaitable[bool]] | None = None,
+    given: GivenNames | None = None,
 ) -> Gate:
     """A gate that judges by this generation, records in this audit, and resolves with `names` (None: its own).
 
@@ -247,4 +262,5 @@ def build_gate(
         own=own,
         way=build_way(config, names, own),
         endpoints=None if config.identity is None else Endpoints(config.identity, identity_token(config.state_dir)),
+        given=given,
     )

@@ -24,6 +24,11 @@ _CACHE_ENTRIES = 4096
 _TTL_AT_MOST = 300.0
 _ADDRESSES_AT_MOST = 32
 _FAILURE_SECONDS = 1.0
+# The two errors that are answers: a server said so.
+NO_NAME = "the name does not exist"
+NO_ADDRESS = "no address"
+
+type Server = str | tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,22 @@ class Answer:
     ttl: float = field(default=0.0, compare=False)
 
 
+# The type of a record and its data as they go over the wire.
+type RecordData = tuple[str, int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Records of one type, with the aliases that lead to them; empty with `error`, or where there are none.
+
+    Each is the name that it is of, its type, and its data on the wire (RFC 1035, section 3.3), uncompressed.
+    """
+
+    records: tuple[RecordData, ...]
+    error: str = ""
+    ttl: float = field(default=0.0, compare=False)
+
+
 class NameService(Protocol):
     """What the gate asks of whoever resolves names for it."""
 
@@ -48,6 +69,9 @@ class NameService(Protocol):
         """Addresses of a canonical name. Never raises for a name that does not resolve; `Answer.error` says why."""
 
 
+_UNUSABLE = "the system's resolver settings cannot be used ({})"
+
+
 @dataclass(slots=True)
 class _Cached:
     answer: Answer
@@ -56,14 +80,18 @@ class _Cached:
 
 @dataclass(slots=True)
 class Resolver:
-    """Resolves with dnspython against the system's servers, or `servers` if given. One lookup a name at a time."""
+    """Resolves with dnspython against the system's servers, or `servers` if given. One lookup a name at a time.
+
+    `zones`: other servers for names at and below a domain; the longest domain that fits counts.
+    """
 
     pins: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
-    servers: tuple[str, ...] = ()
+    servers: tuple[Server, ...] = ()
     lifetime_seconds: float = 5.0
+    zones: Mapping[str, tuple[Server, ...]] = field(default_factory=dict)
     _cache: OrderedDict[str, _Cached] = field(default_factory=OrderedDict)
     _running: dict[str, asyncio.Future[Answer]] = field(default_factory=dict)
-    _upstream: dns.asyncresolver.Resolver | None = None
+    _upstream: dict[str, dns.asyncresolver.Resolver] = field(default_factory=dict)
 
     def known(self, name: str) -> Answer | None:
         """The answer if there is one without waiting."""
@@ -95,7 +123,7 @@ class Resolver:
         if unique:
             answer, ttl = Answer(unique), min(ttl for answer, ttl, _ in found if answer)
         else:
-            answer, ttl = Answer((), next((error for _, _, error in found if error), "no address")), _FAILURE_SECONDS
+            answer, ttl = Answer((), next((error for _, _, error in found if error), NO_ADDRESS)), _FAILURE_SECONDS
         answer = replace(answer, ttl=min(max(ttl, 0.0), _TTL_AT_MOST))
         self._remember(name, answer)
         return answer
@@ -104,18 +132,35 @@ class Resolver:
         from egress.gate.lookup import FAILURES, query  # noqa: PLC0415 - as below
 
         try:
-            servers = self._servers()
+            servers = self._servers(name)
         except FAILURES as error:
-            return [], 0.0, f"the system's resolver settings cannot be used ({type(error).__name__})"
+            return [], 0.0, _UNUSABLE.format(type(error).__name__)
         return await query(servers, name, kind, self.lifetime_seconds)
 
-    def _servers(self) -> dns.asyncresolver.Resolver:
-        if self._upstream is None:
+    async def records(self, name: str, kind: int) -> Records:
+        """Records of any type of a canonical name, asked for anew each time. Never raises."""
+        from egress.gate.lookup import FAILURES, query_records  # noqa: PLC0415 - as below
+
+        try:
+            servers = self._servers(name)
+        except FAILURES as error:
+            return Records((), _UNUSABLE.format(type(error).__name__))
+        return await query_records(servers, name, kind, self.lifetime_seconds)
+
+    def _servers(self, name: str = "") -> dns.asyncresolver.Resolver:
+        zone = self._zone(name) if self.zones else ""
+        if zone not in self._upstream:
             # dnspython takes as long to load as the whole policy; it is not needed before the first name is.
             from egress.gate.lookup import make_resolver  # noqa: PLC0415
 
-            self._upstream = make_resolver(self.servers)
-        return self._upstream
+            self._upstream[zone] = make_resolver(self.zones[zone] if zone else self.servers)
+        return self._upstream[zone]
+
+    def _zone(self, name: str) -> str:
+        """The longest of the zones that the name is at or below; empty: none."""
+        while name and name not in self.zones:
+            name = name.partition(".")[2]
+        return name
 
     def _remember(self, name: str, answer: Answer) -> None:
         self._cache.pop(name, None)

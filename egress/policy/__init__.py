@@ -14,6 +14,7 @@ from egress.policy.decision import AddressDecision, Decision, NameDecision, Rule
 from egress.policy.names import parse_authority, parse_host, parse_port
 from egress.policy.own_credentials import OWN_CREDENTIALS
 from egress.policy.paths import PathPattern, PathSet, PatternError, canonical_path, compile_path
+from egress.policy.questions import QuestionDecision, decide_question, question_addresses
 from egress.policy.reasons import TEXTS, Reason, ReasonText
 from egress.policy.request import Body, McpMessage, Operation, Request
 from egress.policy.rewrites import Rewritten, rewritten
@@ -121,6 +122,7 @@ __all__ = [
     "Policy",
     "PortRange",
     "Protocol",
+    "QuestionDecision",
     "Rate",
     "Reason",
     "ReasonText",
@@ -154,6 +156,7 @@ __all__ = [
     "classify",
     "compile_path",
     "compile_policy",
+    "decide_question",
     "depends_on_sandbox",
     "expand",
     "is_label_key",
@@ -164,6 +167,7 @@ __all__ = [
     "parse_network",
     "parse_port",
     "parse_target",
+    "question_addresses",
     "read_body",
     "readings",
     "rewritten",

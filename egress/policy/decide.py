@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from egress.policy.decision import AddressDecision
     from egress.policy.index import Index
     from egress.policy.request import Request
-    from egress.policy.values import Address, ScopeRules
+    from egress.policy.values import Address, Host, ScopeRules
     from egress.policy.vocabulary import Protocol
 
 _NAMED_AT_MOST: Final = 4_096
@@ -177,6 +177,10 @@ class Policy:
         question = Question(request, self._clock())
         fit = fit_opaque if request.method is None else fit_known
         return [(entry.rule, fit(entry, question)) for entry in self._index.candidates(request.host)]
+
+    def named_by(self, host: Host) -> Sequence[Entry]:
+        """The rules whose targets name the host, each on its ports: highest scope first, in file order."""
+        return self._index.candidates(host)
 
     def _unite(self, asked: Decision, sent: Decision) -> Decision:
         """The decision that the two make together, the same object for the same two."""

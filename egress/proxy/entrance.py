@@ -18,13 +18,14 @@ class Kind(Enum):
     """`PROXY`: clients say where they want to go. `ENDPOINTS`: the identity endpoints, never a proxy.
 
     `FORWARD`: all go to one destination. `TRANSPARENT`: clients were on their way to somewhere else, and know of no
-    proxy.
+    proxy. `DNS`: questions for names, over TCP, and, where the socket is one for datagrams, over UDP.
     """
 
     PROXY = auto()
     ENDPOINTS = auto()
     FORWARD = auto()
     TRANSPARENT = auto()
+    DNS = auto()
 
 
 @dataclass(frozen=True, slots=True)

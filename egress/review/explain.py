@@ -22,6 +22,7 @@ from egress.policy import (
     Request,
     TlsMode,
     Verdict,
+    decide_question,
     parse_authority,
     read_body,
     signed_headers,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from egress.review.question import Question
 
 
-_NO_LISTENER: Final = "no listener answers DNS questions yet: this is what one would be told"
+_ADDRESSES: Final = "addresses (A, AAAA) are answered all the same: a rule could let the name be connected to"
 
 
 def explain(
@@ -153,7 +154,9 @@ def _judge(request: Request, policy: Policy, *, bare: bool = False) -> Explanati
         decision = policy.decide_request(unread)
         return _told(unread, decision, lane_of_tcp(decision))
     if request.protocol is Protocol.DNS:
-        return replace(_told(unread, policy.decide_request(unread), None), notes=(_NO_LISTENER,))
+        told = _told(unread, policy.decide_request(unread), None)
+        found = decide_question(policy, request.sandbox, request.host)
+        return replace(told, notes=(_ADDRESSES,)) if found.decision.allowed and not found.stated else told
     secure = request.protocol in OVER_TLS
     name = policy.decide_name(replace(unread, protocol=Protocol.HTTPS if secure else Protocol.HTTP))
     lane = lane_of(request.protocol, name, connect=secure or bare)

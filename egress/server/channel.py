@@ -71,6 +71,8 @@ class Word(StrEnum):
     SPENT = "spent"
     FETCH = "fetch"
     FETCHED = "fetched"
+    QUESTION = "question"
+    REPLY = "reply"
     # A worker and the mitm process.
     HANDED = "handed"
 

@@ -22,10 +22,11 @@ from egress.audit.row import COLUMNS, DECISIONS
 from egress.config import Durability
 from egress.credentials import redact_logs
 from egress.errors import EgressError
-from egress.gate.build import build_resolver, open_audit
+from egress.gate.build import build_book, build_resolver, open_audit
 from egress.gate.fetching import build_broker
 from egress.server.channel import Line, Values, Word, close_all
 from egress.server.fetches import Fetches
+from egress.server.hub_questions import Questions
 from egress.server.leases import CONNECTIONS, Pools
 from egress.server.quotas import QuotaPool
 from egress.server.secret_changes import SecretChanges
@@ -67,6 +68,7 @@ class Hub:
         self._strict = config.audit.durability is Durability.STRICT
         self._writer: AuditWriter
         self._names = names or build_resolver(config)
+        self.questions = Questions(self._names, build_book(config))
         self.fetches = Fetches(build_broker(config, self._names, self.note))
         self.pools = Pools({CONNECTIONS: config.limits.connections}, config.limits.connections_per_client)
         self.quotas = QuotaPool()
@@ -80,8 +82,9 @@ class Hub:
         self._refused = 0
 
     def open(self) -> None:
-        """Open the audit. Raises AuditError."""
+        """Open what stays on the disk. Raises AuditError, StateError."""
         self._writer = open_audit(self._config, self._changed)
+        self.questions.open()
         self._problem = ""
 
     def note(self, kind: str, detail: str) -> None:
@@ -119,6 +122,7 @@ class Hub:
         while self._clients and self._loop.time() < deadline:  # noqa: ASYNC110 - many clients, no single event
             await asyncio.sleep(0.01)
         await self.fetches.close()
+        await self.questions.close()
         return await asyncio.to_thread(self._writer.close, _FLUSH_SECONDS)
 
     # what the processes say
@@ -132,6 +136,8 @@ class Hub:
                 self._writer.count_refused(counts, since_us)
             case (Word.ASK, name):
                 self._look_up(client, name)
+            case (Word.QUESTION, number, about, *told):
+                self.questions.asked(client.line, number, about, told)
             case (Word.FETCH, number, name, source, leaves):
                 self.fetches.asked(client.line, number, (name, source, leaves))
             case (Word.HELD, held):

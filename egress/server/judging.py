@@ -25,6 +25,7 @@ from egress.server.leases import Shares, stock
 from egress.server.link import HubLink
 from egress.server.names import HubNames
 from egress.server.pieces import Rest, release
+from egress.server.questions import HubQuestions
 from egress.server.quotas import HubCounting
 from egress.server.rows import RowSink
 
@@ -62,8 +63,14 @@ class Judging:
         counting = HubCounting(processes)
         secrets = HubSecrets(limits.secret_seconds + _NAME_SLACK_SECONDS)
         shares = (self.shares, counting)
-        self._link = HubLink(self._sink, (names, secrets), shares, lambda: self._supervisor.say(Word.LINK, 0))
-        self.gate = build_gate(config, self._sink, start.generation, names, secrets, commit=self._sink.commit)
+        self.questions = HubQuestions(config.dns, limits.resolve_seconds + _NAME_SLACK_SECONDS)
+        self._link = HubLink(
+            self._sink, (names, secrets), shares, lambda: self._supervisor.say(Word.LINK, 0), self.questions
+        )
+        given = self.questions if config.dns.gives else None
+        self.gate = build_gate(
+            config, self._sink, start.generation, names, secrets, commit=self._sink.commit, given=given
+        )
         self.gate.quotas = ShareBook(counting)
         redact_logs(self.gate.secrets)
         self._on_drain = on_drain

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from egress.server.channel import Line, Values, Word
+from egress.server.questions import HubQuestions
 
 if TYPE_CHECKING:
     import socket
@@ -29,11 +30,13 @@ class HubLink:
         answers: tuple[HubNames, HubSecrets],
         limits: tuple[Shares, HubCounting],
         ask: Callable[[], None],
+        questions: HubQuestions | None = None,
     ) -> None:
         self._sink = sink
         self._names, self._secrets = answers
         self._shares, self._quotas = limits
         self._ask = ask
+        self._questions = questions or HubQuestions()
         self._timer: asyncio.TimerHandle | None = None
         self._wait()
         self._line: Line | None = None
@@ -50,6 +53,7 @@ class HubLink:
         self._shares.attached(line)
         self._quotas.attached(line)
         self._secrets.attached(line)
+        self._questions.attached(line)
 
     def close(self) -> None:
         """Leave the hub."""
@@ -79,6 +83,7 @@ class HubLink:
         self._shares.lost()
         self._quotas.lost()
         self._secrets.lost()
+        self._questions.lost()
 
     def _heard(self, values: Values, descriptors: list[int]) -> None:
         del descriptors  # a hub sends none
@@ -93,6 +98,8 @@ class HubLink:
                 self._shares.granted(key, count)
             case (Word.COUNTED, number, answer):
                 self._quotas.answered(number, answer)
+            case (Word.REPLY, number, answer, error):
+                self._questions.answered(number, answer, error)
             case (Word.FETCHED, number, answer):
                 self._secrets.answered(number, answer)
             case _:

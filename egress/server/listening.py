@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from egress.config import Forward, ListenAddress, ServerConfig
 
 _BACKLOG: Final = 1024
+_ATTEMPTS: Final = 16
 _HINTS: Final = {
     Kind.PROXY: "choose another address with --listen HOST:PORT (port 0 picks a free one)",
     Kind.ENDPOINTS: "choose another address for `identity: listen`",
     Kind.FORWARD: "choose another address to listen on in `forwards`",
     Kind.TRANSPARENT: "choose another address for `transparent: listen`; `mode: tproxy` needs CAP_NET_ADMIN",
+    Kind.DNS: "choose another address with --dns ADDRESS:PORT, or for `dns: listen`",
 }
 
 type Entrances = tuple[tuple[socket.socket, Entrance], ...]
@@ -44,13 +46,16 @@ class Listening:
                 ]
             if config.identity is not None:
                 opened.append(_endpoints(config.identity.listen, stack))
+            for where in config.dns.listen:
+                opened += _questions(where, stack)
             self.entrances: Entrances = tuple(opened)
             self._stack = stack.pop_all()
         self.ports = frozenset(port for sock, _ in self.entrances for port in ports_of(sock))
 
     def told(self, kind: Kind = Kind.PROXY) -> tuple[str, ...]:
         """Where connections of a kind are accepted, as people write it, with the ports that were really bound."""
-        return tuple(_told(sock, entrance) for sock, entrance in self.entrances if entrance.kind is kind)
+        found = (_told(sock, entrance) for sock, entrance in self.entrances if entrance.kind is kind)
+        return tuple(dict.fromkeys(found))
 
     def forwards(self) -> tuple[tuple[str, str], ...]:
         """Each forward's listener and destination, as people write them."""
@@ -63,6 +68,8 @@ class Listening:
     def begin(self) -> None:
         """Have connections accepted: not before the audit stands, since the kernel accepts them at once."""
         for sock, entrance in self.entrances:
+            if sock.type is socket.SOCK_DGRAM:
+                continue
             try:
                 sock.listen(_BACKLOG)
             except OSError as error:
@@ -100,6 +107,35 @@ def ports_of(sock: socket.socket) -> tuple[int, ...]:
 def _endpoints(address: tuple[str, int], stack: ExitStack) -> tuple[socket.socket, Entrance]:
     sock = stack.enter_context(_open_tcp(*address, Kind.ENDPOINTS))
     return sock, Entrance(Kind.ENDPOINTS, address)
+
+
+def _questions(address: tuple[str, int], stack: ExitStack) -> Entrances:
+    """The sockets for DNS at an address: TCP and UDP on the same port, also where the kernel picks it."""
+    entrance = Entrance(Kind.DNS, address)
+    for attempt in range(_ATTEMPTS):
+        tcp = _open_tcp(*address, Kind.DNS)
+        try:
+            udp = _open_udp(address[0], ports_of(tcp)[0])
+        except StartError:
+            tcp.close()
+            # The number that was free for the one was not for the other.
+            if address[1] or attempt == _ATTEMPTS - 1:
+                raise
+            continue
+        return (stack.enter_context(tcp), entrance), (stack.enter_context(udp), entrance)
+    raise AssertionError(address)
+
+
+def _open_udp(host: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise _taken(f"{host}:{port} (UDP)", error, _HINTS[Kind.DNS]) from error
+    return sock
 
 
 def _transparent(address: tuple[str, int], mode: TransparentMode, stack: ExitStack) -> tuple[socket.socket, Entrance]:

@@ -13,6 +13,7 @@ import resource
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from egress.audit import notes
@@ -60,7 +61,7 @@ class Started:
     `sandboxes`: the policy of each, by name; None: clients are not told apart.
     `endpoints`: `HOST:PORT` of the identity endpoints; empty: there are none. `upstream`: the URL of the proxy that
     connections go out by; empty: none. `forwards`: each listener, and where it leads. `transparent`: where redirected
-    connections come to.
+    connections come to. `dns`: `HOST:PORT` of each listener for questions.
     """
 
     listening: tuple[str, ...]
@@ -74,6 +75,7 @@ class Started:
     upstream: str = ""
     forwards: tuple[tuple[str, str], ...] = ()
     transparent: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
 
 
 def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
@@ -127,6 +129,7 @@ def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None
                     upstream="" if way is None else str(way.address),
                     forwards=listening.forwards(),
                     transparent=listening.told(Kind.TRANSPARENT),
+                    dns=listening.told(Kind.DNS),
                 )
                 on_started(started)
             reloads.act()
@@ -203,7 +206,10 @@ def _compose(
     nothing = leaves(*sockets, into, out_of)
     roles = {
         HUB: Role(be_hub, nothing, judges=False),
-        **{f"worker {number}": Role(worker.main, leaves(out_of)) for number in range(1, config.workers + 1)},
+        **{
+            f"worker {number}": Role(partial(worker.main, questions=number == 1), leaves(out_of))
+            for number in range(1, config.workers + 1)
+        },
         MITM: Role(mitm.main, leaves(*sockets, into)),
     }
     supervisor = Supervisor(roles, generation, out_of, drain_seconds=config.limits.drain_seconds)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from egress.config import ServerConfig
     from egress.proxy.client_tls import ClientTls
+    from egress.proxy.dns.server import DnsServer
     from egress.proxy.upstream_tls import UpstreamTls
     from egress.server.children import Start
     from egress.server.listening import Entrances
@@ -37,9 +38,15 @@ class Worker:
         self._tls = tls
         self._entrances = entrances
         self._handed = handed
+        self._questions = False
+        self._dns: DnsServer | None = None
 
-    def main(self, start: Start) -> int:
-        """Be a worker until told to end, or until the supervisor is gone; the exit status."""
+    def main(self, start: Start, *, questions: bool = False) -> int:
+        """Be a worker until told to end, or until the supervisor is gone; the exit status.
+
+        `questions`: it is the one that answers DNS. One does, so that what is counted of a sandbox is counted once.
+        """
+        self._questions = questions
         return uvloop.new_event_loop().run_until_complete(self.serve(start))
 
     async def serve(self, start: Start) -> int:
@@ -56,16 +63,33 @@ class Worker:
             client_slots=judging.shares.of_client,
             deny_page=self._config.deny_page,
         )
+        if self._questions and self._config.dns.listen:
+            # As slow to load as the whole policy, and needed in one process at most.
+            from egress.proxy.dns.answering import Answering  # noqa: PLC0415
+            from egress.proxy.dns.server import DnsServer  # noqa: PLC0415
+
+            self._dns = DnsServer(judging.gate, Answering(judging.gate, self._config.dns, judging.questions))
         for sock, entrance in self._entrances:
+            if entrance.kind is Kind.DNS:
+                if self._dns is not None:
+                    self._dns.serve(sock, entrance)
+                continue
             if entrance.kind is Kind.ENDPOINTS and judging.gate.endpoints is not None:
                 judging.gate.endpoints.at(*ports_of(sock))
             self._front.serve(sock, entrance)
         judging.ready()
         await judging.until_drained()
-        return await judging.finish(self._front.close)
+        return await judging.finish(self._close)
+
+    async def _close(self) -> None:
+        if self._dns is not None:
+            await self._dns.close()
+        await self._front.close()
 
     def _stop_accepting(self) -> None:
         self._front.stop_accepting()
+        if self._dns is not None:
+            self._dns.stop()
         for sock, _ in self._entrances:
             sock.close()
 

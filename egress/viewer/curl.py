@@ -20,7 +20,7 @@ def curl(row: AuditRow) -> str | None:
     """The command; None for what curl cannot ask, such as a tunnel without an inside or a name that is none."""
     if row.host is None or not _HOST.fullmatch(row.host) or (row.method and not _METHOD.fullmatch(row.method)):
         return None
-    scheme = _SCHEMES.get(row.scheme or "https")
+    scheme = None if row.protocol == "dns" else _SCHEMES.get(row.scheme or "https")
     if scheme is None:
         return None
     method = row.method if row.method not in {None, "GET", "CONNECT"} else None

@@ -43,6 +43,7 @@ SAME = {
         "upstream: {ca: [a.pem, b.pem]}",
     ),
     "upstream_proxy": (["--upstream-proxy", "http://10.0.0.1:3128"], "upstream: {proxy: 'http://10.0.0.1:3128'}"),
+    "dns": (["--dns", "127.0.0.1:5353"], "dns: {listen: 127.0.0.1:5353}"),
     "resolve": (
         ["--resolve", "a.test:10.0.0.1", "--resolve", "b.test:10.0.0.2"],
         "resolve: {a.test: 10.0.0.1, b.test: 10.0.0.2}",
@@ -121,6 +122,7 @@ def test_every_flag_works_from_the_config_file(
         "lane",
         "presets",
         "secrets_key",
+        "dns",
     )
     for name in names:
         assert getattr(by_file, name) == getattr(by_flag, name), name

@@ -237,7 +237,6 @@ WRONG = [
     ("lane:", "lane: nothing stands after this key"),
     ("upstream: {via: 1}", "upstream.via: should be true or false, not `1`"),
     ("upstream: {proxy: x}", "upstream.proxy.url: the URL of a proxy begins with `http://`, `https://` or `socks5://`"),
-    ("dns: {}", "dns: `dns` is not supported by this version of egress, remove it"),
     ("secrets: {github: {env: X}}", "secrets.github: `hosts` is missing"),
     ("ca_dir:", "ca_dir: nothing stands after this key"),
     ("state_dir: 7", "state_dir: should be text, not a number"),

@@ -160,10 +160,11 @@ LANES = [
 ]
 
 
-def test_a_dns_question_is_answered_with_what_is_missing(loaded: LoadedPolicy) -> None:
-    """Nobody who reads the answer takes it for what happens today."""
-    answer = explain(read_question(b'{"url": "dns://lookup.example.com"}'), loaded)
-    assert "no listener answers DNS questions yet: this is what one would be told" in answer.notes
+@pytest.mark.parametrize(("name", "told"), [("lookup.example.com", 0), ("api.example.org", 1), ("evil.test", 0)])
+def test_a_dns_question_is_told_with_what_is_answered_all_the_same(name: str, told: int, loaded: LoadedPolicy) -> None:
+    """Addresses of a host that could be connected to need no rule for questions."""
+    answer = explain(read_question(json.dumps({"url": f"dns://{name}"}).encode()), loaded)
+    assert len([note for note in answer.notes if note.startswith("addresses (A, AAAA) are answered")]) == told
 
 
 @pytest.mark.parametrize(("asked", "lane"), LANES)

@@ -24,6 +24,7 @@ NEEDED = {
     "node": "nodejs",
     "npm": "npm",
     "tmux": "tmux",
+    "dig": "bind9-dnsutils",
 }
 PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 

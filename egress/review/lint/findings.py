@@ -69,7 +69,7 @@ class Code(StrEnum):
     CASE_STRICTER_THAN_HOST = "N404"
     EXPIRED = "W405"
     EXPIRES_SOON = "N406"
-    DNS_UNANSWERED = "W407"
+    DNS_BELOW = "W407"
     BODIES_OF_WHOLE_HOST = "W408"
 
     @property
@@ -119,7 +119,7 @@ TITLES: dict[Code, str] = {
     Code.CASE_STRICTER_THAN_HOST: "paths are stricter than the host",
     Code.EXPIRED: "a rule has expired",
     Code.EXPIRES_SOON: "a rule expires soon",
-    Code.DNS_UNANSWERED: "a rule for DNS questions, which nothing answers yet",
+    Code.DNS_BELOW: "any DNS question for every name below a domain",
     Code.BODIES_OF_WHOLE_HOST: "a refusal of bodies holds for the whole host",
 }
 

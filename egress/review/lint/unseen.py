@@ -76,11 +76,15 @@ def find_expired(scope: ScopeRules, now: datetime) -> Iterator[Finding]:
 
 
 def find_questions(scope: ScopeRules) -> Iterator[Finding]:
-    """Rules that name DNS: what they say of questions holds once there is a listener that answers some."""
+    """Rules that allow questions of every type for all names below another: each is a message to whoever serves it."""
     for rule in scope.rules:
-        if rule.protocols is not None and Protocol.DNS in rule.protocols:
-            message = "no listener answers DNS questions yet, so what this rule says of `dns` has no effect"
-            yield of_rule(Code.DNS_UNANSWERED, rule, message, "remove `dns`; connections are judged by their names")
+        if rule.verdict is not Verdict.ALLOW or Protocol.DNS not in (rule.protocols or ()):
+            continue
+        wide = [target for target in rule.targets if isinstance(target.what, AnyTarget) or _is_below(target)]
+        if wide:
+            message = f"questions of every type for names below {some(wide)} carry what is put into the names out"
+            hint = "name the hosts whose records are needed; addresses are answered without `dns`"
+            yield of_rule(Code.DNS_BELOW, rule, message, hint)
 
 
 def find_bodies(scope: ScopeRules) -> Iterator[Finding]:
@@ -122,6 +126,10 @@ def _may_be_tls(rule: Rule) -> bool:
 
 def _has_case(path: str) -> bool:
     return path.lower() != path.upper()
+
+
+def _is_below(target: Target) -> bool:
+    return isinstance(target.what, HostTarget) and target.what.below
 
 
 def _ignores_case(target: Target, verdict: Verdict) -> bool:
