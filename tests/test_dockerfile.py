@@ -42,21 +42,48 @@ def final(word: str) -> list[str]:
     return [one.text for one in ALL if one.stage == LAST and one.word == word]
 
 
+def common(word: str) -> list[str]:
+    """Give the texts of one instruction in the stage that all images begin with."""
+    return [one.text for one in ALL if one.stage == 1 and one.word == word]
+
+
 def test_each_stage_starts_from_a_base_pinned_by_version_and_name() -> None:
-    """No stage floats: the tag names Python's minor version and the distribution, and is the same in each stage."""
-    bases = [one.text.split()[0] for one in ALL if one.word == "FROM"]
-    assert len(bases) == LAST + 1 == 2
-    assert len(set(bases)) == 1
+    """No stage floats: the tag names Python's minor version and the distribution, and is one variable for all.
+
+    Whoever builds may put a digest in its place. Every other stage begins with one of these.
+    """
+    bases = [one.text.split() for one in ALL if one.word == "FROM"]
+    assert [(base[0], base[-1]) for base in bases] == [
+        ("${BASE}", "build"),
+        ("${BASE}", "base"),
+        ("base", "gateway"),
+        ("base", "proxy"),
+    ]
+    (default,) = [one.text for one in ALL if one.word == "ARG"]
     pinned = (ROOT / ".python-version").read_text().strip()
-    assert re.fullmatch(rf"python:{re.escape(pinned)}-slim-(bookworm|trixie)", bases[0])
+    assert re.fullmatch(rf"BASE=python:{re.escape(pinned)}-slim-(bookworm|trixie)", default)
+
+
+def test_only_the_stage_of_the_gateway_adds_a_package_of_the_distribution() -> None:
+    """The proxy's image has no firewall tools, no compiler and nothing else beside Python and the environment."""
+    stages = {one.stage for one in ALL if "apt-get" in one.text}
+    assert stages == {2}
+    assert final("RUN") == []
+    copied = [one for one in ALL if one.word == "COPY" and one.stage > 0]
+    assert [one.text for one in copied] == ["--from=build /opt/egress /opt/egress"]
+
+
+def test_the_image_writes_nothing_but_its_state() -> None:
+    """It runs with a root file system that is read-only: no bytecode is written, and state has its folder."""
+    assert "PYTHONDONTWRITEBYTECODE=1" in " ".join(common("ENV"))
+    assert "/var/lib/egress" in common("WORKDIR")
 
 
 def test_the_image_runs_as_a_user_of_its_own() -> None:
     """The last USER is a fixed unprivileged one, set after every step that needs root."""
-    words = [one.word for one in ALL if one.stage == LAST]
-    assert final("USER") == ["egress"]
-    assert "--uid 3128" in " ".join(final("RUN"))
-    assert "RUN" not in words[words.index("USER") :]
+    assert final("USER") == ["3128:3128"]
+    assert "--gid 3128" in " ".join(common("RUN"))
+    assert "--uid 3128" in " ".join(common("RUN"))
 
 
 def test_the_entry_point_is_egress_run() -> None:
@@ -69,16 +96,16 @@ def test_the_health_check_asks_the_proxy_in_exec_form() -> None:
     """The check runs no shell, and finds the proxy by the state folder that the image names."""
     options, _, command = final("HEALTHCHECK")[0].partition("CMD ")
     assert "--timeout" in options
-    assert json.loads(command) == ["/opt/egress/bin/egress", "status"]
-    assert "EGRESS_STATE_DIR=/var/lib/egress" in " ".join(final("ENV"))
+    assert json.loads(command) == ["/opt/egress/bin/egress", "status", "--ready"]
+    assert "EGRESS_STATE_DIR=/var/lib/egress" in " ".join(common("ENV"))
     assert final("EXPOSE") == [json.loads(final("CMD")[0])[-1].rpartition(":")[2]]
 
 
 def test_state_is_a_volume_owned_by_the_user() -> None:
     """CA and audit outlive the container, in the folder that the proxy takes as its state folder."""
     assert final("VOLUME") == ["/var/lib/egress"]
-    assert "EGRESS_STATE_DIR=/var/lib/egress" in " ".join(final("ENV"))
-    assert "--owner egress" in " ".join(final("RUN"))
+    assert "EGRESS_STATE_DIR=/var/lib/egress" in " ".join(common("ENV"))
+    assert "--owner egress --group egress --mode 0700 /var/lib/egress" in " ".join(common("RUN"))
 
 
 def test_every_install_is_held_to_hashes_or_to_no_index() -> None:

@@ -134,6 +134,11 @@ class AuditWriter:
         """How many of the rows that were taken are in the database, counted in their order."""
         return self._pending.recorded
 
+    @property
+    def waiting(self) -> int:
+        """How many rows were taken and are not in the database yet."""
+        return self._pending.accepted - self._pending.recorded
+
     def offer_rows(self, rows: Iterable[tuple[str, Row]]) -> int:
         """Queue (table, row) pairs that another process of ours has accepted, within limits of its own.
 

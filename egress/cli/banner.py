@@ -35,6 +35,8 @@ def banner(started: Started, state_dir: Path) -> Iterator[str]:
     yield from (f"transparent  {told}" for told in started.transparent)
     if started.dns:
         yield f"dns          {' '.join(started.dns)} (UDP and TCP)"
+    if started.admin:
+        yield f"admin        {started.admin if _is_unix(started.admin) else f'http://{started.admin}'}"
     if started.warning:
         yield ""
         yield f"WARNING: {started.warning}"

@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 from egress import __version__
-from egress.cli import allow, audit, ca, env, explain, gateway, policy, reload, run, sandbox, secret, status
+from egress.cli import (
+    allow,
+    audit,
+    ca,
+    doctor,
+    env,
+    explain,
+    gateway,
+    policy,
+    reload,
+    run,
+    sandbox,
+    secret,
+    status,
+)
 from egress.errors import ConfigError, EgressError
 
 app = typer.Typer(
@@ -46,7 +60,7 @@ def _root(
     """Nothing to set up before a command."""
 
 
-for module in (run, status, reload, explain, allow, policy, sandbox, secret, audit, ca, env, gateway):
+for module in (run, status, reload, explain, allow, policy, sandbox, secret, audit, ca, env, gateway, doctor):
     module.register(app)
 
 

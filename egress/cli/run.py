@@ -88,6 +88,14 @@ AuditStream = Annotated[
         help="Send what is recorded on: JSON lines, or syslog.",
     ),
 ]
+Admin = Annotated[
+    str | None,
+    typer.Option(
+        "--admin",
+        metavar="HOST:PORT|unix:PATH",
+        help="Serve /healthz, /readyz and /metrics there. Default: nowhere.",
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
 
 
@@ -116,6 +124,7 @@ def run(
     lane: ForcedLane = None,
     watch: Watch = None,
     last_known_good: LastKnownGood = None,
+    admin: Admin = None,
     config: ConfigFile = None,
     verbose: Verbose = False,
 ) -> None:
@@ -155,6 +164,7 @@ def run(
         policies=tuple(policy or ()),
         presets=tuple(presets or ()),
         secrets_key_file=secrets_key_file,
+        admin=admin,
     )
     loaded = load_server_config(config, overrides, os.environ)
     from egress.server.run import serve  # noqa: PLC0415

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _SECONDS = 5.0
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 
+Ready = Annotated[bool, typer.Option("--ready", help="Only whether it is ready, fast: for probes.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, with everything.")]
 
 
@@ -25,7 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command("status")(status)
 
 
-def status(*, state_dir: StateDir = None, as_json: AsJson = False) -> None:
+def status(*, state_dir: StateDir = None, as_json: AsJson = False, ready: Ready = False) -> None:
     """Show the policy in force, the processes, and what they count. Fit as a health check.
 
     \b
@@ -33,21 +34,27 @@ def status(*, state_dir: StateDir = None, as_json: AsJson = False) -> None:
       egress status
       egress status --state-dir .state
       egress status --json | jq .counters
+      egress status --ready
 
     Exit 0: ready, which means that a policy is in force, the hub and all workers serve, and the
     audit can be written. Exit 1: not ready, or no proxy runs.
     """  # noqa: D301 -- \b is click's mark for lines that must not be joined
-    from egress.audit import printable  # noqa: PLC0415 -- `egress --help` needs none of it
-    from egress.errors import StateError  # noqa: PLC0415
+    from egress.errors import StateError  # noqa: PLC0415 -- `egress --help` needs none of it
     from egress.server.control_client import ask  # noqa: PLC0415
 
     answer = ask(state_folder(state_dir), {"command": "status"}, seconds=_SECONDS)
     if "ready" not in answer:
         raise StateError(f"the proxy does not tell: {answer.get('error')}")
     if as_json:
-        typer.echo(json.dumps(answer))
+        told = {key: answer[key] for key in ("ready", "checks", "reasons")} if ready else answer
+        typer.echo(json.dumps(told))
+    elif ready and answer["ready"]:
+        # Nothing else is loaded: an orchestrator asks every few seconds.
+        typer.echo("ready")
     else:
-        for line in _lines(answer):
+        from egress.audit import printable  # noqa: PLC0415 -- loads more than a probe needs
+
+        for line in answer["reasons"] if ready else _lines(answer):
             typer.echo(printable(line))
     if not answer["ready"]:
         raise typer.Exit(1)

@@ -5,6 +5,7 @@ Everything public is re-exported here. What a file says wrong comes out as one `
 
 from __future__ import annotations
 
+from egress.config.admin import AdminConfig
 from egress.config.binding import (
     Binding,
     binding_of,
@@ -75,6 +76,7 @@ __all__ = [
     "DNS_PORT",
     "SECRET_NAME",
     "UNKNOWN_SANDBOX",
+    "AdminConfig",
     "AuditConfig",
     "Binding",
     "Case",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic_core import PydanticCustomError
 
+from egress.config.admin import AdminConfig, admin_problem
 from egress.config.checking import check
 from egress.config.dns import DnsConfig
 from egress.config.dns_model import dns_config, read_dns_listen, whole_problems
@@ -131,6 +132,7 @@ class _Merge:
         self._check_doors(listens, forwards, transparent)
         redirected = () if transparent is None else transparent.listens
         doors = (*listens, *(forward.listen for forward in forwards), *redirected)
+        dns = self._dns()
         return ServerConfig(
             listen=listens[0],
             also_listen=listens[1:],
@@ -154,7 +156,8 @@ class _Merge:
             forwards=forwards,
             transparent=transparent,
             deny_page=model.deny_page or DenyPage.CONNECT,
-            dns=self._dns(),
+            dns=dns,
+            admin=self._admin((*doors, *dns.listen)),
         )
 
     def _listens(self) -> tuple[ListenAddress, ...]:
@@ -219,6 +222,23 @@ class _Merge:
             return found
         found = replace(found, listen=(given,))
         self.problems += [Problem("--dns", None, "", message, hint) for _, message, hint in whole_problems(found)]
+        return found
+
+    def _admin(self, listens: tuple[ListenAddress, ...]) -> AdminConfig | None:
+        """The flag says where; who may ask there stays the file's."""
+        stated = None if self.model.admin is None else self.model.admin.config()
+        given = cast("ListenAddress | None", self._flag("--admin", self.overrides.admin, read_listen, None))
+        named = given if given is not None else None if stated is None else stated.listen
+        if named is None:
+            return None
+        (placed,), wrong = place_all([named], self.folder if given is None else Path())
+        found = AdminConfig(placed) if stated is None else replace(stated, listen=placed)
+        identity = () if self.model.identity is None else (self.model.identity.listen,)
+        problem = wrong[0][1:] if wrong else admin_problem(found, (*listens, *identity))
+        if problem is not None and given is None:
+            self._problem(("admin",), *problem)
+        elif problem is not None:
+            self.problems.append(Problem("--admin", None, "", *problem))
         return found
 
     def _secrets_key(self) -> KeySource | None:

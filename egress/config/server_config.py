@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from egress.config.admin import AdminConfig
     from egress.config.identity import IdentityConfig
     from egress.config.listening import ListenAddress
     from egress.config.sandboxes_model import SandboxDefinition
@@ -150,7 +151,7 @@ class ServerConfig:
     that did. `secrets_key`: where the key of the secret store is; None: where it is by default. `identity`: the
     identity endpoints that are answered here; None: none. `forwards` and `transparent` are the other roads to the
     proxy. `deny_page`: where the refusal of a destination is told. `dns`: the resolver for sandboxes, and whom the
-    proxy asks.
+    proxy asks. `admin`: where the proxy tells of itself; None: nowhere.
     """
 
     listen: ListenAddress
@@ -177,6 +178,7 @@ class ServerConfig:
     transparent: TransparentConfig | None = None
     deny_page: DenyPage = DenyPage.CONNECT
     dns: DnsConfig = field(default_factory=DnsConfig)
+    admin: AdminConfig | None = None
 
     @property
     def listens(self) -> tuple[ListenAddress, ...]:
@@ -200,10 +202,10 @@ class ServerConfig:
 class ServerOverrides:
     """What flags said. None and empty: not given.
 
-    `listen` is `HOST:PORT` or `unix:PATH`; `transparent` are `ADDR:PORT`; `dns` is `ADDRESS:PORT`; `upstream_proxy` is
-    a URL; `mitm` and `lane` are words, as in the file; `resolve` are `NAME:IP[,IP]`; `policies` are `NAME`, `PATH` or
-    `SCOPE=...`. Lists add to the file's, except that policies replace those that the file names for the same scope, and
-    `transparent` all of its.
+    `listen` and `admin` are `HOST:PORT` or `unix:PATH`; `transparent` are `ADDR:PORT`; `dns` is `ADDRESS:PORT`;
+    `upstream_proxy` is a URL; `mitm` and `lane` are words, as in the file; `resolve` are `NAME:IP[,IP]`; `policies` are
+    `NAME`, `PATH` or `SCOPE=...`. Lists add to the file's, except that policies replace those that the file names for
+    the same scope, and `transparent` all of its.
     """
 
     listen: str | None = None
@@ -224,3 +226,4 @@ class ServerOverrides:
     upstream_proxy: str | None = None
     transparent: tuple[str, ...] = ()
     dns: str | None = None
+    admin: str | None = None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
+from egress.config.admin import AdminConfig
 from egress.config.dns_model import DnsModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.fields import text, wrong
 from egress.config.identity_model import IdentityModel  # noqa: TC001  pydantic reads it at run time
@@ -155,6 +156,22 @@ class SandboxModel(Strict):
     scopes: dict[OwnScopeWord, TextList] | None = None
 
 
+class AdminModel(Strict):
+    """Where the proxy tells of itself."""
+
+    listen: ListenField
+    anywhere: bool | None = None
+    hosts: TextList | None = None
+
+    def config(self) -> AdminConfig:
+        """What it means; a path is as it was written."""
+        return AdminConfig(self.listen, bool(self.anywhere), frozenset(host.lower() for host in self.hosts or ()))
+
+
+def _admin(value: object) -> object:
+    return {"listen": value} if isinstance(value, str) else value
+
+
 class ServerModel(Strict):
     """The server's configuration; flags of `egress run` win over it."""
 
@@ -181,3 +198,4 @@ class ServerModel(Strict):
     transparent: TransparentModel | None = None
     deny_page: Annotated[DenyPage, PlainValidator(read_deny_page, json_schema_input_type=str)] | None = None
     dns: DnsModel | None = None
+    admin: Annotated[AdminModel, BeforeValidator(_admin, json_schema_input_type=str | AdminModel)] | None = None

@@ -50,6 +50,9 @@ _CA = ("NODE_EXTRA_CA_CERTS", "DENO_CERT")
 # Node 22.21 and 24.5 or later look at the proxy variables only if told to.
 _SWITCHES = {"NODE_USE_ENV_PROXY": "1"}
 
+PROXY_VARIABLES = _PROXY
+BUNDLE_VARIABLES = _BUNDLE
+CA_VARIABLES = _CA
 VARIABLES = (*_PROXY, *_NO_PROXY, *_BUNDLE, *_CA, *_SWITCHES)
 
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]*")

@@ -16,6 +16,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -53,7 +54,7 @@ class Broker:
     """All methods run on the event loop's thread.
 
     `note` records what happened to the proxy (kind, detail). `on_renewed` writes back, in place of what a leaf of our
-    own store held, what its source gave for the next time; it is called in a thread.
+    own store held, what its source gave for the next time; it is called in a thread. `outcomes` counts fetches.
     """
 
     services: Services
@@ -63,6 +64,7 @@ class Broker:
     provider: Callable[[FetchedSource], Provider[FetchedSource]] = provider_of
     clock: Callable[[], float] = time.monotonic
     chance: Callable[[float, float], float] = random.uniform
+    outcomes: Counter[str] = field(default_factory=Counter)
     _entries: dict[str, Entry] = field(default_factory=dict)
     _renewals: Renewals = field(default_factory=Renewals)
     _waiting: int = 0
@@ -242,6 +244,7 @@ class Broker:
         """Have it recorded as the proxy's own; a look into our own store is none."""
         if isinstance(wanted.source, StoreSource) and outcome == "fetched":
             return
+        self.outcomes[outcome] += 1
         asked = f", asked {', '.join(means.called)}" if means.called else ""
         self.note(AUDIT_KIND, f"secret `{wanted.name}` ({word_of(wanted.source)}): {outcome}{asked}")
 

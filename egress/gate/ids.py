@@ -30,6 +30,17 @@ def new_decision_id(*, time_ms: int | None = None) -> str:
         return stamp + _new_end()
 
 
+def moment_of(decision_id: str) -> float | None:
+    """The Unix time in seconds at which an id was made; None for what is no id."""
+    stamp = decision_id[:_STAMP_LENGTH]
+    if len(decision_id) != _STAMP_LENGTH + _RANDOM_LENGTH or any(digit not in _ALPHABET for digit in stamp):
+        return None
+    number = 0
+    for digit in stamp:
+        number = number << 5 | _ALPHABET.index(digit)
+    return number / 1000
+
+
 @lru_cache(maxsize=16)
 def _stamp(time_ms: int) -> str:
     number = time_ms & 0xFFFF_FFFF_FFFF

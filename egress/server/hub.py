@@ -30,6 +30,7 @@ from egress.server.hub_questions import Questions
 from egress.server.leases import CONNECTIONS, Pools
 from egress.server.quotas import QuotaPool
 from egress.server.secret_changes import SecretChanges
+from egress.server.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -80,6 +81,10 @@ class Hub:
         self._since = time.time()
         self._verdicts: Counter[str] = Counter()
         self._refused = 0
+        self._tally = Tally()
+        self._lookups_told: Counter[str] = Counter()
+        # The writer's number for the last row of each batch that is not recorded yet, and when it was taken.
+        self._unrecorded: deque[tuple[int, float]] = deque()
 
     def open(self) -> None:
         """Open what stays on the disk. Raises AuditError, StateError."""
@@ -89,6 +94,7 @@ class Hub:
 
     def note(self, kind: str, detail: str) -> None:
         """Record what happened to the proxy."""
+        self._tally.note(kind)
         self._writer.note(kind, detail)
 
     def status(self) -> dict[str, Any]:
@@ -99,6 +105,11 @@ class Hub:
             "recorded": self._writer.recorded,
             "refused": self._refused,
             "problem": self._problem,
+            "waiting": self._writer.waiting,
+            "lag": time.monotonic() - self._unrecorded[0][1] if self._unrecorded else 0.0,
+            "lookups": dict(self._lookups_told),
+            "fetches": dict(self.fetches.broker.outcomes),
+            "tally": self._tally.plain(),
         }
 
     def attach(self, name: str, end: socket.socket) -> None:
@@ -165,6 +176,7 @@ class Hub:
         if self._strict and any(table == DECISIONS for table, _ in taken):
             self._writer.hurry()
         if recorded_at:
+            self._unrecorded.append((recorded_at, time.monotonic()))
             client.waiting.append((number, recorded_at))
 
     def _decoded(self, rows: Iterable[bytes]) -> Iterator[tuple[str, Row]]:
@@ -172,6 +184,7 @@ class Hub:
             table, values = marshal.loads(row)  # noqa: S302 - from a process of our own
             if table == DECISIONS:
                 self._verdicts[values[_VERDICT]] += values[_COUNT]
+            self._tally.row(table, values)
             yield table, values
 
     def _changed(self) -> None:
@@ -186,6 +199,8 @@ class Hub:
             for client in self._clients:
                 client.line.say(Word.AUDIT, problem)
         recorded = self._writer.recorded
+        while self._unrecorded and self._unrecorded[0][0] <= recorded:
+            self._unrecorded.popleft()
         for client in self._clients:
             number = 0
             while client.waiting and client.waiting[0][1] <= recorded:
@@ -208,8 +223,10 @@ class Hub:
             answer = await self._names.resolve(name)
         except Exception:
             logger.exception("a name could not be resolved")
+            self._lookups_told["failed"] += 1
             client.line.say(Word.ANSWER, name, (), "the resolver failed", 0.0)
             return
+        self._lookups_told["failed" if answer.error else "answered"] += 1
         addresses = [str(address) for address in answer.addresses]
         client.line.say(Word.ANSWER, name, addresses, answer.error, answer.ttl)
 

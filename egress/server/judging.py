@@ -144,6 +144,7 @@ class Judging:
             "connections": self.shares.connections.used,
             "open": len(self.gate.open),
             "refused": self._sink.refused,
+            "waiting": self._sink.waiting,
         }
 
     async def _prepare(self, number: int, descriptor: int) -> None:

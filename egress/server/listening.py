@@ -65,6 +65,10 @@ class Listening:
             if entrance.destination is not None
         )
 
+    def closed(self) -> list[str]:
+        """Where nobody can connect: a socket that accepts nothing, or one whose file is gone."""
+        return [_told(sock, entrance) for sock, entrance in self.entrances if not _accepts(sock, entrance)]
+
     def begin(self) -> None:
         """Have connections accepted: not before the audit stands, since the kernel accepts them at once."""
         for sock, entrance in self.entrances:
@@ -102,6 +106,13 @@ class Listening:
 def ports_of(sock: socket.socket) -> tuple[int, ...]:
     """The port that a socket listens on; a unix socket has none, and nothing of ours ever dials one."""
     return () if sock.family is socket.AF_UNIX else (int(sock.getsockname()[1]),)
+
+
+def _accepts(sock: socket.socket, entrance: Entrance) -> bool:
+    if sock.fileno() < 0 or (isinstance(entrance.address, UnixListener) and not os.path.lexists(entrance.address.path)):
+        return False
+    # Asked of a datagram socket, the kernel says no, and there is nothing to be accepted.
+    return sock.type != socket.SOCK_STREAM or bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def _endpoints(address: tuple[str, int], stack: ExitStack) -> tuple[socket.socket, Entrance]:

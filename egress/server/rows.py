@@ -105,6 +105,11 @@ class RowSink:
         """Rows that were turned away, of which the hub has not been told yet."""
         return sum(self._refused.values())
 
+    @property
+    def waiting(self) -> int:
+        """Rows that are not recorded yet, as far as is known here."""
+        return sum(self._waiting.values())
+
     # the hub's side
 
     def attached(self, line: Line) -> None:

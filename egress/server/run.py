@@ -26,6 +26,8 @@ from egress.proxy.client_tls import ClientTls
 from egress.proxy.entrance import Kind
 from egress.proxy.upstream_tls import UpstreamTls
 from egress.server import hub
+from egress.server.admin import Admin
+from egress.server.admin_socket import AdminSocket
 from egress.server.begin import begin, keep_first
 from egress.server.channel import make_pair
 from egress.server.children import Role, Start
@@ -59,9 +61,9 @@ class Started:
 
     `listening`: `HOST:PORT` or `unix:PATH` of each listener.
     `sandboxes`: the policy of each, by name; None: clients are not told apart.
-    `endpoints`: `HOST:PORT` of the identity endpoints; empty: there are none. `upstream`: the URL of the proxy that
-    connections go out by; empty: none. `forwards`: each listener, and where it leads. `transparent`: where redirected
-    connections come to. `dns`: `HOST:PORT` of each listener for questions.
+    `endpoints`: `HOST:PORT` of the identity endpoints, `admin`: where the proxy tells of itself; empty: there is none.
+    `upstream`: the URL of the proxy that connections go out by; empty: none. `forwards`: each listener, and where it
+    leads. `transparent`: where redirected connections come to. `dns`: `HOST:PORT` of each listener for questions.
     """
 
     listening: tuple[str, ...]
@@ -76,6 +78,7 @@ class Started:
     forwards: tuple[tuple[str, str], ...] = ()
     transparent: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
+    admin: str = ""
 
 
 def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
@@ -101,15 +104,15 @@ def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None
     trust = write_trust(config, authority)
     tls = ClientTls(authority), UpstreamTls(trust.roots)
     check_way(config)
-    with closing(Listening(config)) as listening:
+    with closing(Listening(config)) as listening, _admin_socket(config) as admin:
         told = listening.told()
-        supervisor, leave = _compose(config, generation, (authority, tls, trust.roots), listening)
+        supervisor, leave = _compose(config, generation, (authority, tls, trust.roots), listening, admin)
         supervisor.closers += [lambda: os.close(lock), listening.leave]
         redact_logs(supervisor.secrets)
         reloads = Reloads(config, supervisor, begun, leave)
         registrations = Registrations(config.state_dir, supervisor, reloads, registered, config.doors)
         answering = reloads, registrations
-        with supervisor.signals(), _controlled(config, supervisor, answering, told):
+        with supervisor.signals(), _controlled(config, supervisor, answering, (listening, admin)):
             supervisor.start(warm=config.mitm is MitmStart.WARM, recorded=listening.begin)
             if not supervisor.stopping:
                 _note_start(supervisor, begun, told)
@@ -130,6 +133,7 @@ def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None
                     forwards=listening.forwards(),
                     transparent=listening.told(Kind.TRANSPARENT),
                     dns=listening.told(Kind.DNS),
+                    admin="" if admin is None else admin.told,
                 )
                 on_started(started)
             reloads.act()
@@ -164,11 +168,19 @@ def _note_start(supervisor: Supervisor, begun: Begun, listening: tuple[str, ...]
 
 @contextmanager
 def _controlled(
-    config: ServerConfig, supervisor: Supervisor, answering: tuple[Reloads, Registrations], listening: tuple[str, ...]
+    config: ServerConfig,
+    supervisor: Supervisor,
+    answering: tuple[Reloads, Registrations],
+    sockets: tuple[Listening, AdminSocket | None],
 ) -> Iterator[None]:
-    """With a control socket, until the end of the last process."""
+    """With a control socket, and what `admin` serves, until the end of the last process."""
     reloads, registrations = answering
-    status = Status(config, supervisor, reloads, Place(listening, time.monotonic()))
+    listening, admin_socket = sockets
+    place = Place(listening.told(), time.monotonic())
+    status = Status(config, supervisor, reloads, place, listening.closed)
+    admin = None if admin_socket is None else Admin(admin_socket, supervisor.events, status.ask_metrics)
+    if admin is not None:
+        supervisor.closers.append(admin.close_inherited)
     control = Control(config.state_dir, supervisor.events, Requests(reloads, status, registrations).handle)
     supervisor.closers.append(control.close_inherited)
     try:
@@ -176,6 +188,18 @@ def _controlled(
     finally:
         reloads.stop()
         control.close()
+        if admin is not None:
+            admin.close()
+
+
+@contextmanager
+def _admin_socket(config: ServerConfig) -> Iterator[AdminSocket | None]:
+    """The socket of `admin`, if there is to be one; open for longer than those that clients come to."""
+    if config.admin is None:
+        yield None
+        return
+    with closing(AdminSocket(config.admin)) as admin:
+        yield admin
 
 
 def _compose(
@@ -183,6 +207,7 @@ def _compose(
     generation: Generation,
     trust: tuple[Authority, tuple[ClientTls, UpstreamTls], Path],
     listening: Listening,
+    admin: AdminSocket | None,
 ) -> tuple[Supervisor, Callable[[], None]]:
     """The processes, each with what it keeps of what is open here; and what closes, in a new one, all of it."""
     authority, tls, roots = trust
@@ -201,8 +226,9 @@ def _compose(
         return asyncio.new_event_loop().run_until_complete(hub.serve(start.control, config, known))
 
     sockets = [sock for sock, _ in listening.entrances]
-    worker = Worker(config, tls, listening.entrances, into)
-    mitm = MitmProcess(config, (authority, roots), out_of, listening.ports)
+    ports = listening.ports | (frozenset() if admin is None else admin.ports)
+    worker = Worker(config, tls, listening.entrances, into, ports)
+    mitm = MitmProcess(config, (authority, roots), out_of, ports)
     nothing = leaves(*sockets, into, out_of)
     roles = {
         HUB: Role(be_hub, nothing, judges=False),

@@ -17,6 +17,7 @@ from egress.config import told_listener
 from egress.config.recorded import absolute
 from egress.policy import Lane
 from egress.server.channel import Word
+from egress.server.process_usage import usage
 from egress.server.supervisor import HUB, MITM
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 _ANSWER_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.01
 
+# What readiness is made of.
+CHECKS: Final = ("listeners", "policy", "audit", "hub", "workers")
+
 type Plain = dict[str, Any]
 
 
@@ -43,13 +47,24 @@ class Place:
 
 
 class Status:
-    """Asks the processes, and puts together what they say with what the supervisor knows."""
+    """Asks the processes, and puts together what they say with what the supervisor knows.
 
-    def __init__(self, config: ServerConfig, supervisor: Supervisor, reloads: Reloads, place: Place) -> None:
+    `closed`: the listeners that nobody can connect to, as people write them.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        supervisor: Supervisor,
+        reloads: Reloads,
+        place: Place,
+        closed: Callable[[], list[str]] = list,
+    ) -> None:
         self._config = config
         self._supervisor = supervisor
         self._reloads = reloads
         self._place = place
+        self._closed = closed
 
     def address(self, *, unix: bool) -> str:
         """The first of the addresses that the proxy listens on that is a unix socket, or is not; else the first."""
@@ -87,12 +102,32 @@ class Status:
         else:
             done(self._whole())
 
+    def ask_metrics(self, done: Callable[[Plain], None]) -> None:
+        """The whole, with what only metrics tell; answered as `ask` is."""
+        self.ask(lambda told: done({**told, "measured": self._measured()}))
+
+    def _measured(self) -> Plain:
+        children = self._supervisor.children
+        open_now: Counter[str] = Counter()
+        for child in children:
+            open_now.update(child.told[1].get("sandboxes", {}))
+        return {
+            "hub": next((dict(child.told[1]) for child in children if child.name == HUB), {}),
+            "waiting": sum(child.told[1].get("waiting", 0) for child in children),
+            "sandboxes": dict(open_now),
+            "own": usage(os.getpid()),
+            "processes": {child.name: usage(child.pid) for child in children},
+        }
+
     def _whole(self) -> Plain:
-        reasons = self._reasons()
+        found = self._reasons()
+        reasons = [sentence for _, sentence in found]
+        failed = {check for check, _ in found}
         children = self._supervisor.children
         return {
             "ready": not reasons,
             "reasons": reasons,
+            "checks": {check: check not in failed for check in CHECKS},
             "version": __version__,
             "pid": os.getpid(),
             "listening": self._listening,
@@ -106,20 +141,21 @@ class Status:
             "counters": _counters(children),
         }
 
-    def _reasons(self) -> list[str]:
-        """What keeps the proxy from being ready, a sentence each."""
+    def _reasons(self) -> list[tuple[str, str]]:
+        """What keeps the proxy from being ready: which of `CHECKS`, and a sentence."""
         supervisor = self._supervisor
         if supervisor.stopping:
-            return ["the proxy is stopping"]
-        found = [f"the process `{name}` is not ready" for name in supervisor.missing]
+            return [("listeners", "the proxy is stopping")]
+        found = [("listeners", f"nobody can connect to {told}") for told in self._closed()]
+        found += [(_check_of(name), f"the process `{name}` is not ready") for name in supervisor.missing]
         for child in supervisor.children:
             generation = child.told[1].get("generation", supervisor.generation.number)
             if child.name != MITM and Word.READY in child.said and _is_silent(child):
-                found.append(f"the process `{child.name}` does not answer")
+                found.append((_check_of(child.name), f"the process `{child.name}` does not answer"))
             elif not _is_silent(child) and generation != supervisor.generation.number:
-                found.append(f"the process `{child.name}` judges by generation {generation}")
+                found.append(("policy", f"the process `{child.name}` judges by generation {generation}"))
             if problem := child.told[1].get("problem"):
-                found.append(f"the audit cannot be written: {problem}")
+                found.append(("audit", f"the audit cannot be written: {problem}"))
         return found
 
     def _policy(self) -> Plain:
@@ -150,6 +186,10 @@ def _sandbox(own: SandboxDefinition, open_now: Counter[str], now: float) -> Plai
         "ttl": None if own.expires is None else max(round(own.expires - now, 1), 0),
         "connections": open_now[own.name],
     }
+
+
+def _check_of(process: str) -> str:
+    return "hub" if process == HUB else "workers"
 
 
 def _is_silent(child: Child) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Worker:
-    """What all workers share since before they were forked."""
+    """What all workers share since before they were forked. `ports`: the proxy's own, beside those that they serve."""
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Worker:
         tls: tuple[ClientTls, UpstreamTls],
         entrances: Entrances,
         handed: socket.socket,
+        ports: frozenset[int] = frozenset(),
     ) -> None:
         self._config = config
         self._tls = tls
@@ -40,6 +41,7 @@ class Worker:
         self._handed = handed
         self._questions = False
         self._dns: DnsServer | None = None
+        self._ports = ports
 
     def main(self, start: Start, *, questions: bool = False) -> int:
         """Be a worker until told to end, or until the supervisor is gone; the exit status.
@@ -52,6 +54,7 @@ class Worker:
     async def serve(self, start: Start) -> int:
         """Serve on the running loop."""
         judging = Judging(self._config, start, self._stop_accepting)
+        judging.gate.own.ports.update(self._ports)
         judging.gate.own.ports.update(port for sock, _ in self._entrances for port in ports_of(sock))
         self._front = Front(
             judging.gate,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +25,7 @@ def answer(*scopes: dict[str, object]) -> dict[str, object]:
     return {
         "ready": True,
         "reasons": [],
+        "checks": {"hub": True},
         "policy": {
             "last_good": None,
             "problems": [],
@@ -65,3 +67,30 @@ def test_report_mode_is_said_first(
     assert lines[0] == "ready"
     assert [one for one in lines if "REPORT" in one] == ([line] if line else [])
     assert not line or lines[1] == line
+
+
+READY = (
+    ({}, 0, "ready\n"),
+    ({"ready": False, "reasons": ["the hub is\x1b gone"]}, 1, "the hub is\\x1b gone\n"),
+)
+
+
+@pytest.mark.parametrize(("told", "code", "printed"), READY)
+def test_a_probe_gets_one_word_or_the_reasons(
+    told: dict[str, object],
+    code: int,
+    printed: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By its exit status, and in words that a terminal may have."""
+    monkeypatch.setattr(control_client, "ask", lambda *_args, **_options: {**answer(), **told})
+    found = CliRunner().invoke(app, ["status", "--ready", "--state-dir", str(tmp_path)])
+    assert (found.exit_code, found.stdout) == (code, printed)
+
+
+def test_a_probe_may_have_it_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `/readyz` says, and no more."""
+    monkeypatch.setattr(control_client, "ask", lambda *_args, **_options: answer())
+    found = CliRunner().invoke(app, ["status", "--ready", "--json", "--state-dir", str(tmp_path)])
+    assert json.loads(found.stdout) == {"ready": True, "checks": {"hub": True}, "reasons": []}
