@@ -149,8 +149,8 @@ def help_of(*group: str) -> tuple[frozenset[str], frozenset[str]]:
     assert done.returncode == 0, done.stderr
     text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
     commands = text.partition("Commands")[2]
-    names = re.findall(r"^[\s│|]*([a-z][a-z-]*)(?:\s|$)", commands, re.MULTILINE)
-    return frozenset(names), frozenset(re.findall(r"(?<![\w-])--?[a-zA-Z][a-z-]*", text))
+    names = re.findall(r"^[\s│|]*([a-z][a-z0-9-]*)(?:\s|$)", commands, re.MULTILINE)
+    return frozenset(names), frozenset(re.findall(r"(?<![\w-])--?[a-zA-Z][a-z0-9-]*", text))
 
 
 def wrong_in(line: CommandLine) -> list[str]:
@@ -161,7 +161,9 @@ def wrong_in(line: CommandLine) -> list[str]:
         group = (*group, rest.pop(0))
     commands, options = help_of(*group)
     wrong = [f"{' '.join(group)} {rest[0]}"] if commands and rest and not rest[0].startswith("-") else []
-    return wrong + [word for word in rest if word.startswith("--") and word.partition("=")[0] not in options]
+    # What comes after `--` is another program's.
+    own = rest[: rest.index("--")] if "--" in rest else rest
+    return wrong + [word for word in own if word.startswith("--") and word.partition("=")[0] not in options]
 
 
 LINES = [line for document in DOCUMENTS for line in command_lines(document, "egress")]

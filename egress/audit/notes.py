@@ -24,6 +24,7 @@ class Kind(StrEnum):
     SANDBOX_ADD = "sandbox-add"
     SANDBOX_RM = "sandbox-rm"
     SANDBOX_EXPIRE = "sandbox-expire"
+    CA_ROTATED = "ca-rotated"
     SECRET_SET = "secret-set"  # noqa: S105 -- a kind of row
     SECRET_ROTATED = "secret-rotated"  # noqa: S105 -- as above
     SECRET_REMOVED = "secret-removed"  # noqa: S105 -- as above
@@ -74,6 +75,12 @@ def secrets_changed(before: Mapping[str, Hashable], after: Mapping[str, Hashable
         if name not in before or before[name] != after[name]
     ]
     return notes + [Note(Kind.SECRET_REMOVED, f"{name}; by {who}") for name in sorted(set(before) - set(after))]
+
+
+def ca_rotated(before: str, after: str, until: str) -> Note:
+    """Another CA signs: the SHA-256 of both certificates, and until when clients trust the old one; empty: no more."""
+    kept = f"the old one is trusted until {until}" if until else "the old one is trusted no more"
+    return Note(Kind.CA_ROTATED, f"{before} to {after}; {kept}")
 
 
 def first_use(secret: str, sandbox: str, decision_id: str) -> Note:

@@ -44,8 +44,17 @@ def write_bundle(path: Path, authority_pem: bytes, extra: Sequence[Path] = ()) -
 
     Raises `StateError` that names the file if one of `extra` cannot be used or `path` cannot be written.
     """
-    authority = x509.load_pem_x509_certificates(authority_pem)
-    _write(path, [*authority, *_trusted_roots(extra)])
+    write_file(path, bundle_pem(authority_pem, extra))
+
+
+def bundle_pem(authority_pem: bytes, extra: Sequence[Path] = ()) -> bytes:
+    """What clients trust, as PEM: the same bytes for the same roots. Raises `StateError`."""
+    return _pem(trusted_by_clients(authority_pem, extra))
+
+
+def trusted_by_clients(authority_pem: bytes, extra: Sequence[Path] = ()) -> list[x509.Certificate]:
+    """Our own certificates first, then the trusted roots and `extra`; each once. Raises `StateError`."""
+    return _unique([*x509.load_pem_x509_certificates(authority_pem), *_trusted_roots(extra)])
 
 
 def write_roots(path: Path, extra: Sequence[Path] = ()) -> None:
@@ -53,7 +62,7 @@ def write_roots(path: Path, extra: Sequence[Path] = ()) -> None:
 
     Raises `StateError` that names the file if one of `extra` cannot be used or `path` cannot be written.
     """
-    _write(path, _trusted_roots(extra))
+    write_file(path, _pem(_unique(_trusted_roots(extra))))
 
 
 def _trusted_roots(extra: Sequence[Path]) -> list[x509.Certificate]:
@@ -112,9 +121,16 @@ def _parse(block: bytes) -> x509.Certificate | None:
     return root
 
 
-def _write(path: Path, roots: Iterable[x509.Certificate]) -> None:
-    unique = {root.fingerprint(hashes.SHA256()): root for root in roots}
-    data = b"".join(root.public_bytes(serialization.Encoding.PEM) for root in unique.values())
+def _unique(roots: Iterable[x509.Certificate]) -> list[x509.Certificate]:
+    return list({root.fingerprint(hashes.SHA256()): root for root in roots}.values())
+
+
+def _pem(roots: Iterable[x509.Certificate]) -> bytes:
+    return b"".join(root.public_bytes(serialization.Encoding.PEM) for root in roots)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Put what everybody may read at `path`, at once, mode 0644. Raises `StateError`."""
     try:
         files.write_public(path, data)
     except OSError as error:

@@ -38,7 +38,8 @@ def opened_folder(path: Path, *, create: bool, option: str = "--ca-dir") -> Iter
     """
     if create:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            # The parent may be the state folder, which holds more than what is meant for everybody.
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 path.mkdir(mode=0o700)
         except OSError as error:

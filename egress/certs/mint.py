@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from egress.certs.constraints import NameConstraints
+
 # Trusting a new CA is work on every client, and expiry protects little here: whoever holds the key also holds the
 # host. So the CA outlives the machines it runs on, and is replaced on purpose, never by the calendar.
 CA_LIFETIME = timedelta(days=3652)
@@ -27,6 +29,7 @@ BACKDATE = timedelta(days=1)
 # RFC 5280, appendix A.1: ub-common-name.
 MAX_COMMON_NAME = 64
 _MAX_NAME = 253
+UNCONSTRAINED = NameConstraints()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,9 @@ def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def make_authority(key: ec.EllipticCurvePrivateKey, *, machine: str, now: datetime) -> x509.Certificate:
+def make_authority(
+    key: ec.EllipticCurvePrivateKey, *, machine: str, now: datetime, constraints: NameConstraints = UNCONSTRAINED
+) -> x509.Certificate:
     """A self-signed CA for `key` that can sign leaves and nothing below. `machine` shows in the subject."""
     # The last part tells two CAs of one machine and day apart: clients find an issuer by its subject.
     words = ("Egress CA", _printable(machine)[:32], f"{now:%Y-%m-%d}", secrets.token_hex(3))
@@ -63,7 +68,7 @@ def make_authority(key: ec.EllipticCurvePrivateKey, *, machine: str, now: dateti
             x509.NameAttribute(NameOID.COMMON_NAME, " ".join(word for word in words if word)),
         ]
     )
-    return (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -74,8 +79,10 @@ def make_authority(key: ec.EllipticCurvePrivateKey, *, machine: str, now: dateti
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(sign_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
     )
+    if constraints:
+        builder = builder.add_extension(constraints.extension(), critical=True)
+    return builder.sign(key, hashes.SHA256())
 
 
 def make_leaf(
@@ -93,7 +100,8 @@ def make_leaf(
     name = _general_name(host)
     not_after = min(now + LEAF_LIFETIME, authority.not_valid_after_utc)
     subject = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Egress")]
-    if len(host) <= MAX_COMMON_NAME:
+    # No common name for an address: OpenSSL holds `10.0.0.1` there to the constraints for DNS names.
+    if len(host) <= MAX_COMMON_NAME and isinstance(name, x509.DNSName):
         subject.append(x509.NameAttribute(NameOID.COMMON_NAME, host))
     certificate = (
         x509.CertificateBuilder()

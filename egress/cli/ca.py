@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from egress.cli.ca_make import init, rotate
+from egress.cli.ca_write import bundle, install, p12
 from egress.cli.options import CaDir, ConfigFile, StateDir
 
 if TYPE_CHECKING:
@@ -19,16 +21,23 @@ _HELP = """The CA that clients of the proxy trust.
 
 \b
 Examples:
-  egress ca path
+  egress ca init --name-constraint corp.example
   egress ca print > egress-ca.pem
+  egress ca bundle --output ca-bundle.pem
+  egress ca rotate
 """
 
 
 def register(app: typer.Typer) -> None:
     """Add the `ca` group to `app`."""
     group = typer.Typer(no_args_is_help=True, help=_HELP)
+    group.command("init")(init)
     group.command("path")(path)
     group.command("print")(print_certificate)
+    group.command("bundle")(bundle)
+    group.command("p12")(p12)
+    group.command("install")(install)
+    group.command("rotate")(rotate)
     app.add_typer(group, name="ca")
 
 

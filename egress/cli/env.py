@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from egress.cli.options import CaDir, ConfigFile, Policies, Presets, StateDir
-from egress.confine.environment import Shell
+from egress.confine.formats import Shell, set_text, unset_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from egress.cli.client_trust import Road, Wanted
     from egress.config import ListenAddress, ServerConfig
 
 Listen = Annotated[
@@ -21,9 +22,7 @@ Listen = Annotated[
 ]
 Bundle = Annotated[
     Path | None,
-    typer.Option(
-        "--bundle", metavar="FILE", help="Where to write the CA bundle. Default: `ca-bundle.pem` in the state folder."
-    ),
+    typer.Option("--bundle", metavar="FILE", help="Where to write the CA bundle. Default: as --files says."),
 ]
 UpstreamCa = Annotated[
     list[Path] | None,
@@ -35,6 +34,37 @@ NoProxy = Annotated[
 ]
 ShellOption = Annotated[Shell, typer.Option("--shell", help="How to write the variables.")]
 Unset = Annotated[bool, typer.Option("--unset", help="Print what removes the variables again.")]
+AsDotenv = Annotated[bool, typer.Option("--dotenv", help="The same as --shell dotenv.")]
+AsJson = Annotated[bool, typer.Option("--json", help="The same as --shell json.")]
+AsDocker = Annotated[
+    bool, typer.Option("--docker", help="Options for `docker run`: variables and the mount they need.")
+]
+AsK8s = Annotated[
+    bool, typer.Option("--k8s", help="ConfigMaps for Kubernetes: the variables, and the files they name.")
+]
+Files = Annotated[
+    Path | None,
+    typer.Option(
+        "--files",
+        metavar="DIR",
+        help="Where to write what the variables name: bundle, CA, Java's store, files for apt, wget and PHP. "
+        "Default: in the state folder, which is closed to other users.",
+    ),
+]
+At = Annotated[
+    Path, typer.Option("--at", metavar="DIR", help="For docker and k8s: where the container sees these files.")
+]
+ProxyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--proxy", metavar="HOST:PORT", help="Where clients reach the proxy, if not where it listens: in a container."
+    ),
+]
+Socks = Annotated[bool, typer.Option("--socks", help="Send clients that speak SOCKS through SOCKS5, names unresolved.")]
+WithoutJava = Annotated[
+    bool, typer.Option("--without-java", help="No JAVA_TOOL_OPTIONS: each JVM prints a line about it on stderr.")
+]
+_IN_CONTAINER = (Shell.DOCKER, Shell.K8S, Shell.K8S_ENV)
 
 
 def register(app: typer.Typer) -> None:
@@ -45,10 +75,19 @@ def register(app: typer.Typer) -> None:
 def env(
     *,
     listen: Listen = None,
+    proxy: ProxyOption = None,
+    socks: Socks = False,
     shell: ShellOption = Shell.SH,
+    dotenv: AsDotenv = False,
+    json: AsJson = False,
+    docker: AsDocker = False,
+    k8s: AsK8s = False,
     unset: Unset = False,
     no_proxy: NoProxy = None,
+    without_java: WithoutJava = False,
     bundle: Bundle = None,
+    files: Files = None,
+    at: At = Path("/etc/egress"),
     upstream_ca: UpstreamCa = None,
     ca_dir: CaDir = None,
     state_dir: StateDir = None,
@@ -56,24 +95,29 @@ def env(
     policy: Policies = None,
     presets: Presets = None,
 ) -> None:
-    """Print the variables that make curl, pip, git, npm, node and others use the proxy and trust its CA.
+    """Print the variables that make curl, pip, git, npm, Java and others use the proxy and trust its CA.
 
     \b
     Examples:
       eval "$(egress env)"
       egress env --shell fish | source
       egress env --shell powershell | Out-String | Invoke-Expression
+      egress env --shell env-file > proxy.env
+      eval docker run --rm "$(egress env --docker --proxy proxy:3128)" debian:12 apt-get update
+      egress env --k8s --proxy egress.proxy.svc:3128 | kubectl apply -f -
       eval "$(egress env --unset)"
 
-    Writes the bundle that the variables name: the system's roots and the proxy's CA. Secrets of the policy that have a
-    placeholder under a variable are exported as that placeholder; so is where cloud SDKs find the identity endpoints.
+    Writes the files that the variables name: the system's roots with the proxy's CA, as PEM and for Java, and short
+    configurations for apt, wget and PHP. Secrets of the policy that have a placeholder under a variable are exported as
+    that placeholder; so is where cloud SDKs find the identity endpoints.
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
     import os  # noqa: PLC0415  # what a command needs is loaded by the command, so that --help is fast
 
+    from egress.cli.client_trust import Road, Wanted  # noqa: PLC0415
     from egress.cli.identity_variables import identity_names, identity_variables  # noqa: PLC0415
     from egress.cli.placeholder_variables import placeholder_names, placeholder_variables  # noqa: PLC0415
     from egress.config import ServerOverrides, load_server_config  # noqa: PLC0415
-    from egress.confine.environment import VARIABLES, set_text, unset_text  # noqa: PLC0415
+    from egress.confine.environment import VARIABLES  # noqa: PLC0415
 
     overrides = ServerOverrides(
         listen=listen,
@@ -83,32 +127,84 @@ def env(
         policies=tuple(policy or ()),
         presets=tuple(presets or ()),
     )
+    shell = _shell(shell, {Shell.DOTENV: dotenv, Shell.JSON: json, Shell.DOCKER: docker, Shell.K8S: k8s})
     server = load_server_config(config, overrides, os.environ)
     if unset:
-        typer.echo(unset_text((*VARIABLES, *placeholder_names(server), *identity_names(server)), shell), nl=False)
+        names = (*VARIABLES, *placeholder_names(server), *identity_names(server))
+        _print(lambda: unset_text(names, shell))
         return
-    variables = _variables(server, bundle, no_proxy or [])
+    url = _proxy(server.listens) if proxy is None else named_proxy(proxy)
+    road = Road(url, tuple(no_proxy or ()), socks=socks)
     placeholders = placeholder_variables(server)
-    variables = {**placeholders, **identity_variables(server), **variables}
+    more = {**placeholders, **identity_variables(server)}
+    _print(lambda: _text(server, road, Wanted(files, bundle, at, java=not without_java), shell, more))
+    if placeholders:
+        told = ", ".join(placeholders)
+        typer.echo(f"egress: placeholders, worth nothing beyond the proxy, are in {told}", err=True)
+
+
+def _shell(given: Shell, asked: Mapping[Shell, bool]) -> Shell:
+    chosen = [shell for shell, wanted in asked.items() if wanted]
+    if len(chosen) > 1 or (chosen and given not in {Shell.SH, *chosen}):
+        raise typer.BadParameter("one format at a time", param_hint="--shell")
+    return chosen[0] if chosen else given
+
+
+def _print(text: Callable[[], str]) -> None:
     try:
-        text = set_text(variables, shell)
+        made = text()
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--shell") from error
-    typer.echo(text, nl=False)
-    if placeholders:
-        names = ", ".join(placeholders)
-        typer.echo(f"egress: placeholders, worth nothing beyond the proxy, are in {names}", err=True)
+    typer.echo(made, nl=False)
 
 
-def _variables(server: ServerConfig, bundle: Path | None, no_proxy: list[str]) -> dict[str, str]:
-    from egress.certs import BUNDLE_NAME, Authority, write_bundle  # noqa: PLC0415
-    from egress.confine.environment import child_environment  # noqa: PLC0415
+def _text(server: ServerConfig, road: Road, wanted: Wanted, shell: Shell, more: Mapping[str, str]) -> str:
+    from egress.cli.client_trust import write_container, write_here  # noqa: PLC0415
+    from egress.confine.formats import TRUST_MAP, config_map, mount  # noqa: PLC0415
 
-    proxy = _proxy(server.listens)
-    authority = Authority.load(server.ca_dir.absolute())
-    target = (server.state_dir / BUNDLE_NAME if bundle is None else bundle).absolute()
-    write_bundle(target, authority.certificate_pem, server.upstream.ca)
-    return dict(child_environment(proxy, target, authority.certificate_path, no_proxy=no_proxy))
+    if shell not in _IN_CONTAINER:
+        return set_text({**more, **write_here(server, road, wanted)}, shell)
+    written = write_container(server, road, wanted, shell)
+    text = set_text({**more, **written.variables}, shell)
+    if _is_loopback(road.url):
+        told = "in a container, a loopback address is the container's own: say where it reaches the proxy, with --proxy"
+        typer.echo(f"egress: {told}", err=True)
+    if shell is Shell.DOCKER:
+        return f"{mount(written.folder, wanted.at)} {text}\n"
+    if shell is Shell.K8S_ENV:
+        return text
+    return f"{_K8S_HEAD.format(at=wanted.at)}{text}---\n{config_map(TRUST_MAP, written.contents)}"
+
+
+_K8S_HEAD = """\
+# In the pod:
+#   volumes: [{{name: egress-trust, configMap: {{name: egress-trust}}}}]
+#   containers:
+#     - envFrom: [{{configMapRef: {{name: egress-environment}}}}]
+#       volumeMounts: [{{name: egress-trust, mountPath: {at}, readOnly: true}}]
+"""
+
+
+def _is_loopback(url: str) -> bool:
+    from ipaddress import ip_address  # noqa: PLC0415
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def named_proxy(text: str) -> str:
+    """The URL of a proxy that clients reach at `HOST:PORT`, a name or an address."""
+    from egress.policy import Refusal, parse_authority  # noqa: PLC0415
+
+    named = parse_authority(text, None)
+    if isinstance(named, Refusal):
+        raise typer.BadParameter(f"`{text}` is not HOST:PORT: {named.detail}", param_hint="--proxy")
+    host, port = named
+    return proxy_url(host.text, port)
 
 
 def _proxy(listens: Sequence[ListenAddress]) -> str:

@@ -17,6 +17,7 @@ from egress.cli import (
     ca,
     doctor,
     env,
+    exec,  # noqa: A004 -- a command
     explain,
     gateway,
     policy,
@@ -39,6 +40,7 @@ app = typer.Typer(
     \b
     Examples:
       egress run --policy starter
+      egress exec --policy coding-agent -- claude
       egress explain https://api.github.com/user --policy starter
       egress audit --follow
     """,
@@ -60,7 +62,7 @@ def _root(
     """Nothing to set up before a command."""
 
 
-for module in (run, status, reload, explain, allow, policy, sandbox, secret, audit, ca, env, gateway, doctor):
+for module in (run, exec, status, reload, explain, allow, policy, sandbox, secret, audit, ca, env, gateway, doctor):
     module.register(app)
 
 

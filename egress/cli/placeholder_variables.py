@@ -12,11 +12,16 @@ if TYPE_CHECKING:
     from egress.config import SecretDefinition, ServerConfig
 
 
-def placeholder_variables(server: ServerConfig) -> dict[str, str]:
-    """The placeholders by their variables. Raises ConfigError for the policy, StateError for the key."""
+def placeholder_variables(
+    server: ServerConfig, definitions: Mapping[str, SecretDefinition] | None = None
+) -> dict[str, str]:
+    """The placeholders by their variables. Raises ConfigError for the policy, StateError for the key.
+
+    `definitions`: those of the policies, where they are loaded already.
+    """
     from egress.credentials import needs_key, placeholder_key, placeholder_of  # noqa: PLC0415
 
-    wanted = _by_variable(definitions_of(server))
+    wanted = _by_variable(definitions_of(server) if definitions is None else definitions)
     key = placeholder_key(server.state_dir.absolute()) if needs_key(wanted) else b""
     return {variable: placeholder_of(each, key) for variable, each in wanted.items()}
 

@@ -142,7 +142,7 @@ def run(
       HUP   read the policy again, as `egress reload` does; a file that does not load changes nothing
       TERM  accept no more, let requests under way end, record them, exit 0
     """  # noqa: D301 - typer's marker for a verbatim paragraph
-    _set_up_logging(verbose=verbose)
+    set_up_logging(verbose=verbose)
     from egress.config import ServerOverrides, load_server_config  # noqa: PLC0415
 
     overrides = ServerOverrides(
@@ -191,7 +191,8 @@ class _Escaped(logging.Formatter):
         return "\n".join(printable(line) for line in super().format(record).split("\n"))
 
 
-def _set_up_logging(*, verbose: bool) -> None:
+def set_up_logging(*, verbose: bool) -> None:
+    """Log to standard error, from now on in every process that is forked."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Escaped("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True)

@@ -26,7 +26,6 @@ from egress.config.secrets_key import stated_key
 from egress.config.server_config import (
     DEFAULT_LISTEN,
     AuditConfig,
-    DenyPage,
     Durability,
     Forward,
     Limits,
@@ -155,7 +154,7 @@ class _Merge:
             identity=self._identity(doors),
             forwards=forwards,
             transparent=transparent,
-            deny_page=model.deny_page or DenyPage.CONNECT,
+            deny_page=model.deny_page,
             dns=dns,
             admin=self._admin((*doors, *dns.listen)),
         )

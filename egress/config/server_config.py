@@ -150,8 +150,9 @@ class ServerConfig:
     read again when its files change. `last_known_good`: whether a start whose policy files do not load takes the last
     that did. `secrets_key`: where the key of the secret store is; None: where it is by default. `identity`: the
     identity endpoints that are answered here; None: none. `forwards` and `transparent` are the other roads to the
-    proxy. `deny_page`: where the refusal of a destination is told. `dns`: the resolver for sandboxes, and whom the
-    proxy asks. `admin`: where the proxy tells of itself; None: nowhere.
+    proxy. `deny_page`: where the refusal of a destination is told; None: as the command does. `dns`: the resolver for
+    sandboxes, and whom the proxy asks. `admin`: where the proxy tells of itself; None: nowhere. `run_dir`: where that
+    is what one start alone has, its lock, control socket, trust files and last good policy; None: in the state folder.
     """
 
     listen: ListenAddress
@@ -176,9 +177,15 @@ class ServerConfig:
     identity: IdentityConfig | None = None
     forwards: tuple[Forward, ...] = ()
     transparent: TransparentConfig | None = None
-    deny_page: DenyPage = DenyPage.CONNECT
+    deny_page: DenyPage | None = None
     dns: DnsConfig = field(default_factory=DnsConfig)
     admin: AdminConfig | None = None
+    run_dir: Path | None = None
+
+    @property
+    def own_dir(self) -> Path:
+        """The folder of what one start alone has."""
+        return self.run_dir or self.state_dir
 
     @property
     def listens(self) -> tuple[ListenAddress, ...]:

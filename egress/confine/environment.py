@@ -3,21 +3,22 @@
 None of this confines anything: a program may ignore every variable. It makes well-behaved clients work; what holds
 the others is the network around them.
 
-Three kinds of variable: where the proxy is; a bundle that replaces a client's own roots (so it holds the public ones
-too); our CA alone, for clients that add it to theirs. docs/guides/clients.md has the source for each.
+Four kinds of variable: where the proxy is; a bundle that replaces a client's own roots (so it holds the public ones
+too); our CA alone, for clients that add it to theirs; files of ours, for clients that read no variable for either.
+docs/guides/clients.md has the source for each.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import shlex
-from enum import StrEnum
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
+    from pathlib import PurePath
+
+    from egress.confine.client_files import ClientFiles
 
 # Both cases: curl reads `http_proxy` in lower case only, others only the upper.
 _PROXY = (
@@ -30,9 +31,14 @@ _PROXY = (
     # Set, so that a proxy written in ~/.npmrc does not win; npm's "proxy" is the one for http.
     "npm_config_proxy",
     "npm_config_https_proxy",
+    # Likewise, over pip.conf and cargo's config.toml.
+    "PIP_PROXY",
+    "CARGO_HTTP_PROXY",
 )
+# These speak HTTP to a proxy and nothing else; the first wins over `https_proxy`, so that none that was inherited may.
+_HTTP_PROXY_ONLY = ("grpc_proxy", "YARN_HTTP_PROXY", "YARN_HTTPS_PROXY")
 # Set even if empty: an inherited exception would let a client pass by the proxy, unseen and unhelped.
-_NO_PROXY = ("NO_PROXY", "no_proxy")
+_NO_PROXY = ("NO_PROXY", "no_proxy", "no_grpc_proxy")
 _BUNDLE = (
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
@@ -45,105 +51,71 @@ _BUNDLE = (
     "HTTPLIB2_CA_CERTS",
     "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
     "npm_config_cafile",
+    "NIX_SSL_CERT_FILE",
+    "CONDA_SSL_VERIFY",
 )
 _CA = ("NODE_EXTRA_CA_CERTS", "DENO_CERT")
 # Node 22.21 and 24.5 or later look at the proxy variables only if told to.
 _SWITCHES = {"NODE_USE_ENV_PROXY": "1"}
+_FILES = ("JAVA_TOOL_OPTIONS", "APT_CONFIG", "WGETRC", "PHP_INI_SCAN_DIR")
 
 PROXY_VARIABLES = _PROXY
 BUNDLE_VARIABLES = _BUNDLE
 CA_VARIABLES = _CA
-VARIABLES = (*_PROXY, *_NO_PROXY, *_BUNDLE, *_CA, *_SWITCHES)
-
-_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]*")
-# PowerShell takes each of these for an apostrophe.
-_POWERSHELL_QUOTES = re.compile("(['\u2018\u2019\u201a\u201b])")
+VARIABLES = (*_PROXY, *_HTTP_PROXY_ONLY, *_NO_PROXY, *_BUNDLE, *_CA, *_SWITCHES, *_FILES)
 
 
-class Shell(StrEnum):
-    """How the variables are written down."""
-
-    SH = "sh"
-    FISH = "fish"
-    POWERSHELL = "powershell"
-    JSON = "json"
-    DOTENV = "dotenv"
-
-
-def child_environment(proxy_url: str, bundle: Path, ca: Path, *, no_proxy: Sequence[str] = ()) -> Mapping[str, str]:
+def child_environment(
+    proxy_url: str,
+    bundle: PurePath,
+    ca: PurePath,
+    *,
+    no_proxy: Sequence[str] = (),
+    files: ClientFiles | None = None,
+    socks_url: str | None = None,
+) -> Mapping[str, str]:
     """The variables to set for a process that is to use the proxy, by name.
 
     `proxy_url` is `http://HOST:PORT`; `bundle` holds the public roots and our CA, `ca` our CA alone, both absolute and
-    readable by the process. `no_proxy` names hosts that it may reach directly, by its network's leave.
+    readable by the process. `no_proxy` names hosts that it may reach directly, by its network's leave. `files` are for
+    Java, apt, wget and PHP (see `client_files`); None: these get no variable. `socks_url`, `socks5h://HOST:PORT`, goes
+    to the clients that can speak SOCKS.
     """
     return {
-        **dict.fromkeys(_PROXY, proxy_url),
+        **dict.fromkeys(_PROXY, socks_url or proxy_url),
+        **dict.fromkeys(_HTTP_PROXY_ONLY, proxy_url),
         **dict.fromkeys(_NO_PROXY, ",".join(no_proxy)),
         **dict.fromkeys(_BUNDLE, str(bundle)),
         **dict.fromkeys(_CA, str(ca)),
         **_SWITCHES,
+        **({} if files is None else _of_files(files, proxy_url, no_proxy)),
     }
 
 
-def set_text(variables: Mapping[str, str], shell: Shell) -> str:
-    """Text that sets `variables` in `shell`, one a line, safe to evaluate whatever the values hold.
-
-    Raises `ValueError` for a value that the format cannot carry: one with a NUL, or in dotenv with a line break.
-    """
-    if any("\0" in value for value in variables.values()):
-        raise ValueError("a variable cannot hold a NUL")
-    match shell:
-        case Shell.SH:
-            return _lines(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
-        case Shell.FISH:
-            return _lines(f"set -gx {name} {_fish(value)}" for name, value in variables.items())
-        case Shell.POWERSHELL:
-            return _lines(f"$Env:{name} = {_powershell(value)}" for name, value in variables.items())
-        case Shell.JSON:
-            return json.dumps(dict(variables), indent=2) + "\n"
-        case Shell.DOTENV:
-            return _lines(f"{name}={_dotenv(value)}" for name, value in variables.items())
-        case _:
-            assert_never(shell)
+def _of_files(files: ClientFiles, proxy_url: str, no_proxy: Sequence[str]) -> dict[str, str]:
+    java = {} if files.java is None else {"JAVA_TOOL_OPTIONS": java_options(files, proxy_url, no_proxy)}
+    return {
+        **java,
+        "APT_CONFIG": str(files.apt),
+        "WGETRC": str(files.wget),
+        # The empty entry first is PHP's own folder, which this one adds to.
+        "PHP_INI_SCAN_DIR": f":{files.php.parent}",
+    }
 
 
-def unset_text(names: Iterable[str], shell: Shell) -> str:
-    """Text that removes the variables `names` in `shell`. In JSON a removed variable is null, in dotenv empty."""
-    match shell:
-        case Shell.SH:
-            return _lines(f"unset {name}" for name in names)
-        case Shell.FISH:
-            return _lines(f"set -e {name}" for name in names)
-        case Shell.POWERSHELL:
-            return _lines(f"Remove-Item -ErrorAction SilentlyContinue Env:{name}" for name in names)
-        case Shell.JSON:
-            return json.dumps(dict.fromkeys(names), indent=2) + "\n"
-        case Shell.DOTENV:
-            return _lines(f"{name}=" for name in names)
-        case _:
-            assert_never(shell)
-
-
-def _lines(lines: Iterable[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _fish(value: str) -> str:
-    # In fish's single quotes, backslash and quote are the only characters with a meaning.
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def _powershell(value: str) -> str:
-    doubled = _POWERSHELL_QUOTES.sub(r"\1\1", value)
-    return f"'{doubled}'"
-
-
-def _dotenv(value: str) -> str:
-    # Plain values stay bare: `docker run --env-file` would take quotes for a part of the value.
-    if _PLAIN.fullmatch(value):
-        return value
-    if any(not character.isprintable() for character in value):
-        raise ValueError("dotenv cannot hold a line break or another control character")
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("`", "\\`")
-    return f'"{escaped}"'
+def java_options(files: ClientFiles, proxy_url: str, no_proxy: Sequence[str] = ()) -> str:
+    """What a JVM is to be told: its proxy, and the store that replaces its roots."""
+    parts = urlsplit(proxy_url)
+    properties = {
+        "http.proxyHost": parts.hostname,
+        "http.proxyPort": parts.port,
+        "https.proxyHost": parts.hostname,
+        "https.proxyPort": parts.port,
+        # Empty, or Java goes to loopback addresses by itself.
+        "http.nonProxyHosts": "|".join(no_proxy),
+        "javax.net.ssl.trustStore": files.java,
+        "javax.net.ssl.trustStoreType": "PKCS12",
+        "javax.net.ssl.trustStorePassword": files.java_password,
+    }
+    # The JVM takes quotes as a shell does, and knows no escape.
+    return " ".join(shlex.quote(f"-D{name}={value}") for name, value in properties.items())

@@ -160,9 +160,9 @@ def make_folder(path: Path) -> None:
 
 def write_trust(config: ServerConfig, authority: Authority) -> Trust:
     """Write whom we trust upstream, and what clients use in place of the system's roots. Raises StateError."""
-    trust = Trust(config.state_dir / ROOTS, config.state_dir / BUNDLE_NAME)
+    trust = Trust(config.own_dir / ROOTS, config.own_dir / BUNDLE_NAME)
     write_roots(trust.roots, config.upstream.ca)
-    write_bundle(trust.bundle, authority.certificate_pem, config.upstream.ca)
+    write_bundle(trust.bundle, authority.trusted_pem, config.upstream.ca)
     return trust
 
 

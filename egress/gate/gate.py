@@ -72,6 +72,7 @@ RELOADED = "policy-reload"
 _NOW_DENIED = "the policy was reloaded and denies it"
 _NO_SANDBOX = "the sandbox is not known any more"
 _EXPIRED = "the rule that allowed it has expired"
+_PLAIN_PORT = 80
 # The next expiry is looked for again after so long at most: the clock may be set.
 _LOOK_SECONDS = 60.0
 
@@ -91,7 +92,8 @@ class Destination:
 
     `opaque` is True if raw TCP is allowed by a rule; `tls` says whether a TLS hello is passed unopened or opened, `ech`
     whether one that hides a second name (RFC 9849) may pass unopened: only where a rule asks for a tunnel outright.
-    `http2`: a rule asks that clients which offer HTTP/2 get it.
+    `http2`: a rule asks that clients which offer HTTP/2 get it. `presentable`: our CA may sign for it, so TLS can be
+    opened.
     """
 
     host: Host
@@ -102,6 +104,7 @@ class Destination:
     opaque: bool
     ech: bool = False
     http2: bool = False
+    presentable: bool = True
 
 
 # Made anew for each request, so not frozen: that would make the making several times as dear. Nobody changes one.
@@ -133,6 +136,7 @@ class Gate:
     fetches values of secrets; None: nobody does. `endpoints`: the identity endpoints that are answered here, if any.
     `way`: the upstream proxy that connections go out by, if there is one.
     `given`: what our own DNS gave out, if there is one.
+    `presentable`: whether our CA may sign for a host; None: for every one.
     """
 
     generation: Generation
@@ -150,6 +154,7 @@ class Gate:
     endpoints: Endpoints | None = None
     way: UpstreamWay | None = None
     given: GivenNames | None = None
+    presentable: Callable[[str], bool] | None = None
     open: dict[str, Exchange] = field(default_factory=dict)
     _expiry: asyncio.TimerHandle | None = None
     _expires: tuple[float, ...] = ()
@@ -344,9 +349,14 @@ class Gate:
             opaque=decisions.tcp.allowed,
             ech=not _is_auto(policy, https),
             http2=https.http2,
+            presentable=self.presentable is None or self.presentable(request.host.text),
         )
         if denied is not None:
             return await self._refuse(client, request, denied, None)
+        opens = destination.https and https.tls is not TlsMode.TUNNEL
+        # At port 80 no TLS is to be expected; should it come all the same, its hello is refused.
+        if opens and not destination.presentable and request.port != _PLAIN_PORT:
+            return await self.refuse(client, request, Reason.CA_CONSTRAINED)
         if destination.https and https.tls is TlsMode.TUNNEL:
             # The tunnel's addresses are judged now, while a readable 403 can still be given.
             outcome = await permit(generation, self.resolver, self.own, request, None)

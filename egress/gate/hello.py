@@ -18,6 +18,8 @@ def hello_problem(hello: ClientHello | NeedMore | Reject, destination: Destinati
         return Refusal(Reason.REQUEST_MALFORMED, "the TLS hello cannot be read in one way")
     if hello.ech and destination.tls is TlsMode.TUNNEL and not destination.ech:
         return Refusal(Reason.ECH_REFUSED, "")
+    if destination.tls is not TlsMode.TUNNEL and not destination.presentable:
+        return Refusal(Reason.CA_CONSTRAINED, "")
     if hello.sni is None:
         return None if destination.host.address is not None else Refusal(Reason.SNI_MISSING, "")
     named = parse_authority(hello.sni, destination.port)

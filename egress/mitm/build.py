@@ -34,6 +34,7 @@ def build_lane(
 
     `roots`: the file of those that upstreams are verified against.
     """
+    gate.presentable = authority.permits
     return MitmLane(
         gate,
         TlsContexts(authority, roots, LeanConnection if others is None else SSL.Connection),

@@ -59,6 +59,7 @@ class Reason(StrEnum):
     LIMIT_BYTES = "limit-bytes"
     LIMIT_MEMORY = "limit-memory"
     # denied because a part of the proxy could not do its work
+    CA_CONSTRAINED = "ca-constrained"
     CREDENTIAL_UNAVAILABLE = "credential-unavailable"
     CREDENTIAL_INSECURE = "credential-insecure"
     REQUEST_NOT_SIGNABLE = "request-not-signable"
@@ -290,6 +291,12 @@ TEXTS: dict[Reason, ReasonText] = {
         "The connection would hold more data in the proxy than it may.",
         "read the response as it arrives, or send less at once",
         503,
+    ),
+    Reason.CA_CONSTRAINED: ReasonText(
+        "outside the CA's name constraints",
+        "The connection would be inspected, but the proxy's CA may not sign for this host.",
+        "add the host with `egress ca rotate --name-constraint`, or write `tls: tunnel` in its rule",
+        403,
     ),
     Reason.CREDENTIAL_UNAVAILABLE: ReasonText(
         "credential unavailable",

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
+    from cryptography.x509 import Certificate
+
     from egress.certs import Authority, Leaf
 
 # 10 to 20 KB each. A sandbox that walks through the names of a wildcard rule displaces them, it does not add memory.
@@ -48,10 +50,11 @@ class _ClientSocket(TlsSocket):
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A leaf's context, and from when on (in Unix time) it is to be made anew."""
+    """A leaf's context, from when on (in Unix time) it is to be made anew, and the CA that was asked for it."""
 
     context: ssl.SSLContext
     renew_after: float
+    issuer: Certificate
 
 
 @dataclass(slots=True, eq=False)
@@ -84,7 +87,7 @@ class ClientTls:
     def known(self, host: str) -> ssl.SSLContext | None:
         """The context of the leaf for `host`, if it is there and need not be renewed."""
         ready = self._ready.get(host)
-        if ready is None or self._clock() >= ready.renew_after:
+        if ready is None or self._clock() >= ready.renew_after or ready.issuer is not self._authority.certificate:
             return None
         self._ready.move_to_end(host)
         return ready.context
@@ -139,8 +142,10 @@ class ClientTls:
 
     def _build(self, host: str) -> _Ready:
         """Runs in the thread."""
+        # Asked first: a leaf of a CA that was replaced meanwhile is then made anew, never kept.
+        issuer = self._authority.certificate
         leaf = self._authority.leaf(host)
-        return _Ready(_leaf_context(leaf), leaf.renew_after.timestamp())
+        return _Ready(_leaf_context(leaf), leaf.renew_after.timestamp(), issuer)
 
     def _remember(self, host: str, ready: _Ready) -> None:
         self._ready[host] = ready

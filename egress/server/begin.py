@@ -87,7 +87,7 @@ def stage(config: ServerConfig, generation: Generation, record: Record) -> None:
     """Write down what is about to be in force. What cannot be written is said, and not kept."""
     sources = last_good.sources_of(config.sources)
     try:
-        last_good.stage(config.state_dir, sources, record.contents, generation.files_digest)
+        last_good.stage(config.own_dir, sources, record.contents, generation.files_digest)
     except OSError as error:
         logger.warning("the policy cannot be kept for a later start: %s", error.strerror)
 
@@ -95,11 +95,11 @@ def stage(config: ServerConfig, generation: Generation, record: Record) -> None:
 def keep_staged(config: ServerConfig) -> None:
     """What was staged is in force. What cannot be kept takes away what was kept before: it is not the last any more."""
     try:
-        last_good.keep(config.state_dir)
+        last_good.keep(config.own_dir)
     except OSError as error:
         logger.warning("the policy is not kept for a later start: %s", error.strerror)
         try:
-            last_good.drop(config.state_dir)
+            last_good.drop(config.own_dir)
         except OSError as left:
             # Said loudly: a start whose files do not load would use it.
             logger.error("an older policy stays kept, remove `last-good` by hand: %s", left.strerror)  # noqa: TRY400 - it says it all
@@ -107,7 +107,7 @@ def keep_staged(config: ServerConfig) -> None:
 
 def _find(config: ServerConfig) -> Kept | None:
     try:
-        return last_good.find(config.state_dir, last_good.sources_of(config.sources))
+        return last_good.find(config.own_dir, last_good.sources_of(config.sources))
     except StateError as error:
         logger.warning("the last good policy is not used: %s", error.message)
         return None

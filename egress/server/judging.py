@@ -32,6 +32,7 @@ from egress.server.rows import RowSink
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from egress.certs import Authority
     from egress.config import ServerConfig
     from egress.gate.generation import Generation
     from egress.server.children import Start
@@ -50,9 +51,12 @@ _RELEASE_SECONDS: Final = 1.0
 
 
 class Judging:
-    """One process that judges. `on_drain` is called once, when nothing new is to be taken any more."""
+    """One process that judges. `on_drain` is called once, when nothing new is to be taken any more.
 
-    def __init__(self, config: ServerConfig, start: Start, on_drain: Callable[[], None]) -> None:
+    `authority`: our CA, which is read again with each generation.
+    """
+
+    def __init__(self, config: ServerConfig, start: Start, on_drain: Callable[[], None], authority: Authority) -> None:
         self._loop = asyncio.get_running_loop()
         processes = config.workers + 1
         limits = config.limits
@@ -72,6 +76,8 @@ class Judging:
             config, self._sink, start.generation, names, secrets, commit=self._sink.commit, given=given
         )
         self.gate.quotas = ShareBook(counting)
+        self.gate.presentable = authority.permits
+        self._authority = authority
         redact_logs(self.gate.secrets)
         self._on_drain = on_drain
         self._next: Generation | None = None
@@ -154,6 +160,8 @@ class Judging:
         try:
             # A large policy takes seconds to compile; what is open goes on meanwhile, in the rests.
             self._next = await asyncio.to_thread(read_generation, descriptor, self.gate.generation, Rest())
+            # The supervisor has read it just now, so that it can be.
+            await asyncio.to_thread(self._authority.renew)
             gc.freeze()
         except Exception:
             # Going on with the old one is no choice: this process ends, and begins anew with the new generation.

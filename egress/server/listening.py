@@ -14,6 +14,8 @@ from egress.proxy.original import accept_foreign, redirected, unrewritten
 from egress.server.unix_socket import UnixSocket
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from egress.config import Forward, ListenAddress, ServerConfig
 
 _BACKLOG: Final = 1024
@@ -32,10 +34,12 @@ type Entrances = tuple[tuple[socket.socket, Entrance], ...]
 class Listening:
     """A socket for each address of the configuration, in its order; they accept nothing before `begin`.
 
-    Raises StartError, and has then opened nothing.
+    `given`: bound sockets that are taken in place of those that would be opened, by their addresses; they may be of
+    another network namespace. Raises StartError, and has then opened nothing.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, given: Mapping[tuple[str, int], socket.socket] | None = None) -> None:
+        self._given = given or {}
         self._files: list[UnixSocket] = []
         with ExitStack() as stack:
             opened = [(self._open(address, config, stack), Entrance(address=address)) for address in config.listens]
@@ -45,7 +49,7 @@ class Listening:
                     _transparent(address, config.transparent.mode, stack) for address in config.transparent.listens
                 ]
             if config.identity is not None:
-                opened.append(_endpoints(config.identity.listen, stack))
+                opened.append(self._endpoints(config.identity.listen, stack))
             for where in config.dns.listen:
                 opened += _questions(where, stack)
             self.entrances: Entrances = tuple(opened)
@@ -96,11 +100,15 @@ class Listening:
         self, address: ListenAddress, config: ServerConfig, stack: ExitStack, kind: Kind = Kind.PROXY
     ) -> socket.socket:
         if not isinstance(address, UnixListener):
-            return stack.enter_context(_open_tcp(*address, kind))
+            return stack.enter_context(self._given.get(address) or _open_tcp(*address, kind))
         file = UnixSocket(address, socket_mode(address, config.sandboxes))
         stack.callback(file.close)
         self._files.append(file)
         return file.sock
+
+    def _endpoints(self, address: tuple[str, int], stack: ExitStack) -> tuple[socket.socket, Entrance]:
+        sock = stack.enter_context(self._given.get(address) or _open_tcp(*address, Kind.ENDPOINTS))
+        return sock, Entrance(Kind.ENDPOINTS, address)
 
 
 def ports_of(sock: socket.socket) -> tuple[int, ...]:
@@ -113,11 +121,6 @@ def _accepts(sock: socket.socket, entrance: Entrance) -> bool:
         return False
     # Asked of a datagram socket, the kernel says no, and there is nothing to be accepted.
     return sock.type != socket.SOCK_STREAM or bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-
-
-def _endpoints(address: tuple[str, int], stack: ExitStack) -> tuple[socket.socket, Entrance]:
-    sock = stack.enter_context(_open_tcp(*address, Kind.ENDPOINTS))
-    return sock, Entrance(Kind.ENDPOINTS, address)
 
 
 def _questions(address: tuple[str, int], stack: ExitStack) -> Entrances:

@@ -57,7 +57,7 @@ class MitmProcess:
         warning = options_profile.check_h2()
         if warning is not None:
             logger.warning("%s", warning)
-        self._judging = Judging(self._config, start, lambda: None)
+        self._judging = Judging(self._config, start, lambda: None, self._authority)
         self._judging.gate.own.ports.update(self._ports)
         try:
             lane = build_lane(self._config, self._judging.gate, self._authority, roots=self._roots)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from egress.audit import notes
+from egress.errors import EgressError
 from egress.server.begin import Begun, keep_staged
 from egress.server.generations import read_generation
 from egress.server.loading import Loader, Report
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from egress.config import ServerConfig
     from egress.gate.generation import Generation
+    from egress.server.ca_renewal import CaRenewal
     from egress.server.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -70,6 +72,8 @@ class Reloads:
         self.begun: Begun = begun
         self.loaded = time.time()
         self.last: Outcome | None = None
+        # Reads the CA again; None: it stays as it was at the start.
+        self.renewal: CaRenewal | None = None
         self._config = config
         self._supervisor = supervisor
         self._loader = Loader(config, supervisor, leave)
@@ -153,12 +157,24 @@ class Reloads:
     def _conclude(self, report: Report, descriptor: int) -> None:
         self._watcher.was_read(report.fingerprints, whole=not report.problems)
         try:
-            if report.problems:
-                self._refuse(report.problems)
+            problems = report.problems or self._renew()
+            if problems:
+                self._refuse(problems)
             else:
                 self._put_in_force(descriptor)
         finally:
             os.close(descriptor)
+
+    def _renew(self) -> tuple[str, ...]:
+        """Take over the CA of today, before the other processes do; what keeps it from being used."""
+        try:
+            note = None if self.renewal is None else self.renewal.act()
+        except EgressError as error:
+            return (str(error),)
+        if note is not None:
+            logger.warning("reload: another CA signs from now on: %s", note.detail)
+            self._supervisor.note(*note)
+        return ()
 
     def _put_in_force(self, descriptor: int) -> None:
         supervisor, before = self._supervisor, self._supervisor.generation

@@ -29,6 +29,7 @@ from egress.server import hub
 from egress.server.admin import Admin
 from egress.server.admin_socket import AdminSocket
 from egress.server.begin import begin, keep_first
+from egress.server.ca_renewal import CaRenewal
 from egress.server.channel import make_pair
 from egress.server.children import Role, Start
 from egress.server.control import Control, claim
@@ -81,22 +82,35 @@ class Started:
     admin: str = ""
 
 
-def serve(config: ServerConfig, on_started: Callable[[Started], None]) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status. Raises EgressError if it cannot start."""
+def serve(
+    config: ServerConfig,
+    on_started: Callable[[Started], None],
+    opened: Mapping[tuple[str, int], socket.socket] | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status. Raises EgressError if it cannot start.
+
+    `opened`: sockets that are bound already, by the addresses of the configuration that they stand for.
+    """
     forbid_dumps()
     scrub_key_logging()
     _allow_open_files()
     make_folder(config.state_dir)
+    make_folder(config.own_dir)
     take_key(config)
     take_password(config)
-    lock = claim(config.state_dir)
+    lock = claim(config.own_dir)
     try:
-        return _serve(config, lock, on_started)
+        return _serve(config, lock, on_started, opened or {})
     finally:
         os.close(lock)
 
 
-def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None]) -> int:
+def _serve(
+    config: ServerConfig,
+    lock: int,
+    on_started: Callable[[Started], None],
+    opened: Mapping[tuple[str, int], socket.socket],
+) -> int:
     registered = _registered(config)
     begun = begin(config, os.environ, registered)
     generation = begun.generation
@@ -104,13 +118,14 @@ def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None
     trust = write_trust(config, authority)
     tls = ClientTls(authority), UpstreamTls(trust.roots)
     check_way(config)
-    with closing(Listening(config)) as listening, _admin_socket(config) as admin:
+    with closing(Listening(config, opened)) as listening, _admin_socket(config) as admin:
         told = listening.told()
         supervisor, leave = _compose(config, generation, (authority, tls, trust.roots), listening, admin)
         supervisor.closers += [lambda: os.close(lock), listening.leave]
         redact_logs(supervisor.secrets)
         reloads = Reloads(config, supervisor, begun, leave)
-        registrations = Registrations(config.state_dir, supervisor, reloads, registered, config.doors)
+        reloads.renewal = CaRenewal(config, authority)
+        registrations = Registrations(config.own_dir, supervisor, reloads, registered, config.doors)
         answering = reloads, registrations
         with supervisor.signals(), _controlled(config, supervisor, answering, (listening, admin)):
             supervisor.start(warm=config.mitm is MitmStart.WARM, recorded=listening.begin)
@@ -149,7 +164,7 @@ def _serve(config: ServerConfig, lock: int, on_started: Callable[[Started], None
 
 def _registered(config: ServerConfig) -> tuple[SandboxDefinition, ...] | None:
     """The sandboxes that were registered before this start and have not expired; None: there never was one."""
-    found = read_registry(config.state_dir)
+    found = read_registry(config.own_dir)
     if found is None:
         return None
     configured = {own.name for own in config.sandboxes}
@@ -181,7 +196,7 @@ def _controlled(
     admin = None if admin_socket is None else Admin(admin_socket, supervisor.events, status.ask_metrics)
     if admin is not None:
         supervisor.closers.append(admin.close_inherited)
-    control = Control(config.state_dir, supervisor.events, Requests(reloads, status, registrations).handle)
+    control = Control(config.own_dir, supervisor.events, Requests(reloads, status, registrations).handle)
     supervisor.closers.append(control.close_inherited)
     try:
         yield
@@ -227,7 +242,7 @@ def _compose(
 
     sockets = [sock for sock, _ in listening.entrances]
     ports = listening.ports | (frozenset() if admin is None else admin.ports)
-    worker = Worker(config, tls, listening.entrances, into, ports)
+    worker = Worker(config, authority, tls, listening.entrances, into, ports=ports)
     mitm = MitmProcess(config, (authority, roots), out_of, ports)
     nothing = leaves(*sockets, into, out_of)
     roles = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from egress.config import DenyPage
 from egress.proxy.entrance import Kind
 from egress.proxy.front import Front
 from egress.proxy.limits import FrontLimits
@@ -16,6 +17,7 @@ from egress.server.listening import ports_of
 if TYPE_CHECKING:
     import socket
 
+    from egress.certs import Authority
     from egress.config import ServerConfig
     from egress.proxy.client_tls import ClientTls
     from egress.proxy.dns.server import DnsServer
@@ -30,12 +32,15 @@ class Worker:
     def __init__(
         self,
         config: ServerConfig,
+        authority: Authority,
         tls: tuple[ClientTls, UpstreamTls],
         entrances: Entrances,
         handed: socket.socket,
+        *,
         ports: frozenset[int] = frozenset(),
     ) -> None:
         self._config = config
+        self._authority = authority
         self._tls = tls
         self._entrances = entrances
         self._handed = handed
@@ -53,7 +58,7 @@ class Worker:
 
     async def serve(self, start: Start) -> int:
         """Serve on the running loop."""
-        judging = Judging(self._config, start, self._stop_accepting)
+        judging = Judging(self._config, start, self._stop_accepting, self._authority)
         judging.gate.own.ports.update(self._ports)
         judging.gate.own.ports.update(port for sock, _ in self._entrances for port in ports_of(sock))
         self._front = Front(
@@ -64,7 +69,7 @@ class Worker:
             forced=self._config.lane,
             slots=judging.shares.connections,
             client_slots=judging.shares.of_client,
-            deny_page=self._config.deny_page,
+            deny_page=self._config.deny_page or DenyPage.CONNECT,
         )
         if self._questions and self._config.dns.listen:
             # As slow to load as the whole policy, and needed in one process at most.

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from egress.certs import Authority
+from egress.certs.ca_folder import Held
 from egress.certs.mint import CA_LIFETIME, make_authority, new_key
 from egress.errors import StateError
 
@@ -325,7 +326,8 @@ def test_no_leaf_outlives_the_ca(tmp_path: Path) -> None:
 def test_the_cache_is_bounded_and_keeps_what_is_used(tmp_path: Path) -> None:
     """A sandbox that walks through names displaces what nobody uses, and adds no memory."""
     key = new_key()
-    authority = Authority(make_authority(key, machine="m", now=NOW), key, tmp_path, clock=lambda: NOW, max_leaves=4)
+    held = Held(make_authority(key, machine="m", now=NOW), key)
+    authority = Authority(held, tmp_path, clock=lambda: NOW, max_leaves=4)
     used = authority.leaf("used.example")
     for number in range(20):
         authority.leaf(f"{number}.example")
@@ -336,7 +338,8 @@ def test_the_cache_is_bounded_and_keeps_what_is_used(tmp_path: Path) -> None:
 def test_leaves_from_many_threads_are_good(tmp_path: Path) -> None:
     """The cache holds under threads: each gets the leaf of the host it asked for, and the bound stays."""
     key = new_key()
-    authority = Authority(make_authority(key, machine="m", now=NOW), key, tmp_path, clock=lambda: NOW, max_leaves=5)
+    held = Held(make_authority(key, machine="m", now=NOW), key)
+    authority = Authority(held, tmp_path, clock=lambda: NOW, max_leaves=5)
     wrong: list[str] = []
 
     def ask(offset: int) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import typer
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from egress.certs import Authority
@@ -19,8 +23,6 @@ from egress.credentials import identity_token
 from egress.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from click.testing import Result
 
 
@@ -133,6 +135,154 @@ def test_json_is_for_programs(state: Path) -> None:
     """One object, the same variables as the shell gets."""
     result = run("--state-dir", state, "--shell", "json")
     assert set(json.loads(result.stdout)) == set(VARIABLES)
+    assert run("--state-dir", state, "--json").stdout == result.stdout
+
+
+def test_one_format_at_a_time(state: Path) -> None:
+    """The short flags are spellings of `--shell`."""
+    assert run("--state-dir", state, "--dotenv").stdout == run("--state-dir", state, "--shell", "dotenv").stdout
+    for flags in (["--json", "--dotenv"], ["--shell", "fish", "--json"]):
+        assert run("--state-dir", state, *flags).exit_code == 2
+
+
+def test_what_the_variables_name_is_there(state: Path) -> None:
+    """Files for Java, apt, wget and PHP, which name the bundle and the proxy; the store holds what the bundle holds."""
+    found = variables("--state-dir", state, "--no-proxy", "localhost")
+    clients = state / "clients"
+    assert found["APT_CONFIG"] == str(clients / "apt.conf")
+    assert (clients / "apt.conf").read_text().splitlines() == [
+        'Acquire::http::Proxy "http://127.0.0.1:3128";',
+        'Acquire::https::Proxy "http://127.0.0.1:3128";',
+        'Acquire::http::Proxy::localhost "DIRECT";',
+        'Acquire::https::Proxy::localhost "DIRECT";',
+        f'Acquire::https::CaInfo "{state / "ca-bundle.pem"}";',
+    ]
+    assert f"ca_certificate = {state / 'ca-bundle.pem'}" in (clients / "wgetrc").read_text()
+    assert "no_proxy = localhost\n" in (clients / "wgetrc").read_text()
+    assert f'curl.cainfo = "{state / "ca-bundle.pem"}"' in (clients / "egress.ini").read_text()
+    assert found["PHP_INI_SCAN_DIR"] == f":{clients}"
+    assert f"{clients}/java-trust.p12" in shlex.join(shlex.split(found["JAVA_TOOL_OPTIONS"])).replace("'\"'\"'", "'")
+    assert (clients / "java-trust.p12").stat().st_size > 50_000
+    assert not any(b"PRIVATE" in path.read_bytes() for path in clients.iterdir())
+
+
+def test_java_can_be_left_out(state: Path) -> None:
+    """With its store, which takes longest to write."""
+    found = variables("--state-dir", state, "--without-java")
+    assert "JAVA_TOOL_OPTIONS" not in found
+    assert not (state / "clients" / "java-trust.p12").exists()
+
+
+def test_a_folder_for_another_user_holds_everything(state: Path, tmp_path: Path) -> None:
+    """Nothing names the state folder, which is closed to them; all of it can be read, and none of it is secret."""
+    target = tmp_path / "shared"
+    before = os.umask(0o077)
+    try:
+        found = variables("--state-dir", state, "--files", target)
+    finally:
+        os.umask(before)
+    assert not [name for name, value in found.items() if str(state) in value]
+    assert sorted(path.name for path in target.iterdir()) == [
+        "apt.conf",
+        "ca-bundle.pem",
+        "ca.pem",
+        "egress.ini",
+        "java-trust.p12",
+        "wgetrc",
+    ]
+    assert {path.stat().st_mode & 0o777 for path in target.iterdir()} == {0o644}
+    assert target.stat().st_mode & 0o777 == 0o755
+    assert (target / "ca.pem").read_bytes() == (state / "ca" / "ca.pem").read_bytes()
+
+
+def test_a_folder_that_no_file_can_name_goes_without(tmp_path: Path) -> None:
+    """The rest works and it is said; a folder that was asked for is an error."""
+    odd = tmp_path / "a#b"
+    Authority.load_or_create(odd / "ca")
+    result = run("--state-dir", odd)
+    assert result.exit_code == 0
+    assert "APT_CONFIG" not in result.stdout
+    assert "no variables for Java, apt, wget and PHP" in result.stderr
+    assert isinstance(run("--state-dir", odd, "--files", tmp_path / "b#c").exception, StateError)
+
+
+def test_socks_is_for_who_speaks_it(state: Path) -> None:
+    """The name goes to the proxy unresolved."""
+    found = variables("--state-dir", state, "--socks")
+    assert found["ALL_PROXY"] == found["https_proxy"] == "socks5h://127.0.0.1:3128"
+    assert found["grpc_proxy"] == "http://127.0.0.1:3128"
+
+
+@pytest.mark.parametrize(
+    ("named", "url"),
+    [("egress:3128", "http://egress:3128"), ("10.0.0.1:80", "http://10.0.0.1:80"), ("[::1]:1", "http://[::1]:1")],
+)
+def test_clients_elsewhere_are_told_where_the_proxy_is(state: Path, named: str, url: str) -> None:
+    """By a name of their network, where it listens on another address."""
+    assert variables("--state-dir", state, "--proxy", named)["https_proxy"] == url
+
+
+@pytest.mark.parametrize("named", ["egress", "egress:", "http://egress:3128", "a b:1", ":3128", "x:99999"])
+def test_a_proxy_is_a_host_and_a_port(state: Path, named: str) -> None:
+    """A usage error, and nothing printed."""
+    result = run("--state-dir", state, "--proxy", named)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+
+
+def test_docker_gets_variables_and_their_files(state: Path) -> None:
+    """Options for `docker run`, as `eval` splits them; what the container sees is where the variables say."""
+    result = run("--state-dir", state, "--docker", "--proxy", "egress:3128")
+    assert (result.exit_code, result.stderr) == (0, "")
+    words = shlex.split(result.stdout)
+    assert words[0] == "--mount"
+    assert f"source={state / 'container'}" in words[1]
+    found = dict(word.split("=", 1) for word in words[3::2])
+    assert set(words[2::2]) == {"--env"}
+    assert set(found) == set(VARIABLES)
+    for name in ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "APT_CONFIG", "WGETRC"):
+        path = Path(found[name])
+        assert path.parent == Path("/etc/egress")
+        assert (state / "container" / path.name).stat().st_mode & 0o777 == 0o644
+    assert "/etc/egress/ca-bundle.pem" in (state / "container" / "wgetrc").read_text()
+    assert not [value for value in found.values() if str(state) in value]
+
+
+def test_k8s_gets_config_maps_and_writes_nothing(state: Path) -> None:
+    """One of variables, one of files, within what a ConfigMap may hold; no key is in them."""
+    before = sorted(state.rglob("*"))
+    result = run("--state-dir", state, "--k8s", "--proxy", "egress.proxy.svc:3128", "--at", "/trust")
+    assert result.exit_code == 0
+    variables_map, files = YAML(typ="safe", pure=True).load_all(result.stdout)
+    assert set(variables_map["data"]) == set(VARIABLES)
+    assert variables_map["data"]["SSL_CERT_FILE"] == "/trust/ca-bundle.pem"
+    assert files["data"]["ca.pem"] == (state / "ca" / "ca.pem").read_text()
+    assert set(files["binaryData"]) == {"java-trust.p12"}
+    assert len(result.stdout) < 1024 * 1024
+    assert "PRIVATE" not in result.stdout
+    assert "mountPath: /trust" in result.stdout
+    listed = run("--state-dir", state, "--shell", "k8s-env", "--proxy", "egress.proxy.svc:3128").stdout
+    (read,) = YAML(typ="safe", pure=True).load_all(listed)
+    assert {own["name"] for own in read["env"]} == set(VARIABLES)
+    assert sorted(state.rglob("*")) == before
+
+
+@pytest.mark.parametrize("flag", ["--docker", "--k8s"])
+def test_a_loopback_address_in_a_container_is_pointed_out(state: Path, flag: str) -> None:
+    """It is the container's own there."""
+    assert "say where it reaches the proxy, with --proxy" in run("--state-dir", state, flag).stderr
+    assert run("--state-dir", state, flag, "--unset").exit_code == 2
+
+
+def test_during_a_rotation_both_are_trusted(state: Path) -> None:
+    """By the bundle and by Java's store; who adds to their own roots get the one that signs."""
+    authority = Authority.load(state / "ca")
+    old = authority.certificate_pem.decode()
+    authority.rotate(keep=timedelta(days=1))
+    variables("--state-dir", state)
+    bundle = (state / "ca-bundle.pem").read_text()
+    assert old in bundle
+    assert authority.certificate_pem.decode() in bundle
 
 
 PLACEHOLDERS = """

@@ -15,7 +15,7 @@ from egress.errors import ConfigError, EgressError, Problem, StartError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-COMMANDS = ("run", "status", "reload", "explain", "allow", "deny", "policy", "audit", "ca", "env")
+COMMANDS = ("run", "exec", "status", "reload", "explain", "allow", "deny", "policy", "audit", "ca", "env")
 
 
 @pytest.fixture(autouse=True)

@@ -62,7 +62,7 @@ def test_what_is_stated_becomes_values(tmp_path: Path) -> None:
 def test_nothing_stated_is_no_road(tmp_path: Path) -> None:
     """Nothing is listened on that nobody asked for."""
     config = load(tmp_path, "")
-    assert (config.forwards, config.transparent, config.deny_page) == ((), None, DenyPage.CONNECT)
+    assert (config.forwards, config.transparent, config.deny_page) == ((), None, None)
 
 
 def test_the_flag_says_where_and_the_file_how(tmp_path: Path) -> None:

@@ -282,6 +282,7 @@ class Counting:
 
     def __init__(self, authority: Authority) -> None:
         self._authority = authority
+        self.certificate = authority.certificate
         self.hosts: list[str] = []
         self.threads: set[int] = set()
         self.go = threading.Event()

@@ -144,6 +144,7 @@ class Proxy:
         generation = load_generation(self.config, dict(setup.env))
         self.gate: Gate = build_gate(self.config, self.ledger, generation)  # type: ignore[arg-type]
         self.gate.given = setup.given
+        self.gate.presentable = self.authority.permits
         # The front's own, where both lanes are at work: they are two processes.
         self.front_gate = self.gate
         self._entrance = setup.entrance
@@ -219,6 +220,7 @@ class Proxy:
         given = self.gate.given
         self.front_gate = build_gate(self.config, self.ledger, self.gate.generation)  # type: ignore[arg-type]
         self.front_gate.given = given
+        self.front_gate.presentable = self.authority.permits
         self.front = self._front(InProcess(self.master), Lane.MITM)
         with listening_on(self._listener) as listening:
             if self._listener is None:
@@ -246,7 +248,7 @@ class Proxy:
             hand_over=hand_over,
             forced=forced,
             slots=OwnSlots(own.connections),
-            deny_page=self.config.deny_page,
+            deny_page=self.config.deny_page or DenyPage.CONNECT,
         )
 
     async def _serve_front(self) -> None:

@@ -1,0 +1,79 @@
+"""Files that steer the proxy: none of them may be one that the command could write. Looked at before, tried inside.
+
+1. before   a file with another name (a hard link) could be written through that; a link in the way to it could be
+            turned to another file. Neither is closed by mounts, so such a file is refused
+2. inside   after all privileges are dropped, writing is tried on each: what can be written ends the start
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+from egress.config.wording import printable
+from egress.confine.exec_plan import ConfineError
+from egress.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from egress.confine.exec_plan import User
+
+_OTHERS_WRITE: Final = stat.S_IWOTH
+_GROUP_WRITE: Final = stat.S_IWGRP
+
+
+def replaceable(paths: Iterable[Path], user: User) -> tuple[Problem, ...]:
+    """What the command's user could put in the place of one of these files, in spite of read-only mounts."""
+    problems = []
+    for path in paths:
+        name = printable(str(path))
+        if link := _turnable_link(path, user):
+            message = f"the command could turn the link `{printable(str(link))}` to another file"
+            hint = f"name the file itself: `{printable(os.path.realpath(path))}`"
+            problems.append(Problem(name, None, "", message, hint))
+        state = path.stat()
+        if state.st_nlink > 1 and stat.S_ISREG(state.st_mode) and _may_write(state, user):
+            message = "this file has another name (a hard link), by which the command could change it"
+            problems.append(Problem(name, None, "", message, "use a copy that has one name, or another user"))
+    return tuple(problems)
+
+
+def check_unwritable(paths: Iterable[Path]) -> None:
+    """As the command's user, inside: try to write each. Raises ConfineError for one that can be."""
+    for path in paths:
+        if _writable(path):
+            raise ConfineError(
+                f"the command could write `{path}`, which the proxy reads",
+                hint="put it where the command's user cannot write, or name another user with --user",
+            )
+
+
+def _writable(path: Path) -> bool:
+    # Not Path.is_dir, which raises for a folder that this user may not enter.
+    if os.path.isdir(path):  # noqa: PTH112
+        return os.access(path, os.W_OK, effective_ids=True)
+    try:
+        # Opened, and nothing is written: what is there stays as it is.
+        os.close(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _turnable_link(path: Path, user: User) -> Path | None:
+    """The first link on the way whose folder the user may write to."""
+    absolute = path.absolute()
+    for place in (*reversed(absolute.parents), absolute):
+        if place.is_symlink() and _may_write(place.parent.stat(), user):
+            return place
+    return None
+
+
+def _may_write(state: os.stat_result, user: User) -> bool:
+    if state.st_uid == user.uid:
+        # Its owner can give itself the permission.
+        return True
+    return bool(state.st_mode & _OTHERS_WRITE) or (state.st_gid == user.gid and bool(state.st_mode & _GROUP_WRITE))
