@@ -1,4 +1,4 @@
-"""docs/threat-model.md as data: every threat has a test that exists, a class of the corpus, or a named later work."""
+"""docs/threat-model.md as data: every threat has a test that exists, or a class of the corpus."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import pytest
-from corpus_runner.waiting import WAITING_IDS, Issue
+from corpus_runner.waiting import WAITING_IDS
 from documents import ROOT
 
 ROW = re.compile(r"^\| T(\d+) \| (.+) \| (.+) \| (.+) \|$", re.MULTILINE)
-LATER = frozenset(issue.value for issue in Issue)
-# These need a feature that this version leaves out; every other threat is shown by a test, whatever else is named.
-WAITING = frozenset({4, 39, 45})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +46,6 @@ def classes() -> frozenset[str]:
 def is_real(token: str) -> bool:
     """Tell whether one entry of the last column names something that exists."""
     kind, _, name = token.partition(":")
-    if kind == "later":
-        return name.strip() in LATER
     if kind == "corpus":
         return name in classes()
     file, _, function = token.partition("::")
@@ -64,8 +59,6 @@ def test_every_threat_has_its_row_once_and_in_order() -> None:
 
 @pytest.mark.parametrize("threat", THREATS, ids=[f"T{threat.number}" for threat in THREATS])
 def test_what_shows_a_threat_covered_exists(threat: Threat) -> None:
-    """Each entry of the last column is a test in its file, a class of the corpus, or a known later work."""
+    """Each entry of the last column is a test in its file, or a class of the corpus."""
     assert threat.shown_by
     assert [token for token in threat.shown_by if not is_real(token)] == []
-    tested = any(not token.startswith("later:") for token in threat.shown_by)
-    assert tested or threat.number in WAITING
