@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from egress.audit.event import AuditEvent
     from egress.server.channel import Line
 
+# The format without references, which is a third faster to write and to read.
+_PLAIN: Final = 2
 # A batch goes out this many seconds after its first row, or when it has this many bytes.
 _DELAY_SECONDS: Final = 0.004
 _FULL: Final = 32 * 1024
@@ -74,11 +76,11 @@ class RowSink:
         if isinstance(event, DecisionEvent):
             if self._problem or self._hangs():
                 return self._refuse(DECISIONS)
-            return self._add(DECISIONS, marshal.dumps((DECISIONS, decision_row(event))))
+            return self._add(DECISIONS, marshal.dumps((DECISIONS, decision_row(event)), _PLAIN))
         if isinstance(event, NoteEvent):
             row = note_row(event.id, event.time_us, event.kind, event.detail)
-            return self._add(EVENTS, marshal.dumps((EVENTS, row)))
-        return self._add(OUTCOMES, marshal.dumps((OUTCOMES, outcome_row(event))))
+            return self._add(EVENTS, marshal.dumps((EVENTS, row), _PLAIN))
+        return self._add(OUTCOMES, marshal.dumps((OUTCOMES, outcome_row(event)), _PLAIN))
 
     async def flush(self, seconds: float) -> bool:
         """Wait until everything taken so far is recorded; whether it is."""
