@@ -17,12 +17,17 @@ SECOND_US = 1_000_000
 HOSTILE = "/\x1b[2J\x1b]0;owned\x07\u202egnp.\u200bexe\n\x9b31m\udc80\u05d0[red]x[/red]/e\u0301\u0301\u0301"
 _RULE = {"verdict": "allow", "reason": "rule-allow", "scope": "org", "file": "/etc/egress/agent.yaml"}
 _DENY = {"verdict": "deny", "scope": "org"}
+_TRACE = (
+    '{"says": [{"scope": "org", "verdict": "deny", "reason": "method-not-allowed", "rule": "our repos", '
+    '"file": "/etc/egress/agent.yaml", "line": 12}, {"scope": "sandbox", "reason": "host-not-allowed"}]}'
+)
 
 # What a build and an agent ask for, in turns: the decision, and how it ended (None: it has not).
 TRAFFIC: tuple[tuple[dict[str, object], dict[str, object] | None], ...] = (
     (
         {"host": "api.github.com", "method": "GET", "path": "/repos/acme/shop/pulls", "query": "state=***"}
-        | {"secrets": ("github",), "rule": "our repos", "line": 12, "address": "192.0.2.10", **_RULE},
+        | {"secrets": ("github",), "rule": "our repos", "line": 12, "address": "192.0.2.10", **_RULE}
+        | {"trace": '{"set": ["Authorization"], "removed": ["Cookie"]}'},
         {"status": 200, "bytes_up": 412, "bytes_down": 20_481, "duration_us": 81_000, "first_byte_us": 64_000},
     ),
     (
@@ -43,7 +48,7 @@ TRAFFIC: tuple[tuple[dict[str, object], dict[str, object] | None], ...] = (
     ({"host": "telemetry.example", "method": "CONNECT", "path": None, "reason": "host-not-allowed", **_DENY}, None),
     (
         {"host": "api.github.com", "method": "DELETE", "path": "/repos/acme/shop", "reason": "method-not-allowed"}
-        | {"rule": "our repos", "file": "/etc/egress/agent.yaml", "line": 12, **_DENY},
+        | {"rule": "our repos", "file": "/etc/egress/agent.yaml", "line": 12, "trace": _TRACE, **_DENY},
         {"status": 403, "bytes_up": 96, "bytes_down": 640, "duration_us": 1_200},
     ),
     (
