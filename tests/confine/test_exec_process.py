@@ -257,6 +257,9 @@ def test_a_command_that_stops_is_a_stopped_job(place: Place) -> None:
     """Ctrl-Z gives the terminal back to the shell outside, as it was; `fg` goes on."""
     with shell(place, "echo begun; cat; echo ended") as terminal:
         terminal.says("begun")
+        # Not before `cat` is there: a shell that is just starting it cannot be stopped.
+        terminal.type("once\n")
+        terminal.says("once\r\nonce")
         terminal.type("\x1a")
         terminal.says("Stopped")
         terminal.says("outer> ")
