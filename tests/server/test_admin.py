@@ -11,7 +11,7 @@ import pytest
 
 from egress.config import AdminConfig, UnixListener
 from egress.errors import StartError
-from egress.server import admin as admin_module
+from egress.server import askers as askers_module
 from egress.server.admin import Admin
 from egress.server.admin_http import MOST_ASKED
 from egress.server.admin_socket import AdminSocket
@@ -108,7 +108,7 @@ class Served:
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """One that has little patience."""
-    monkeypatch.setattr(admin_module, "_CLIENT_SECONDS", 0.3)
+    monkeypatch.setattr(askers_module, "_SECONDS", 0.3)
     made = Served(AdminConfig(("127.0.0.1", 0), hosts=frozenset({"egress.corp.example"})))
     yield made
     made.close()
@@ -210,7 +210,7 @@ def test_who_holds_connections_open_keeps_no_probe_out(served: Served) -> None:
     served.told = None
     waiting = served.client(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
     served.turn(0.05)
-    silent = [served.client() for _ in range(admin_module._CLIENTS_AT_MOST - 1)]
+    silent = [served.client() for _ in range(askers_module.AT_MOST - 1)]
     served.turn(0.05)
     assert served.get("/healthz")[0] == 200
     served.waiting[0](READY)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from egress.errors import StartError, StateError
-from egress.server import control as control_module
+from egress.server import askers as askers_module
 from egress.server.control import Control, claim
 from egress.server.control_client import MOST_ANSWERED, MOST_ASKED, SOCKET_NAME, ask
 from egress.server.events import Events
@@ -80,7 +80,7 @@ class Served:
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """A socket that has little patience."""
-    monkeypatch.setattr(control_module, "_CLIENT_SECONDS", 0.3)
+    monkeypatch.setattr(askers_module, "_SECONDS", 0.3)
     made = Served(tmp_path)
     yield made
     made.control.close()
@@ -149,7 +149,7 @@ def test_who_left_is_not_answered(served: Served) -> None:
 
 def test_there_are_so_many_clients_at_most(served: Served) -> None:
     """One more is closed at once; there is room again as soon as one has left."""
-    clients = [served.client() for _ in range(control_module._CLIENTS_AT_MOST)]
+    clients = [served.client() for _ in range(askers_module.AT_MOST)]
     served.turn()
     with served.client(b"{}\n") as more:
         assert served.reply(more) == b""
