@@ -33,7 +33,7 @@ from egress.policy import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from enum import Enum
 
 READ_ONLY: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -150,11 +150,10 @@ def chosen_sandbox(value: object) -> str:
     return found
 
 
-def word(kind: type[Protocol | TlsMode | Verdict | Mode | Scheme]) -> Callable[[object], Enum]:
-    """A reader for one of a fixed set of words."""
-    words = {member.word if isinstance(member, TlsMode) else member.value: member for member in kind}
+def one_word[Meaning](words: Mapping[str, Meaning]) -> Callable[[object], Meaning]:
+    """Reads one of these words."""
 
-    def read(value: object) -> Enum:
+    def read(value: object) -> Meaning:
         if not isinstance(value, str):
             raise wrong(f"should be {one_of(words)}, not {kind_of(value)}")
         if value not in words:
@@ -162,6 +161,11 @@ def word(kind: type[Protocol | TlsMode | Verdict | Mode | Scheme]) -> Callable[[
         return words[value]
 
     return read
+
+
+def word(kind: type[Protocol | TlsMode | Verdict | Mode | Scheme]) -> Callable[[object], Enum]:
+    """A reader for one of a fixed set of words."""
+    return one_word({member.word if isinstance(member, TlsMode) else member.value: member for member in kind})
 
 
 def network(value: object) -> Network:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, PlainValidator
 from pydantic_core import PydanticCustomError
 
-from egress.config.fields import text, wrong
+from egress.config.fields import one_word, text, wrong
 from egress.config.listening import UnixListener
 from egress.config.policy_model import Strict
 from egress.config.server_config import Forward, TransparentConfig, TransparentMode
-from egress.config.server_fields import one_word, read_listen
+from egress.config.server_fields import read_listen
 from egress.config.socket_fields import is_unix, place_all
 from egress.config.wording import kind_of, quoted
 from egress.policy import Refusal, parse_authority

@@ -1,4 +1,4 @@
-"""Reads what several parts of the server's configuration are written as: an address to listen on, one word of some."""
+"""Reads an address to listen on, as several parts of the server's configuration have it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 from egress.config.fields import text, wrong
 from egress.config.socket_fields import is_unix, read_unix
-from egress.config.wording import did_you_mean, kind_of, one_of, quoted
+from egress.config.wording import quoted
 from egress.policy import Refusal, parse_authority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from egress.config.listening import ListenAddress
 
 
@@ -32,16 +30,3 @@ def read_listen(value: object) -> ListenAddress:
     if host.address is None and host.text != "localhost":
         raise wrong(f"{quoted(host.text)} is a name; a listener needs an address", hint)
     return ("127.0.0.1" if host.address is None else host.text, 0 if free else port)
-
-
-def one_word[Meaning](words: Mapping[str, Meaning]) -> Callable[[object], Meaning]:
-    """Reads one of these words."""
-
-    def read(value: object) -> Meaning:
-        if not isinstance(value, str):
-            raise wrong(f"should be {one_of(words)}, not {kind_of(value)}")
-        if value not in words:
-            raise wrong(f"unknown word {quoted(value)}", did_you_mean(value, words))
-        return words[value]
-
-    return read

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, PlainValidator
 
 from egress.config.admin import AdminConfig
 from egress.config.dns_model import DnsModel  # noqa: TC001  pydantic reads it at run time
-from egress.config.fields import text, wrong
+from egress.config.fields import one_word, text, wrong
 from egress.config.identity_model import IdentityModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.listening import UnixListener
 from egress.config.policy_model import Networks, SecretModel, Strict, TextField
@@ -16,7 +16,7 @@ from egress.config.proxy_model import ProxyField  # noqa: TC001  pydantic reads 
 from egress.config.roads_model import ForwardsField, TransparentModel  # noqa: TC001 -- as above
 from egress.config.secrets_key import SecretsKeyModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.server_config import DenyPage, MitmStart
-from egress.config.server_fields import one_word, read_listen
+from egress.config.server_fields import read_listen
 from egress.config.socket_fields import read_uids
 from egress.config.stream_model import StreamField  # noqa: TC001 -- pydantic reads it
 from egress.config.wording import kind_of, quoted
