@@ -28,6 +28,13 @@ def test_every_waiting_case_has_a_reason() -> None:
     assert all(group.ids and len(group.reason) > 20 for group in WAITING)
 
 
+def test_the_threat_model_says_how_many_run() -> None:
+    """And in which number against the pure core."""
+    waiting = sum(len(group.ids) for group in WAITING)
+    said = f"Of its {len(CASES)} cases {len(CASES) - waiting} are run: {len(unit_ids())} against"
+    assert said in (HERE.parents[1] / "docs" / "threat-model.md").read_text()
+
+
 def test_the_client_tests_that_stand_for_cases_exist() -> None:
     """A case that a client's test runs names a test that is there."""
     for place in BY_CLIENTS.values():

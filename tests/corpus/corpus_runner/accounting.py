@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from corpus_runner import (
     plays_audit,
+    plays_dns,
+    plays_exec,
     plays_faults,
     plays_load,
     plays_names,
     plays_positive,
     plays_reflection,
+    plays_resolver,
+    plays_roads,
     plays_sandboxes,
+    plays_socks,
     plays_start,
     plays_upstream,
     plays_wire,
@@ -22,13 +27,18 @@ from corpus_runner.wire import PLAYS
 # Importing a module of scripts registers what it has.
 PARTS = (
     plays_audit,
+    plays_dns,
+    plays_exec,
     plays_faults,
     plays_load,
     plays_names,
     plays_positive,
-    plays_sandboxes,
-    plays_start,
     plays_reflection,
+    plays_resolver,
+    plays_roads,
+    plays_sandboxes,
+    plays_socks,
+    plays_start,
     plays_upstream,
     plays_wire,
 )

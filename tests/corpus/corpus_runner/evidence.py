@@ -14,9 +14,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from harness.world import ALLOWED, NAMESERVER
+from harness.world import ALLOWED, NAMESERVER, NAMESERVER4
 
 from corpus_runner.cases import CANARY
+from corpus_runner.questions import dns_answer, no_dns_upstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -50,7 +51,7 @@ class Evidence:
 
     def strangers(self) -> list[str]:
         """Where a connection was tried that is neither the proxy, nor the name server, nor the allowed origin."""
-        own = {self.proxy.address, (NAMESERVER, 53)}
+        own = {self.proxy.address, (NAMESERVER, 53), (NAMESERVER4, 53)}
         known = own | {(address, port) for address in ALLOWED for port in (80, 443)}
         return [
             f"{packet.target}:{packet.port}"
@@ -67,7 +68,7 @@ class Evidence:
 
 def _opens(packet: Packet, client: str) -> bool:
     # Answers of the name server go back to the port that asked; a client speaks to the proxy only.
-    return packet.kind in {"tcp", "udp"} and packet.source not in {NAMESERVER, client}
+    return packet.kind in {"tcp", "udp"} and packet.source not in {NAMESERVER, NAMESERVER4, client}
 
 
 def forms(secret: str) -> set[bytes]:
@@ -213,6 +214,8 @@ WORDS: dict[str, Callable[[Evidence, str], str]] = {
     "no_upstream_bytes": no_upstream_bytes,
     "no_raw_tunnel": no_upstream_bytes,
     "no_dns": no_dns,
+    "no_dns_upstream": no_dns_upstream,
+    "dns_answer": dns_answer,
     "no_canary": no_canary,
     "reaches": reaches,
     "exactly_one_injected": exactly_one_injected,

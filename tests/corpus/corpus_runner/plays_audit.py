@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from corpus_runner.cases import Case
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def shown(world: World, proxy: ProxyProcess, *words: str) -> str:
@@ -62,8 +62,8 @@ def control_characters(world: World, case: Case) -> None:
         ["audit_row(*)"],
     )
     for words in ((), ("--json",)):
-        assert not _CONTROL.search(shown(world, proxy, "--limit", "1000", *words))
-    assert not _CONTROL.search(proxy.log)
+        assert not CONTROL.search(shown(world, proxy, "--limit", "1000", *words))
+    assert not CONTROL.search(proxy.log)
 
 
 @script("AUDITLOG-007")

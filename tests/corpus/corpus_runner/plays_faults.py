@@ -46,14 +46,22 @@ BROKEN = {
 }
 
 
-def start_broken(world: World, policy: str, *faults: str, text: str = "broken on purpose") -> ProxyProcess:
-    """A proxy with parts of it broken. Hooks are the mitm lane's, which then carries everything."""
+def start_broken(
+    world: World, policy: str, *faults: str, text: str = "broken on purpose", more: str = ""
+) -> ProxyProcess:
+    """A proxy with parts of it broken. Hooks are the mitm lane's, which then carries everything.
+
+    `more` is configuration.
+    """
     command = (sys.executable, str(FAULTY), *faults, "--")
     extra = ("--lane", "mitm") if "--break-hook" in faults else ()
-    return world.start(policy, command=command, env={**ENVIRONMENT, "FAULT_TEXT": text}, config=QUICK, extra=extra)
+    return world.start(
+        policy, command=command, env={**ENVIRONMENT, "FAULT_TEXT": text}, config=QUICK + more, extra=extra
+    )
 
 
-def _end(proxy: ProxyProcess) -> None:
+def end(proxy: ProxyProcess) -> None:
+    """Stop a broken proxy."""
     # Its log may hold the traceback that was asked for, so only the exit is held to account.
     assert proxy.stop() == 0, proxy.log[-3000:]
 
@@ -74,7 +82,7 @@ def broken_hook(world: World, case: Case) -> None:
             ask(client)
 
     evidence = observe(world, proxy, act)
-    _end(proxy)
+    end(proxy)
     assert b"ok allowed" not in evidence.client_bytes
     if "no_upstream_bytes" in case.asserts:
         judge(case, evidence, ["no_upstream_bytes"])
@@ -94,7 +102,7 @@ def slow_decision(world: World, case: Case) -> None:
         client.response(patience=15)
 
     evidence = observe(world, proxy, act)
-    _end(proxy)
+    end(proxy)
     judge(case, evidence, ["no_upstream_bytes", "audit_row(deny)"])
 
 
@@ -288,7 +296,7 @@ def secret_in_an_exception(world: World, case: Case) -> None:
     text = f"cannot send Authorization: Bearer {CANARY}"
     proxy = start_broken(world, INJECT, "--break", "egress.gate.gate:Gate.ready:raise", text=text)
     evidence: Evidence = observe(world, proxy, ask)
-    _end(proxy)
+    end(proxy)
     judge(case, evidence, ["no_canary(audit)", "no_canary(client)", "no_canary(log)", "audit_row(*)"])
 
 

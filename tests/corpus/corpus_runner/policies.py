@@ -46,6 +46,7 @@ rules:
 
 BY_SENTENCE = {
     "default deny; allow host allowed.test ports 80,443": HOST,
+    "default deny; DNS answers only for allowed.test (A, AAAA)": HOST,
     "default deny; allow host *.test; private/special ranges denied by default": ANY_NAME,
     "default deny; allow host allowed.test:443; inject Authorization: Bearer CANARY for allowed.test over verified TLS only": INJECT,  # noqa: E501 -- the corpus' words
     "default deny; allow host allowed.test:443; inject Authorization: Bearer CANARY for allowed.test over verified TLS only; protocol: [wss] for allowed.test": INJECT_WEBSOCKET,  # noqa: E501 -- the corpus' words

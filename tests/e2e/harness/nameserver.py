@@ -28,18 +28,26 @@ if TYPE_CHECKING:
 
 
 class NameServer:
-    """Authority for everything. `questions` only grows: (name without root dot, type). An unknown name: NXDOMAIN."""
+    """Authority for everything. `questions` only grows: (name without root dot, type). An unknown name: NXDOMAIN.
 
-    def __init__(self, namespace: Namespace, address: str, zone: Mapping[str, Answers], ttl: int = 0) -> None:
+    `beside`: what a hostile server puts into its answers for a name besides, as texts of whole records.
+    """
+
+    def __init__(
+        self, namespace: Namespace, addresses: Sequence[str], zone: Mapping[str, Answers], ttl: int = 0
+    ) -> None:
         self.questions: list[tuple[str, str]] = []
         self.zone: dict[str, Answers] = dict(zone)
+        self.beside: dict[str, Sequence[str]] = {}
         self._ttl = ttl
         self._counts: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
-        self._udp = namespace.socket(kind=socket.SOCK_DGRAM)
-        self._udp.bind((address, 53))
-        self._tcp = namespace.listener(address, 53)
-        self._threads = [daemon(self._datagrams, "dns-udp"), daemon(self._streams, "dns-tcp")]
+        self._udp = [namespace.socket(kind=socket.SOCK_DGRAM) for _ in addresses]
+        for sock, address in zip(self._udp, addresses, strict=True):
+            sock.bind((address, 53))
+        self._tcp = [namespace.listener(address, 53) for address in addresses]
+        self._threads = [daemon(lambda at=at: self._datagrams(at), "dns-udp") for at in self._udp]
+        self._threads += [daemon(lambda at=at: self._streams(at), "dns-tcp") for at in self._tcp]
 
     @contextlib.contextmanager
     def answering(self, name: str, answers: Answers) -> Iterator[None]:
@@ -78,6 +86,10 @@ class NameServer:
             return reply.to_wire()
         texts = answers(count) if callable(answers) else answers
         self._fill(reply, question.name, kind, texts)
+        for text in self.beside.get(name, ()):
+            owner, word, value = text.split()
+            for section in (reply.answer, reply.additional):
+                section.append(dns.rrset.from_text(owner, 3_600, "IN", word, value))
         return reply.to_wire()
 
     def _fill(self, reply: dns.message.Message, name: dns.name.Name, kind: str, texts: Sequence[str]) -> None:
@@ -91,17 +103,17 @@ class NameServer:
                 later = target(0) if callable(target) else target or ()
                 self._fill(reply, dns.name.from_text(value), kind, later)
 
-    def _datagrams(self) -> None:
+    def _datagrams(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
-                data, peer = self._udp.recvfrom(4096)
+                data, peer = sock.recvfrom(4096)
                 if reply := self.answer(data):
-                    self._udp.sendto(reply, peer)
+                    sock.sendto(reply, peer)
 
-    def _streams(self) -> None:
+    def _streams(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
-                carrier, _ = self._tcp.accept()
+                carrier, _ = listener.accept()
                 with carrier, contextlib.suppress(OSError, struct.error):
                     carrier.settimeout(2)
                     (length,) = struct.unpack(">H", carrier.recv(2, socket.MSG_WAITALL))
@@ -110,7 +122,7 @@ class NameServer:
 
     def close(self) -> None:
         """Stop answering."""
-        for server in (self._udp, self._tcp):
+        for server in (*self._udp, *self._tcp):
             with contextlib.suppress(OSError):
                 server.shutdown(socket.SHUT_RDWR)
             server.close()

@@ -83,6 +83,18 @@ class Namespace:
         _ip("-n", self.name, "address", "add", "fd77::1/128", "dev", "lo", "nodad")
         _ip("-n", self.name, "route", "add", "local", "0.0.0.0/0", "dev", "lo", "src", "10.77.0.1")
         _ip("-n", self.name, "-6", "route", "add", "local", "::/0", "dev", "lo", "src", "fd77::1")
+        self.write_settings(nameserver)
+
+    def ip(self, *words: str) -> None:
+        """Run `ip` on what is in the namespace."""
+        _ip("-n", self.name, *words)
+
+    def set(self, name: str, value: int) -> None:
+        """Set one of its `net.` settings."""
+        self.call(lambda: Path("/proc/sys/net", *name.split(".")).write_text(str(value)))
+
+    def write_settings(self, nameserver: str) -> None:
+        """What programs in it find in /etc."""
         settings = SETTINGS / self.name
         settings.mkdir(parents=True)
         # The search list is bait: a resolver that uses it asks for names that no test may see asked.

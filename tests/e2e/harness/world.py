@@ -14,6 +14,7 @@ from harness.authority import TestAuthority
 from harness.nameserver import NameServer
 from harness.namespace import Namespace
 from harness.origins import Origins
+from harness.outpost import Outpost
 from harness.proxy import ProxyProcess, Start
 from harness.wiretap import WireTap
 
@@ -33,6 +34,8 @@ PROXY4 = "93.184.216.99"
 PUBLIC4 = "93.184.216.77"
 STREAM4 = "93.184.216.35"
 NAMESERVER = "127.0.0.53"
+# The same name server for those who are not in the namespace, but reach it by a link.
+NAMESERVER4 = "93.184.216.53"
 ALLOWED = frozenset({ALLOWED4, ALLOWED6, STREAM4})
 
 ZONE: dict[str, Answers] = {
@@ -57,11 +60,12 @@ class World:
         self.authority = TestAuthority(folder / "authority")
         self.namespace = Namespace(NAMESERVER)
         self._proxies: dict[object, ProxyProcess] = {}
+        self._outposts: dict[object, Outpost] = {}
         self._started: list[ProxyProcess] = []
         self._count = itertools.count(1)
         self._lane = ""
         try:
-            self.names = NameServer(self.namespace, NAMESERVER, ZONE)
+            self.names = NameServer(self.namespace, (NAMESERVER, NAMESERVER4), ZONE)
             addresses = ("0.0.0.0", "::") if everywhere else (STREAM4, EVIL4, EVIL6)
             self.origins = Origins(self.namespace, self.authority, allowed=ALLOWED, addresses=addresses)
             self.tap = WireTap(self.namespace)
@@ -95,13 +99,15 @@ class World:
         finally:
             self._lane = before
 
-    def start(self, policy: str, *, listen: str = f"{PROXY4}:0", **changes: object) -> ProxyProcess:
-        """Start a proxy; the caller closes it. `changes` are fields of `Start`."""
+    def start(
+        self, policy: str, *, listen: str = f"{PROXY4}:0", inside: Namespace | None = None, **changes: object
+    ) -> ProxyProcess:
+        """Start a proxy, here or in another namespace; the caller closes it. `changes` are fields of `Start`."""
         start = replace(Start(policy, listen, self.authority.ca_file), **changes)  # type: ignore[arg-type]
         if self._lane and "--lane" not in start.extra:
             start = replace(start, extra=(*start.extra, "--lane", self._lane))
         folder = self.folder / f"proxy-{next(self._count)}"
-        made = ProxyProcess(self.namespace, folder, start)
+        made = ProxyProcess(inside or self.namespace, folder, start)
         self._started.append(made)
         return made
 
@@ -119,6 +125,13 @@ class World:
         if key not in self._proxies or not self._proxies[key].alive:
             self._proxies[key] = self.start(policy, env=env or {})
         return self._proxies[key]
+
+    def outpost(self, policy: str, env: Mapping[str, str] | None = None) -> Outpost:
+        """The session's sandbox behind a gateway with this policy; made at its first use, closed at the end."""
+        key = (policy, tuple(sorted((env or {}).items())), self._lane)
+        if key not in self._outposts:
+            self._outposts[key] = Outpost(self, len(self._outposts), policy, env or {})
+        return self._outposts[key]
 
     def attacker(self, proxy: ProxyProcess, source: str = "") -> Attacker:
         """A raw client of `proxy`."""
@@ -154,6 +167,11 @@ class World:
         for proxy in self._proxies.values():
             try:
                 proxy.close()
+            except AssertionError as failure:
+                failures.append(str(failure))
+        for outpost in self._outposts.values():
+            try:
+                outpost.close()
             except AssertionError as failure:
                 failures.append(str(failure))
         for proxy in self._started:
