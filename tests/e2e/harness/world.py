@@ -105,7 +105,9 @@ class World:
         """Start a proxy, here or in another namespace; the caller closes it. `changes` are fields of `Start`."""
         start = replace(Start(policy, listen, self.authority.ca_file), **changes)  # type: ignore[arg-type]
         if self._lane and "--lane" not in start.extra:
-            start = replace(start, extra=(*start.extra, "--lane", self._lane))
+            # The first answer of a process that is loading yet is later than an attacker waits.
+            warm = ("--mitm", "warm") if self._lane == "mitm" else ()
+            start = replace(start, extra=(*start.extra, "--lane", self._lane, *warm))
         folder = self.folder / f"proxy-{next(self._count)}"
         made = ProxyProcess(inside or self.namespace, folder, start)
         self._started.append(made)
