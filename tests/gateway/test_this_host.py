@@ -5,7 +5,6 @@ The sandbox's machine stands for a sidecar's network namespace: the proxy is a u
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rig.netns import ELSEWHERE, ELSEWHERE6, Network, Server, original_destination, own_name
 from rig.roads_out import SILENCE, tcp, udp
+from rig.user_roads import Road, ask_as
 
 from egress.confine.gateway import Gateway, Ipv6, ThisHost
 from egress.confine.gateway_status import status
@@ -22,7 +22,7 @@ from egress.errors import GatewayError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.e2e
 
@@ -32,38 +32,12 @@ FORMS = pytest.mark.parametrize(
     [ThisHost(uids=(AGENT,), closed_ports=(9464,)), ThisHost(except_uids=(PROXY, 0), closed_ports=(9464,))],
     ids=["one user", "everybody but the proxy"],
 )
-# Each line asks on one road: `tcp HOST PORT`, `udp HOST PORT`, `raw HOST PROTOCOL`; the answer is what came of it.
-ASKING = """
-import errno, json, os, socket, sys
-os.setgroups([])
-os.setgid(int(sys.argv[2]))
-os.setuid(int(sys.argv[2]))
-found = []
-for road, host, number in json.loads(sys.argv[1]):
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    kinds = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0), "raw": (socket.SOCK_RAW, number)}
-    try:
-        with socket.socket(family, *kinds[road]) as sock:
-            sock.settimeout(3)
-            sock.connect((host, 0 if road == "raw" else number))
-            if road != "tcp":
-                sock.send(bytes(32))
-            found.append(sock.recv(2048).decode(errors="replace"))
-    except TimeoutError:
-        found.append("silence")
-    except OSError as error:
-        found.append(errno.errorcode[error.errno])
-print(json.dumps(found))
-"""
 REFUSED = {"EPERM", "EHOSTUNREACH", "EACCES"}
 
 
-def ask(network: Network, uid: int, *roads: tuple[str, str, int]) -> Sequence[str]:
+def ask(network: Network, uid: int, *roads: Road) -> list[str]:
     """Try roads as a user of the sandbox's machine."""
-    done = network.sandbox.run([sys.executable, "-c", ASKING, json.dumps(roads), str(uid)])
-    assert done.returncode == 0, done.stderr
-    found: list[str] = json.loads(done.stdout)
-    return found
+    return ask_as(network.sandbox, uid, *roads)
 
 
 def confine(network: Network, gateway: Gateway) -> None:

@@ -100,13 +100,28 @@ class Machine:
     def egress(self, *words: str, before: Sequence[str] = (), apart: bool = False) -> subprocess.CompletedProcess[str]:
         """Run the `egress` of this tree here; `before` is a program that runs it in turn, `apart` beside others."""
         code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from egress.cli.main import main; main()"
-        entering = ("ip", "netns", "exec", self.name) if apart else ()
+        entering = self.command() if apart else ()
         command = [*entering, *before, sys.executable, "-c", code, *words]
         return _run(command) if apart else self.run(command)
 
     def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
         """A socket of this machine."""
         return self.call(lambda: socket.socket(family, kind, protocol))
+
+    def listener(self, address: str, port: int) -> socket.socket:
+        """A TCP listener of this machine, at an address that need not be its own; IPv6 ones take no IPv4."""
+        made = self.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if made.family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND
+        made.bind((address, port))
+        made.listen(64)
+        return made
+
+    def command(self, *words: str) -> list[str]:
+        """What runs a program here, beside others."""
+        return ["ip", "netns", "exec", self.name, *words]
 
     def close(self) -> None:
         """Delete the namespace, with its interfaces, rules and routes."""
@@ -244,16 +259,23 @@ def _send(sender: socket.socket, mark: bytes) -> None:
 
 
 class Server:
-    """Listeners for TCP and UDP over both families; `seen` holds the answer to each connection and datagram."""
+    """Listeners for TCP (`streams`) and UDP over both families; `seen` has each answer to a connection or datagram."""
 
     def __init__(
-        self, machine: Machine, port: int, answer: Callable[[socket.socket], bytes], *, transparent: bool = False
+        self,
+        machine: Machine,
+        port: int,
+        answer: Callable[[socket.socket], bytes],
+        *,
+        transparent: bool = False,
+        streams: bool = True,
     ) -> None:
         self.seen: list[bytes] = []
         self._answer = answer
         self._wake, self._stop = os.pipe()
         families = (socket.AF_INET, socket.AF_INET6)
-        self._tcp = [_bound(machine, family, socket.SOCK_STREAM, port, transparent=transparent) for family in families]
+        tcp = families if streams else ()
+        self._tcp = [_bound(machine, family, socket.SOCK_STREAM, port, transparent=transparent) for family in tcp]
         self._udp = [_bound(machine, family, socket.SOCK_DGRAM, port, transparent=False) for family in families]
         for listener in self._tcp:
             listener.listen(64)

@@ -21,19 +21,33 @@ def family(host: str) -> int:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def tcp(machine: Machine, host: str, port: int, *, patience: float = PATIENCE) -> str:
+def _at(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """A socket's address; a link-local host ends in `%` and the number of its interface there."""
+    plain, _, scope = host.partition("%")
+    return (plain, port, 0, int(scope)) if scope else (host, port)
+
+
+def tcp(machine: Machine, host: str, port: int, *, source: str = "", patience: float = PATIENCE) -> str:
     """Connect and read: what came, or how it ended."""
     with machine.socket(family(host)) as sock:
-        return _ended(sock, lambda: sock.connect((host, port)), "", patience)
+        return _ended(sock, lambda: sock.connect(_at(host, port)), source, patience)
 
 
-def udp(machine: Machine, host: str, port: int, *, source: str = "", patience: float = PATIENCE) -> str:
+def udp(
+    machine: Machine,
+    host: str,
+    port: int,
+    *,
+    source: str = "",
+    said: bytes = b"question",
+    patience: float = PATIENCE,
+) -> str:
     """Send a datagram and wait: what came, or how it ended."""
     with machine.socket(family(host), socket.SOCK_DGRAM) as sock:
 
         def ask() -> None:
-            sock.connect((host, port))
-            sock.send(b"question")
+            sock.connect(_at(host, port))
+            sock.send(said)
 
         return _ended(sock, ask, source, patience)
 
