@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TABLES: Final = (DECISIONS, OUTCOMES, EVENTS)
 _MARK: Final = 4
 # The schema with which a column came, for those that came after the first.
-SINCE: Final = {"labels": 2, "rewritten": 3, "count": 6, "trace": 8}
+SINCE: Final = {"labels": 2, "rewritten": 3, "count": 6, "trace": 8, "road": 9}
 
 type Numbered = tuple[Value, ...]
 

@@ -22,6 +22,8 @@ class DecisionEvent:
     annotate, as the text of a JSON object. `rewritten` is where a rule sent the request instead (scheme, host, port and
     path). `detail` is one sentence for people. `count`: how many alike decisions the row stands for. `trace`: what each
     scope said where there are several, and which headers were changed, as the text of a JSON object.
+    `road`: which way the client came where that was not HTTP to a proxy: `socks`, `forward`, `transparent`, `dns` or
+    `identity`.
     """
 
     id: str
@@ -51,6 +53,7 @@ class DecisionEvent:
     rewritten: str | None = None
     count: int = 1
     trace: str | None = None
+    road: str | None = None
 
 
 @dataclass(slots=True, unsafe_hash=True, kw_only=True)

@@ -30,7 +30,9 @@ MOST_TERMS: Final = 50
 # What the values of a field are; `pattern`: text in which `*` stands for any characters.
 KINDS: Final = {
     **dict.fromkeys(("host", "path", "rule", "file", "secret", "sandbox", "client", "error", "rewritten"), "pattern"),
-    **dict.fromkeys(("method", "reason", "scope", "protocol", "lane", "address", "sni", "policy", "id"), "pattern"),
+    **dict.fromkeys(
+        ("method", "reason", "scope", "protocol", "lane", "address", "sni", "policy", "id", "road"), "pattern"
+    ),
     "verdict": "verdict",
     "state": "state",
     "since": "moment",

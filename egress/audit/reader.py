@@ -80,6 +80,7 @@ class AuditRow:
     rewritten: str | None
     count: int = 1
     trace: str | None = None
+    road: str | None = None
 
 
 _COLUMNS = ", ".join(field.name for field in fields(AuditRow))

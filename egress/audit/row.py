@@ -42,6 +42,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
             "rewritten",
             "count",
             "trace",
+            "road",
         ),
     ),
     OUTCOMES: (
@@ -82,7 +83,7 @@ _common_values = attrgetter(*_COMMON)
 
 def decision_row(event: DecisionEvent) -> Row:
     """The values of `event` in the order of `COLUMNS["decisions"]`."""
-    sandbox, *told, sni, protocol, lane, secrets, detail, labels, trace = _common(event)
+    sandbox, *told, sni, protocol, lane, secrets, detail, labels, trace, road = _common(event)
     return (
         _text(event.id, _WORD),
         _integer(event.time_us),
@@ -101,6 +102,7 @@ def decision_row(event: DecisionEvent) -> Row:
         _text(event.rewritten, _LONG),
         _integer(event.count),
         trace,
+        road,
     )
 
 

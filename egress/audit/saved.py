@@ -27,10 +27,13 @@ _NAMED: Final = re.compile(r'"(?:[^"\\]|\\.)*"|(?<!\S)(?P<minus>-?)@(?P<name>\S*
 
 
 def saved_file(environ: Mapping[str, str] | None = None) -> Path:
-    """Where the filters of this user are kept."""
+    """Where the filters of this user are kept. Raises AuditError for a user without a home."""
     environ = os.environ if environ is None else environ
     folder = environ.get("XDG_CONFIG_HOME") or ""
-    home = Path(folder) if folder.startswith("/") else Path(environ.get("HOME") or "~").expanduser() / ".config"
+    try:
+        home = Path(folder) if folder.startswith("/") else Path(environ.get("HOME") or "~").expanduser() / ".config"
+    except RuntimeError as error:
+        raise AuditError("this user has no home, in which filters are kept", hint="set HOME") from error
     return home / "egress" / "filters.json"
 
 

@@ -149,6 +149,13 @@ def add_trace(database: Database) -> None:
     database.create_view("requests", view, replace=True)
 
 
+def add_road(database: Database) -> None:
+    """Version 9: which way the client came; NULL where that was HTTP to a proxy."""
+    database.execute(f"ALTER TABLE {DECISIONS} ADD COLUMN road TEXT")
+    view = _REQUESTS_VIEW.format(labels="d.labels, ", rest=", d.rewritten, d.count, d.trace, d.road")
+    database.create_view("requests", view, replace=True)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     first_schema,
     add_labels,
@@ -158,9 +165,10 @@ MIGRATIONS: tuple[Migration, ...] = (
     add_count,
     ask_apart,
     add_trace,
+    add_road,
 )
 # The oldest version that is read as the newest is: what came later changed no table, column or view.
-READABLE = 8
+READABLE = 9
 
 
 def insert_statement(table: str) -> str:

@@ -136,7 +136,10 @@ def _system(certificates: Sequence[x509.Certificate], *, uninstall: bool, root: 
 
 def _nss(certificates: Sequence[x509.Certificate], *, uninstall: bool) -> list[Step]:
     tool = _tool("certutil", "libnss3-tools (Debian) or nss-tools (Fedora)")
-    folder = Path.home() / ".pki" / "nssdb"
+    try:
+        folder = Path.home() / ".pki" / "nssdb"
+    except RuntimeError as error:
+        raise StateError("this user has no home, in which the browsers' database would be", hint="set HOME") from error
     database = ("-d", f"sql:{folder}")
     if uninstall:
         return [Run((tool, *database, "-D", "-n", _name(own)), needed=False) for own in certificates]

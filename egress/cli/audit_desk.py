@@ -117,11 +117,11 @@ def _on(rule: NewRule, wish: Wish) -> NewRule:
 
 
 def _shown(rule: NewRule) -> str:
-    method = ", ".join(rule.methods) or "any method"
-    if rule.protocol == ("tcp",):
-        method = "tcp"
-    path = ", ".join(rule.paths) or ("" if rule.protocol == ("tcp",) else "any path")
-    where = f"{', '.join(rule.targets)} port {', '.join(rule.ports)}"
+    unread = rule.protocol in {("tcp",), ("dns",)}
+    method = rule.protocol[0] if unread else ", ".join(rule.methods) or "any method"
+    path = ", ".join(rule.paths) or ("" if unread else "any path")
+    ports = f" port {', '.join(rule.ports)}" if rule.ports else ""
+    where = f"{', '.join(rule.targets)}{ports}"
     return "  ".join(part for part in (method, where, path) if part)
 
 

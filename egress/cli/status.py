@@ -71,6 +71,7 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
         yield f"WARNING: {policy['last_good']}"
         yield from (f"  {problem}" for problem in policy["problems"])
     yield f"proxy        {answer['listening']}, egress {answer['version']}, up {_duration(answer['uptime'])}"
+    yield from (_listener(one) for one in answer["listeners"] if one["kind"] != "proxy")
     if answer.get("upstream_proxy"):
         yield f"way out      {answer['upstream_proxy']}"
     yield f"policy       generation {policy['generation']}, {policy['digest']}"
@@ -83,6 +84,12 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
     yield from (_process(process) for process in answer["processes"])
     yield f"connections  {answer['connections']}, requests and tunnels under way {answer['open']}"
     yield from _counters(answer["counters"])
+
+
+def _listener(one: Mapping[str, Any]) -> str:
+    destination = f" to {one['destination']}" if one["destination"] else ""
+    mode = f", mode {one['mode']}" if one["mode"] else ""
+    return f"{one['kind']:<12} {one['address']}{destination}{mode}"
 
 
 def _scope(scope: Mapping[str, Any]) -> str:

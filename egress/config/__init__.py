@@ -45,6 +45,7 @@ from egress.config.secrets_key import (
     KeySystemd,
     KeyVariable,
     default_key_source,
+    key_variable,
 )
 from egress.config.secrets_model import Placeholder, SecretDefinition
 from egress.config.server import default_state_dir, load_server_config
@@ -145,6 +146,7 @@ __all__ = [
     "is_bound",
     "is_preset",
     "is_token",
+    "key_variable",
     "label_problem",
     "load_policies",
     "load_policy",

@@ -8,14 +8,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
-from egress.config.dns import DNS_PORT, DnsAnswers, DnsConfig, DnsLimits
+from egress.config.dns import DnsAnswers, DnsConfig, DnsLimits
 from egress.config.fields import text, wrong
 from egress.config.limit_fields import request_rate
+from egress.config.name_servers import SERVER_HINT, Servers, address_and_port, listed
 from egress.config.policy_model import Strict
 from egress.config.wording import did_you_mean, kind_of, one_of, quoted
 from egress.policy import Rate, Refusal, classify, parse_host
@@ -29,47 +30,19 @@ if TYPE_CHECKING:
     from egress.errors import Problem
 
 _LISTEN: Final = "write `127.0.0.1:5353`"
-_SERVER: Final = "write `10.0.0.53`, or `10.0.0.53:5353`"
-_LAST_PORT: Final = 65_535
 _WORDS: Final = {word.value: word for word in DnsAnswers}
 
 
 def read_dns_listen(value: object) -> tuple[str, int]:
     """`ADDRESS:PORT`, where port 0 picks a free one."""
     written = text(value)
-    host, port = _address_and_port(written, None, _LISTEN)
+    host, port = address_and_port(written, None, _LISTEN)
     if ip_address(host).is_unspecified:
         raise wrong(
             "all addresses are no place to answer from: an answer must come from where the question went",
             "name each address that the sandboxes ask",
         )
     return host, port
-
-
-def _server(value: object) -> NameServer:
-    host, port = _address_and_port(text(value), DNS_PORT, _SERVER)
-    if not port:
-        raise wrong("port 0 is no port to ask", _SERVER)
-    return host, port
-
-
-def _address_and_port(written: str, default: int | None, hint: str) -> tuple[str, int]:
-    bare = written.removeprefix("[").removesuffix("]") if written.endswith("]") else written
-    try:
-        if default is not None:
-            return str(ip_address(bare)), default
-    except ValueError:
-        pass
-    host, _, port = written.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    try:
-        address = ip_address(host[1:-1] if bracketed else host)
-        number = int(port) if port.isascii() and port.isdigit() else -1
-    except ValueError:
-        raise wrong(f"{quoted(written)} is not an address and port", hint) from None
-    if not 0 <= number <= _LAST_PORT or bracketed != isinstance(address, IPv6Address):
-        raise wrong(f"{quoted(written)} is not an address and port", hint)
-    return str(address), number
 
 
 def _range[Network: (IPv4Network, IPv6Network)](
@@ -110,15 +83,9 @@ def _number(value: object) -> object:
     return value
 
 
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 ListenField = Annotated[tuple[str, int], PlainValidator(read_dns_listen, json_schema_input_type=str)]
-ServerField = Annotated[tuple[str, int], PlainValidator(_server, json_schema_input_type=str)]
 RateField = Annotated[Rate, PlainValidator(request_rate, json_schema_input_type=str)]
-type Listens = Annotated[list[ListenField], BeforeValidator(_listed, json_schema_input_type=str | list[str])]
-type Servers = Annotated[list[ServerField], BeforeValidator(_listed, json_schema_input_type=str | list[str])]
+type Listens = Annotated[list[ListenField], BeforeValidator(listed, json_schema_input_type=str | list[str])]
 _V4 = Annotated[IPv4Network | Literal[False], PlainValidator(_range4, json_schema_input_type=str | bool)]
 _V6 = Annotated[IPv6Network | Literal[False], PlainValidator(_range6, json_schema_input_type=str | bool)]
 
@@ -163,7 +130,7 @@ def dns_config(model: DnsModel, document: Document) -> tuple[DnsConfig, list[Pro
             zones[host.text] = tuple(servers)
     empty: list[Place] = [("dns", "zones", zone) for zone, servers in (model.zones or {}).items() if not servers]
     empty += [("dns", "servers")] if model.servers == [] else []
-    problems += [document.problem(place, "there is nobody to ask", _SERVER) for place in empty]
+    problems += [document.problem(place, "there is nobody to ask", SERVER_HINT) for place in empty]
     ranges = DnsRangesModel() if model.ranges is None else model.ranges
     default = DnsConfig()
     config = DnsConfig(

@@ -73,9 +73,14 @@ class _Stop(Exception):  # noqa: N818  not an error of the program: the tree can
     """Reading cannot go on past the problem recorded last."""
 
 
-def read_document(text: str, file: str) -> tuple[Document | None, list[Problem]]:
-    """Read one YAML document. None with problems when there is no tree; a tree may come with problems too."""
-    builder = _Builder(file)
+def read_document(
+    text: str, file: str, begin: tuple[str, str] = ("version: 1", "which alone denies everything")
+) -> tuple[Document | None, list[Problem]]:
+    """Read one YAML document. None with problems when there is no tree; a tree may come with problems too.
+
+    `begin`: what a file of this kind that has nothing could say, and what that alone does.
+    """
+    builder = _Builder(file, begin)
     builder.problems.extend(hidden_characters(text, file))
     if builder.problems:
         return None, builder.problems
@@ -90,7 +95,7 @@ def read_document(text: str, file: str) -> tuple[Document | None, list[Problem]]
         if isinstance(data, dict):
             return Document(file, data, builder.lines), builder.problems
         message = f"the top of the file should be a mapping of keys, not {kind_of(data)}"
-        builder.problems.append(Problem(file, 1, "", message, "start with `version: 1`"))
+        builder.problems.append(Problem(file, 1, "", message, f"start with `{begin[0]}`"))
     return None, builder.problems
 
 
@@ -105,6 +110,7 @@ class _Builder:
     """Builds the tree from events and remembers where each value stood."""
 
     file: str
+    begin: tuple[str, str]
     lines: dict[Place, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     anchors: dict[str, _Anchored] = field(default_factory=dict)
@@ -116,7 +122,7 @@ class _Builder:
         next(events)  # the start of the stream
         start = next(events)
         if not isinstance(start, DocumentStartEvent):
-            hint = "write `version: 1`, which alone denies everything"
+            hint = f"write `{self.begin[0]}`, {self.begin[1]}"
             self.problems.append(Problem(self.file, 1, "", "the file is empty", hint))
             raise _Stop
         if start.version is not None or start.tags:

@@ -142,6 +142,8 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
 def _by_scope(files: list[PolicyFile], shared: dict[tuple[PolicySource, ...], ScopeRules]) -> list[ScopeRules]:
     """Several files of one scope are one list, with the strictest `default` and `tls` that any of them states.
 
+    Of `resolvers`, the first that is stated.
+
     `shared` are those of other groups, which are the same where their files are.
     """
     scopes = []
@@ -159,7 +161,11 @@ def _by_scope(files: list[PolicyFile], shared: dict[tuple[PolicySource, ...], Sc
         default = next((verdict for verdict in _STRICTEST_FIRST if verdict in defaults), None)
         modes = {Mode.ENFORCE if file.model is None or file.model.mode is None else file.model.mode for file in members}
         mode = Mode.REPORT if modes == {Mode.REPORT} else Mode.ENFORCE
-        shared[sources] = ScopeRules(scope, rules, default=default, tls=max(stated, default=None), mode=mode)
+        asked = (tuple(file.model.resolvers or ()) for file in members if file.model is not None)
+        resolvers = next(filter(None, asked), ())
+        shared[sources] = ScopeRules(
+            scope, rules, default=default, tls=max(stated, default=None), mode=mode, resolvers=resolvers
+        )
         scopes.append(shared[sources])
     return scopes
 

@@ -41,6 +41,7 @@ from egress.config.limit_fields import (  # noqa: TC001  pydantic reads them at 
     RequestRateField,
     WholeNumberField,
 )
+from egress.config.name_servers import FewServers  # noqa: TC001  pydantic reads it at run time
 from egress.config.rewrite_model import RewriteModel  # noqa: TC001  pydantic reads it at run time
 from egress.config.secret_models import (  # noqa: TC001  pydantic reads them at run time
     AwsModel,
@@ -288,6 +289,9 @@ class PolicyModel(Strict):
     )
     tls: TlsField | None = Field(
         None, description="`inspect`, `auto` or `tunnel`, for rules that do not say their own."
+    )
+    resolvers: FewServers | None = Field(
+        None, description="Name servers for what is judged by this policy, as in `[10.0.0.53, '9.9.9.9:53']`."
     )
     secrets: dict[str, SecretModel] | None = Field(None, description="Credentials that rules may inject, by name.")
     include: Includes | None = Field(None, description="Presets, tried after this file's own rules, in this order.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field
 
+from egress.config.home import home
 from egress.config.policy_model import Strict, TextField
 from egress.config.wording import one_of
 
@@ -102,8 +103,18 @@ def key_source(model: SecretsKeyModel, folder: Path) -> KeySource | str:
             return KeyKeyring(keyring.service, keyring.user)
 
 
+def key_variable(stated: KeySource | None, env: Mapping[str, str]) -> str | None:
+    """The variable that holds the key, if one does. `stated`: what configuration says."""
+    if stated is None:
+        return DEFAULT_VARIABLE if env.get(DEFAULT_VARIABLE) else None
+    return stated.name if isinstance(stated, KeyVariable) else None
+
+
 def default_key_source(env: Mapping[str, str], *, user: int) -> KeySource:
-    """Without configuration: the variable, else systemd's credential if it is there, else the file of this `user`."""
+    """Without configuration: the variable, else systemd's credential if it is there, else the file of this `user`.
+
+    Raises StateError for a user without a home, who has no such file.
+    """
     if env.get(DEFAULT_VARIABLE):
         return KeyVariable(DEFAULT_VARIABLE)
     folder = env.get("CREDENTIALS_DIRECTORY", "")
@@ -113,5 +124,6 @@ def default_key_source(env: Mapping[str, str], *, user: int) -> KeySource:
         return KeyFile(Path("/etc/egress/secrets.key"))
     named = env.get("XDG_CONFIG_HOME", "")
     # The XDG specification: a path that is not absolute is to be ignored.
-    home = Path(named) if named.startswith("/") else Path(env.get("HOME") or Path.home()) / ".config"
-    return KeyFile(home / "egress" / "secrets.key")
+    instead = "name the key of the secret store: `--secrets-key-file`, or `secrets_key` of the configuration"
+    below = Path(named) if named.startswith("/") else home(env, instead) / ".config"
+    return KeyFile(below / "egress" / "secrets.key")

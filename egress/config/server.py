@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from pydantic_core import PydanticCustomError
 
@@ -14,6 +14,7 @@ from egress.config.checking import check
 from egress.config.dns import DnsConfig
 from egress.config.dns_model import dns_config, read_dns_listen, whole_problems
 from egress.config.document import read_document
+from egress.config.home import home
 from egress.config.identity_model import identity_config, identity_problems
 from egress.config.listening import told_listener
 from egress.config.pins import PinError, make_pin, parse_pin
@@ -65,6 +66,8 @@ if TYPE_CHECKING:
     from egress.config.wording import Place
     from egress.policy import Address
 
+# What a file could say that says nothing yet.
+_BEGIN: Final = (f"listen: {told_listener(DEFAULT_LISTEN)}", "which is the default")
 _ROOT_STATE = Path("/var/lib/egress")
 
 
@@ -78,7 +81,7 @@ def default_state_dir(env: Mapping[str, str], *, user: int | None = None) -> Pat
     # The XDG specification: a path that is not absolute is to be ignored.
     if folder.startswith("/"):
         return Path(folder) / "egress"
-    return Path(env.get("HOME") or Path.home()) / ".local" / "state" / "egress"
+    return home(env, "name the state folder: `--state-dir`, or EGRESS_STATE_DIR") / ".local" / "state" / "egress"
 
 
 def load_server_config(path: Path | None, overrides: ServerOverrides, env: Mapping[str, str]) -> ServerConfig:
@@ -110,7 +113,7 @@ class _Merge:
         self.problems.extend(found.problems)
         if found.text is None:
             return
-        self.document, problems = read_document(found.text, printable(str(path)))
+        self.document, problems = read_document(found.text, printable(str(path)), _BEGIN)
         self.problems.extend(problems)
         if self.document is None:
             return
@@ -135,7 +138,7 @@ class _Merge:
         return ServerConfig(
             listen=listens[0],
             also_listen=listens[1:],
-            sandboxes=self._sandboxes(doors, env),
+            sandboxes=self._sandboxes((*doors, *dns.listen), env),
             state_dir=state_dir,
             audit=self._audit(model.audit or AuditModel.model_validate({}), state_dir),
             ca_dir=flags.ca_dir or self._path(model.ca_dir) or state_dir / "ca",

@@ -196,7 +196,7 @@ class ServerConfig:
     def doors(self) -> tuple[ListenAddress, ...]:
         """Every address by which clients can be told apart."""
         redirected = () if self.transparent is None else self.transparent.listens
-        return (*self.listens, *(forward.listen for forward in self.forwards), *redirected)
+        return (*self.listens, *(forward.listen for forward in self.forwards), *redirected, *self.dns.listen)
 
     @property
     def sources(self) -> tuple[PolicySource, ...]:

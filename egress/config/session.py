@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from egress.policy import Rule
 
 SESSION_BYTES: Final = 32 * 1024
-_NOT_HERE: Final = ("secrets", "include")
+_NOT_HERE: Final = ("secrets", "include", "resolvers")
 
 
 def read_session(text: str, name: str) -> ScopeRules:

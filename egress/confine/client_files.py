@@ -53,8 +53,10 @@ def check_path(path: PurePath) -> None:
 def configurations(proxy_url: str, bundle: PurePath, no_proxy: Sequence[str] = ()) -> Mapping[str, bytes]:
     """The configurations by name. `bundle` is its path as the clients have it. Raises `ValueError` as `check_path`."""
     check_path(bundle)
+    # An IPv6 address has apt's own separator in it: there is no way to except one.
+    excepted = [host for host in no_proxy if ":" not in host]
     direct = "".join(
-        f'Acquire::{scheme}::Proxy::{host} "DIRECT";\n' for host in no_proxy for scheme in ("http", "https")
+        f'Acquire::{scheme}::Proxy::{host} "DIRECT";\n' for host in excepted for scheme in ("http", "https")
     )
     apt = (
         f'Acquire::http::Proxy "{proxy_url}";\nAcquire::https::Proxy "{proxy_url}";\n{direct}'

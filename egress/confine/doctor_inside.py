@@ -27,6 +27,7 @@ from egress.confine.doctor_sandbox import (
     resolver,
     road,
     state_folder,
+    under_exec,
 )
 from egress.confine.environment import BUNDLE_VARIABLES, CA_VARIABLES, PROXY_VARIABLES
 from egress.gate.ids import moment_of
@@ -79,6 +80,7 @@ class Inside:
             },
             "container-socket": partial(container_socket, self.root),
             "privileges": partial(privileges, self.root),
+            "under-exec": partial(under_exec, self.root),
             "proxy-files": partial(state_folder, self.root, self.env.get("EGRESS_STATE_DIR", "")),
         }
         return [Check(name, look) for name, look in named.items()]

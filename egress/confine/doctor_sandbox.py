@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from egress.confine.doctor import Finding, ok, problem, skipped
 from egress.confine.doctor_roads import Reached, by_dns
+from egress.confine.exec_plan import INIT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,12 @@ _SOCKETS: Final = (
 _STATE: Final = ("control.sock", "ca/ca-key.pem", "audit.db")
 # linux/capability.h: what lets a process change the network around it, or leave its namespaces.
 _POWERS: Final = {12: "CAP_NET_ADMIN", 16: "CAP_SYS_MODULE", 19: "CAP_SYS_PTRACE", 21: "CAP_SYS_ADMIN"}
+# The line of /proc/PID/status that only a kernel with filters has; and what it says under `egress exec`.
+SECCOMP: Final = "Seccomp:"
+_PROMISED: Final = {
+    f"{SECCOMP}\t2\n": "its system calls are not filtered",
+    "NoNewPrivs:\t1\n": "it could get new privileges",
+}
 _CLOSE: Final = "give the sandbox no way out but the proxy: docs/operations.md, `Closing the network`"
 
 
@@ -93,6 +100,21 @@ def privileges(root: Path) -> Finding:
     return ok("no capability that could take away what keeps it in")
 
 
+def under_exec(root: Path) -> Finding:
+    """Whether this is the inside of `egress exec`, and what that promises holds."""
+    proc = root / "proc"
+    if _text(proc / "1" / "comm").strip() != INIT_NAME:
+        return skipped("this does not run under `egress exec`")
+    status = _text(proc / "self" / "status")
+    lacks = [what for line, what in _PROMISED.items() if line not in status]
+    devices = {line.split(":")[0].strip() for line in _text(proc / "self" / "net" / "dev").splitlines() if ":" in line}
+    if others := sorted(devices - {"lo"}):
+        lacks.append(f"it has interfaces beside loopback: {', '.join(others)}")
+    if lacks:
+        return problem(f"this runs under `egress exec`, and yet: {'; '.join(lacks)}", "report it")
+    return ok("this runs under `egress exec`: loopback alone, filtered system calls, no new privileges")
+
+
 def state_folder(root: Path, named: str) -> Finding:
     """Whether the proxy's own files are in reach. `named`: what the environment says of its folder."""
     folders = [root / "var" / "lib" / "egress", *([root / named.lstrip("/")] if named else [])]
@@ -134,6 +156,13 @@ def _readable(path: Path) -> bool:
         return path.exists() and os.access(path, os.R_OK)
     except OSError:
         return False
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _capabilities(path: Path) -> int | None:

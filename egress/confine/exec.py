@@ -15,14 +15,16 @@ import os
 import signal
 import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from egress.confine import exec_namespaces
 from egress.confine.exec_channel import Channel, Word
 from egress.confine.exec_environment import confined_environment, scrubbed, secret_variables
 from egress.confine.exec_order import run_folder, running_proxy
-from egress.confine.exec_plan import BUNDLE, CA, PROXY_ADDRESS, ConfineError, Plan
+from egress.confine.exec_plan import BUNDLE, CA, PROXY_ADDRESS, PROXY_URL, TRUST_FOLDER, ConfineError, Plan
 from egress.confine.exec_terminal import size_of_terminal
+from egress.confine.exec_trust import LOCAL, client_contents
 from egress.confine.exec_user import user_for
 from egress.confine.exec_view import view_of
 from egress.confine.exec_wait import Signals, Waiting
@@ -98,5 +100,10 @@ def _plan(order: Order, config: ServerConfig, user: User, proxy: Proxy) -> Plan:
     view = view_of(config, loaded, user, order.allowed, order.kept)
     secret = secret_variables(config, loaded.secrets, order.env)
     env = confined_environment(scrubbed(order.env, secret, order.allowed), user, order.given)
-    trust = {BUNDLE: proxy.started["bundle"].read_bytes(), CA: proxy.started["ca"].read_bytes()}
+    contents = client_contents(config, PROXY_URL, Path(BUNDLE), LOCAL)
+    trust = {
+        **{f"{TRUST_FOLDER}/{name}": data for name, data in contents.items()},
+        BUNDLE: proxy.started["bundle"].read_bytes(),
+        CA: proxy.started["ca"].read_bytes(),
+    }
     return Plan(order.argv, env, user, view, trust, size_of_terminal())

@@ -8,13 +8,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from egress.config import KeyVariable, default_key_source
+from egress.config import EnvSource, key_variable
+from egress.confine.client_files import ClientFiles
 from egress.confine.environment import child_environment
-from egress.confine.exec_plan import BUNDLE, CA, PROXY_ADDRESS
+from egress.confine.exec_plan import BUNDLE, CA, PROXY_URL, TRUST_FOLDER
+from egress.confine.exec_trust import LOCAL
 from egress.credentials import CredentialStore
 
 if TYPE_CHECKING:
@@ -72,15 +73,16 @@ _SOCKETS: Final = frozenset(
 )
 _PREFIXES: Final = ("DBUS_", "EGRESS_", "SUDO_")
 _FOLDERS_OF_USER: Final = ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "MAIL", "OLDPWD")
-# A way around the proxy is not opened by these: in the command's network they lead to its own programs alone.
-_LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 
 def secret_variables(config: ServerConfig, secrets: Mapping[str, SecretDefinition], env: Mapping[str, str]) -> set[str]:
-    """The variables of `env` that values of secrets, or the store's key, are read from."""
+    """The variables of `env` that values of secrets, the store's key or a proxy's password are read from."""
     found = set(CredentialStore(secrets, env=env).scrub_environment(dict(env)))
-    key = config.secrets_key or default_key_source(env, user=os.geteuid())
-    return found | ({key.name} if isinstance(key, KeyVariable) else set())
+    if (key := key_variable(config.secrets_key, env)) is not None:
+        found.add(key)
+    if config.upstream.proxy is not None and isinstance(config.upstream.proxy.password, EnvSource):
+        found.add(config.upstream.proxy.password.variable)
+    return found
 
 
 def scrubbed(env: Mapping[str, str], secret: set[str], allowed: Iterable[Path]) -> dict[str, str]:
@@ -96,8 +98,8 @@ def scrubbed(env: Mapping[str, str], secret: set[str], allowed: Iterable[Path]) 
 
 def confined_environment(env: Mapping[str, str], user: User, given: Mapping[str, str]) -> dict[str, str]:
     """The whole of it, of a scrubbed one. `given`: placeholders and the like."""
-    host, port = PROXY_ADDRESS
-    proxy = dict(child_environment(f"http://{host}:{port}", Path(BUNDLE), Path(CA), no_proxy=_LOCAL))
+    files = ClientFiles.at(Path(TRUST_FOLDER))
+    proxy = dict(child_environment(PROXY_URL, Path(BUNDLE), Path(CA), no_proxy=LOCAL, files=files))
     own = {"XDG_RUNTIME_DIR": f"/run/user/{user.uid}"}
     if user.change:
         env = {name: value for name, value in env.items() if name not in _FOLDERS_OF_USER}

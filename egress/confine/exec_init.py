@@ -27,7 +27,7 @@ from egress.confine.exec_kernel import (
     set_filter,
     show_name,
 )
-from egress.confine.exec_plan import ConfineError
+from egress.confine.exec_plan import INIT_NAME, ConfineError
 from egress.confine.exec_readable import check_unwritable
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def main(plan: Plan, channel: Channel) -> NoReturn:
     try:
         # The parent is in another PID namespace, and has no number here.
         end_with_parent(0)
-        show_name("egress init")
+        show_name(INIT_NAME)
         _prepare(plan)
         terminal = _terminal(plan, channel)
         wake = _woken_by_children()

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 # Where the proxy listens in the command's own network namespace, whatever listens there outside.
 PROXY_ADDRESS: Final = ("127.0.0.1", 3128)
+PROXY_URL: Final = f"http://{PROXY_ADDRESS[0]}:{PROXY_ADDRESS[1]}"
+# What the process with number 1 is called inside; the kernel keeps 15 characters.
+INIT_NAME: Final = "egress init"
 # In the command's own `/run`: what its clients trust.
 TRUST_FOLDER: Final = "/run/egress"
 BUNDLE: Final = f"{TRUST_FOLDER}/ca-bundle.pem"

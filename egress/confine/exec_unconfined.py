@@ -10,12 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from egress.certs import write_file
+from egress.confine.client_files import ClientFiles
 from egress.confine.environment import child_environment
 from egress.confine.exec_environment import secret_variables
 from egress.confine.exec_order import run_folder, running_proxy
 from egress.confine.exec_plan import ConfineError
+from egress.confine.exec_trust import client_contents
 
 if TYPE_CHECKING:
+    from egress.config import ServerConfig
     from egress.confine.exec_order import Order
     from egress.confine.exec_proxy import Proxy
 
@@ -38,13 +42,24 @@ def run_unconfined(order: Order) -> int:
     config = replace(order.config, listen=("127.0.0.1", 0), also_listen=(), sandboxes=(own,))
     with run_folder(config) as config, running_proxy(order, config, {}, lambda: None) as proxy:
         env = {name: value for name, value in order.env.items() if name not in secret}
-        return _wait(order, {**env, **order.given, **_proxy_variables(proxy)})
+        return _wait(order, {**env, **order.given, **_proxy_variables(order, config, proxy)})
 
 
-def _proxy_variables(proxy: Proxy) -> dict[str, str]:
+def _proxy_variables(order: Order, config: ServerConfig, proxy: Proxy) -> dict[str, str]:
     where = f"http://{proxy.started['listening'][0]}"
     bundle, authority = (Path(proxy.started[name]).absolute() for name in ("bundle", "ca"))
-    return dict(child_environment(where, bundle, authority))
+    folder = config.own_dir / "clients"
+    files: ClientFiles | None = None
+    try:
+        contents = client_contents(config, where, bundle)
+        files = ClientFiles.at(folder)
+    except ValueError as error:
+        order.warn(f"no variables for Java, apt, wget and PHP: {error}, with --state-dir")
+    else:
+        folder.mkdir()
+        for name, data in contents.items():
+            write_file(folder / name, data)
+    return dict(child_environment(where, bundle, authority, files=files))
 
 
 def _wait(order: Order, env: dict[str, str]) -> int:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from egress.config import KeyFile, default_key_source
 from egress.confine.exec_plan import ConfineError, View
 from egress.confine.exec_readable import replaceable
 from egress.confine.exec_sockets import foreign_sockets
-from egress.errors import ConfigError
+from egress.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -64,9 +65,13 @@ def _own_files(config: ServerConfig, secrets: Mapping[str, SecretDefinition]) ->
     yield from (beside(config.audit.path, suffix) for suffix in ("-wal", "-shm", "-journal"))
     yield config.audit.path.parent / KEY_NAME
     yield from secret_files(secrets)
-    key = config.secrets_key or default_key_source(os.environ, user=os.geteuid())
-    if isinstance(key, KeyFile):
-        yield key.path
+    if config.upstream.proxy is not None:
+        yield from _paths(config.upstream.proxy.password)
+    # A user without a home has no such file.
+    with contextlib.suppress(StateError):
+        key = config.secrets_key or default_key_source(os.environ, user=os.geteuid())
+        if isinstance(key, KeyFile):
+            yield key.path
 
 
 def _paths(source: object) -> Iterator[Path]:

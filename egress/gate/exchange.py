@@ -30,8 +30,9 @@ class Client:
 
     `peer` is its `address:port`, or `unix:uid=USER`.
 
-    `place` is where it came from, if that is known. `settled`: a request or CONNECT on the connection said, or left it
-    to its place, who it is; from then on it is nobody else.
+    `place` is where it came from, if that is known; `road`, which way, as the audit has it (None: HTTP to a proxy).
+    `settled`: a request or CONNECT on the connection said, or left it to its place, who it is; from then on it is
+    nobody else.
     """
 
     sandbox: str
@@ -39,6 +40,7 @@ class Client:
     lane: str | None = None
     place: ClientPlace | None = None
     settled: bool = False
+    road: str | None = None
 
 
 @dataclass(slots=True, eq=False)

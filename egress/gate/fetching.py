@@ -14,7 +14,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Protocol
 
-from egress.config import KeyVariable, default_key_source
+from egress.config import key_variable
 from egress.credentials.broker import Broker
 from egress.credentials.entry import Patience
 from egress.credentials.means import Services
@@ -136,8 +136,7 @@ def secret_store(config: ServerConfig) -> SecretStore:
 
 def take_key(config: ServerConfig) -> None:
     """Read the store's key now if a variable has it, and take it out of the environment. Raises StateError."""
-    source = config.secrets_key or default_key_source(os.environ, user=os.geteuid())
-    if isinstance(source, KeyVariable):
+    if key_variable(config.secrets_key, os.environ) is not None:
         secret_store(config)
 
 

@@ -165,9 +165,9 @@ class Gate:
         if self.fetcher is not None:
             self.generation.credentials.serve(self.fetcher)
 
-    def arrived(self, peer: str, place: ClientPlace) -> Client:
+    def arrived(self, peer: str, place: ClientPlace, road: str | None = None) -> Client:
         """A client that has said nothing yet: `peer` is its `address:port`."""
-        return arrived(self.generation.roster, peer, place)
+        return arrived(self.generation.roster, peer, place, road)
 
     def identify(self, client: Client, said: Saying) -> Client | Refusal:
         """Who sends a head to the proxy itself, or says so; the lane records the refusal, if it is one."""

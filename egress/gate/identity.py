@@ -26,10 +26,10 @@ _ANOTHERS: Final = Refusal(Reason.SANDBOX_UNKNOWN, "The connection belongs to an
 _NOBODY: Final = Refusal(Reason.SANDBOX_UNKNOWN, "")
 
 
-def arrived(roster: Roster | None, peer: str, place: ClientPlace) -> Client:
+def arrived(roster: Roster | None, peer: str, place: ClientPlace, road: str | None = None) -> Client:
     """A client that has said nothing yet: `peer` is its `address:port`, or `unix:uid=USER`."""
     sandbox = DEFAULT_SANDBOX.name if roster is None else roster.at(place) or UNKNOWN_SANDBOX
-    return Client(sandbox, peer, place=place)
+    return Client(sandbox, peer, place=place, road=road)
 
 
 def identify(roster: Roster, client: Client, said: Saying) -> Client | Refusal:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from egress.gate.body import Buffer
     from egress.gate.generation import Generation
     from egress.gate.own import OwnListeners
-    from egress.gate.resolver import NameService
+    from egress.gate.resolver import NameService, Servers
     from egress.policy import Address, Policy, RuleRef
 
 
@@ -113,7 +113,7 @@ async def permit(  # noqa: C901, PLR0911 -- one branch, one return a step
         decision = replace(decision, detail=detail)
     elif more and both is not None:
         both = replace(both, detail=f"{both.detail}{more}")
-    candidates = await _candidates(resolver, request, peer)
+    candidates = await _candidates(resolver, request, peer, policy.resolvers)
     if isinstance(candidates, str):
         return Refused(Reason.NAME_NOT_RESOLVED, candidates, decision, digest, request)
     reached = policy.decide_address(request, decision, candidates)
@@ -216,11 +216,13 @@ def _asked(request: Request) -> str:
     return f" The body asks for: {said}." if said else ""
 
 
-async def _candidates(resolver: NameService, request: Request, peer: Address | None) -> tuple[Address, ...] | str:
+async def _candidates(
+    resolver: NameService, request: Request, peer: Address | None, servers: Servers
+) -> tuple[Address, ...] | str:
     """The addresses to judge, or why there are none."""
     if request.host.address is not None:
         return (request.host.address,)
     if peer is not None:
         return (peer,)
-    answer = resolver.known(request.host.text) or await resolver.resolve(request.host.text)
+    answer = resolver.known(request.host.text, servers) or await resolver.resolve(request.host.text, servers)
     return answer.addresses or f"`{request.host.text}`: {answer.error}"

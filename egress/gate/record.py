@@ -162,4 +162,5 @@ class Recorder:
             detail=decision.detail or None,
             rewritten=None if sent is None or sent is request else url_of(sent),
             trace=trace_of(decision),
+            road=client.road,
         )

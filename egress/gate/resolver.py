@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from egress.policy import Address
 
 _CACHE_ENTRIES = 4096
+_UPSTREAM_ENTRIES = 1024
 _TTL_AT_MOST = 300.0
 _ADDRESSES_AT_MOST = 32
 _FAILURE_SECONDS = 1.0
@@ -29,6 +30,8 @@ NO_NAME = "the name does not exist"
 NO_ADDRESS = "no address"
 
 type Server = str | tuple[str, int]
+# Name servers, address and port, that a policy names; empty: it names none.
+type Servers = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +63,16 @@ class Records:
 
 
 class NameService(Protocol):
-    """What the gate asks of whoever resolves names for it."""
+    """What the gate asks of whoever resolves names for it. `servers`: whom a policy wants asked, or none."""
 
-    def known(self, name: str) -> Answer | None:
+    def known(self, name: str, servers: Servers = ()) -> Answer | None:
         """The answer if there is one without waiting: a pin, or what is remembered and has not expired."""
 
-    async def resolve(self, name: str) -> Answer:
+    async def resolve(self, name: str, servers: Servers = ()) -> Answer:
         """Addresses of a canonical name. Never raises for a name that does not resolve; `Answer.error` says why."""
 
 
+type _Key = tuple[str, Servers]
 _UNUSABLE = "the system's resolver settings cannot be used ({})"
 
 
@@ -82,42 +86,44 @@ class _Cached:
 class Resolver:
     """Resolves with dnspython against the system's servers, or `servers` if given. One lookup a name at a time.
 
-    `zones`: other servers for names at and below a domain; the longest domain that fits counts.
+    `zones`: other servers for names at and below a domain; the longest domain that fits counts. Servers that a question
+    brings count before both, and what they said is remembered apart: it is no answer for those who trust others.
     """
 
     pins: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
     servers: tuple[Server, ...] = ()
     lifetime_seconds: float = 5.0
     zones: Mapping[str, tuple[Server, ...]] = field(default_factory=dict)
-    _cache: OrderedDict[str, _Cached] = field(default_factory=OrderedDict)
-    _running: dict[str, asyncio.Future[Answer]] = field(default_factory=dict)
-    _upstream: dict[str, dns.asyncresolver.Resolver] = field(default_factory=dict)
+    _cache: OrderedDict[_Key, _Cached] = field(default_factory=OrderedDict)
+    _running: dict[_Key, asyncio.Future[Answer]] = field(default_factory=dict)
+    _upstream: OrderedDict[str | Servers, dns.asyncresolver.Resolver] = field(default_factory=OrderedDict)
 
-    def known(self, name: str) -> Answer | None:
+    def known(self, name: str, servers: Servers = ()) -> Answer | None:
         """The answer if there is one without waiting."""
         pinned = self.pins.get(name)
         if pinned is not None:
             return Answer(pinned, ttl=_TTL_AT_MOST)
-        cached = self._cache.get(name)
+        cached = self._cache.get((name, servers))
         if cached is None:
             return None
         left = cached.expires - time.monotonic()
         return replace(cached.answer, ttl=left) if left > 0 else None
 
-    async def resolve(self, name: str) -> Answer:
+    async def resolve(self, name: str, servers: Servers = ()) -> Answer:
         """Addresses of a canonical name. Never raises for a name that does not resolve; `Answer.error` says why."""
-        known = self.known(name)
+        known = self.known(name, servers)
         if known is not None:
             return known
-        running = self._running.get(name)
+        key = name, servers
+        running = self._running.get(key)
         if running is None:
-            running = asyncio.ensure_future(self._look_up(name))
-            self._running[name] = running
-            running.add_done_callback(lambda _: self._running.pop(name, None))
+            running = asyncio.ensure_future(self._look_up(name, servers))
+            self._running[key] = running
+            running.add_done_callback(lambda _: self._running.pop(key, None))
         return await asyncio.shield(running)
 
-    async def _look_up(self, name: str) -> Answer:
-        found = await asyncio.gather(self._query(name, "A"), self._query(name, "AAAA"))
+    async def _look_up(self, name: str, servers: Servers) -> Answer:
+        found = await asyncio.gather(self._query(name, "A", servers), self._query(name, "AAAA", servers))
         addresses = [address for answer, _, _ in found for address in answer]
         unique = tuple(dict.fromkeys(addresses))[:_ADDRESSES_AT_MOST]
         if unique:
@@ -125,36 +131,40 @@ class Resolver:
         else:
             answer, ttl = Answer((), next((error for _, _, error in found if error), NO_ADDRESS)), _FAILURE_SECONDS
         answer = replace(answer, ttl=min(max(ttl, 0.0), _TTL_AT_MOST))
-        self._remember(name, answer)
+        self._remember((name, servers), answer)
         return answer
 
-    async def _query(self, name: str, kind: str) -> Found:
+    async def _query(self, name: str, kind: str, servers: Servers) -> Found:
         from egress.gate.lookup import FAILURES, query  # noqa: PLC0415 - as below
 
         try:
-            servers = self._servers(name)
+            asked = self._servers(name, servers)
         except FAILURES as error:
             return [], 0.0, _UNUSABLE.format(type(error).__name__)
-        return await query(servers, name, kind, self.lifetime_seconds)
+        return await query(asked, name, kind, self.lifetime_seconds)
 
-    async def records(self, name: str, kind: int) -> Records:
+    async def records(self, name: str, kind: int, servers: Servers = ()) -> Records:
         """Records of any type of a canonical name, asked for anew each time. Never raises."""
         from egress.gate.lookup import FAILURES, query_records  # noqa: PLC0415 - as below
 
         try:
-            servers = self._servers(name)
+            asked = self._servers(name, servers)
         except FAILURES as error:
             return Records((), _UNUSABLE.format(type(error).__name__))
-        return await query_records(servers, name, kind, self.lifetime_seconds)
+        return await query_records(asked, name, kind, self.lifetime_seconds)
 
-    def _servers(self, name: str = "") -> dns.asyncresolver.Resolver:
-        zone = self._zone(name) if self.zones else ""
-        if zone not in self._upstream:
+    def _servers(self, name: str = "", servers: Servers = ()) -> dns.asyncresolver.Resolver:
+        zone = self._zone(name) if self.zones and not servers else ""
+        key = servers or zone
+        if key not in self._upstream:
             # dnspython takes as long to load as the whole policy; it is not needed before the first name is.
             from egress.gate.lookup import make_resolver  # noqa: PLC0415
 
-            self._upstream[zone] = make_resolver(self.zones[zone] if zone else self.servers)
-        return self._upstream[zone]
+            self._upstream[key] = make_resolver(servers or (self.zones[zone] if zone else self.servers))
+            # Policies come and go with each reload.
+            while len(self._upstream) > _UPSTREAM_ENTRIES:
+                self._upstream.popitem(last=False)
+        return self._upstream[key]
 
     def _zone(self, name: str) -> str:
         """The longest of the zones that the name is at or below; empty: none."""
@@ -162,8 +172,8 @@ class Resolver:
             name = name.partition(".")[2]
         return name
 
-    def _remember(self, name: str, answer: Answer) -> None:
-        self._cache.pop(name, None)
-        self._cache[name] = _Cached(answer, time.monotonic() + answer.ttl)
+    def _remember(self, key: _Key, answer: Answer) -> None:
+        self._cache.pop(key, None)
+        self._cache[key] = _Cached(answer, time.monotonic() + answer.ttl)
         while len(self._cache) > _CACHE_ENTRIES:
             self._cache.popitem(last=False)

@@ -55,6 +55,7 @@ def _merge(first: ScopeRules, second: ScopeRules) -> ScopeRules:
         # Enforcing is the stricter.
         mode=first.mode if first.mode is second.mode else Mode.ENFORCE,
         narrows=first.narrows,
+        resolvers=first.resolvers or second.resolvers,
     )
 
 

@@ -68,6 +68,7 @@ class Policy:
         "_verdicts",
         "digest",
         "expiries",
+        "resolvers",
         "scopes",
     )
 
@@ -76,6 +77,8 @@ class Policy:
     ) -> None:
         self.digest = digest
         self.scopes = scopes
+        # The highest scope that states any has the say; empty: those of the proxy.
+        self.resolvers = next((own.resolvers for own in scopes if own.resolvers), ())
         self._index = index
         self._verdicts = Verdicts(scopes)
         self._silences = tuple(map(Silence, scopes))

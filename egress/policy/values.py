@@ -238,7 +238,8 @@ class ScopeRules:
     """All rules of one scope in order, and what it states besides. None: not stated.
 
     `mode` REPORT: what the scope alone would refuse passes, and is recorded as what would have been refused.
-    `narrows`: an allow of this scope counts only where another scope allows too.
+    `narrows`: an allow of this scope counts only where another scope allows too. `resolvers`: the name servers, address
+    and port, that are to be asked for what this policy judges.
     """
 
     scope: Scope
@@ -247,3 +248,4 @@ class ScopeRules:
     tls: TlsMode | None = None
     mode: Mode = Mode.ENFORCE
     narrows: bool = False
+    resolvers: tuple[tuple[str, int], ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from egress.policy import Address, Host
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """`PROXY`: clients say where they want to go. `ENDPOINTS`: the identity endpoints, never a proxy.
 
     `FORWARD`: all go to one destination. `TRANSPARENT`: clients were on their way to somewhere else, and know of no
     proxy. `DNS`: questions for names, over TCP, and, where the socket is one for datagrams, over UDP.
     """
 
-    PROXY = auto()
-    ENDPOINTS = auto()
-    FORWARD = auto()
-    TRANSPARENT = auto()
-    DNS = auto()
+    PROXY = "proxy"
+    ENDPOINTS = "identity"
+    FORWARD = "forward"
+    TRANSPARENT = "transparent"
+    DNS = "dns"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,11 @@ class Entrance:
     address: ListenAddress | None = None
     destination: tuple[Host, int] | None = None
     original: Callable[[socket], tuple[Address, int] | None] | None = None
+
+    @property
+    def road(self) -> str | None:
+        """The road of its clients as the audit has it; None: HTTP to a proxy, until they say otherwise."""
+        return None if self.kind is Kind.PROXY else self.kind.value
 
     @property
     def silent(self) -> bool:

@@ -157,7 +157,7 @@ class Front:
 
     def _begin(self, sock: socket.socket, peer: str, place: ClientPlace, entrance: Entrance) -> None:
         prepare(sock)
-        client = self._gate.arrived(peer, place)
+        client = self._gate.arrived(peer, place, entrance.road)
         endpoint = Endpoint(self._loop, sock)
         connection = Connection(
             self._gate, self._clock, self._limits, client, endpoint, place.address, entrance=entrance

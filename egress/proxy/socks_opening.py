@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from egress.gate.naming import NOWHERE
 from egress.gate.roster import NameAndToken
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from egress.proxy.connection import Connection
     from egress.proxy.onward import Onward
 
+# As the audit has it.
+ROAD: Final = "socks"
 _SOCKS4 = Refusal(Reason.REQUEST_MALFORMED, "SOCKS4 is not spoken here: SOCKS5 is")
 _NO_METHOD = Refusal(Reason.SANDBOX_UNKNOWN, "the client offers no way to say who it is that is known here")
 _COMMAND = Refusal(Reason.REQUEST_MALFORMED, "of SOCKS only CONNECT is carried, and neither BIND nor UDP ASSOCIATE")
@@ -42,6 +45,7 @@ class SocksOpening:
 
     async def carry(self, connection: Connection, version: int) -> None:
         """Everything from the first byte, which is not consumed, to the end of the connection."""
+        connection.client = replace(connection.client, road=ROAD)
         if version == socks.SOCKS4:
             await self._refuse(connection, _SOCKS4, socks.REFUSED4)
             return

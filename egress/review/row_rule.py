@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]{1,100}\Z")
+# Who asks for one of these is about to connect; all else is asked for its own sake.
+_ABOUT_TO_CONNECT: Final = frozenset({"A", "AAAA", "HTTPS", "SVCB"})
 # What a rule that states methods allows only if it names it, or what is better named than not.
 _TO_NAME: Final = frozenset({Protocol.WS, Protocol.WSS, Protocol.GRPC})
 
@@ -34,6 +36,9 @@ def rule_for(row: Mapping[str, str | int | None], verdict: Verdict) -> NewRule:
     protocol = Protocol(str(row["protocol"])) if row.get("protocol") in set(Protocol) else None
     rule = NewRule(verdict, (host.text,), ports=(str(port),))
     if protocol is Protocol.DNS:
+        if verdict is Verdict.ALLOW and row.get("method") in _ABOUT_TO_CONNECT:
+            # A name is answered where something could be reached by it.
+            return NewRule(verdict, rule.targets)
         return NewRule(verdict, rule.targets, protocol=("dns",))
     if protocol is Protocol.TCP:
         return NewRule(verdict, rule.targets, ports=rule.ports, protocol=("tcp",))

@@ -257,6 +257,12 @@ def _body(value: McpCondition | GraphqlCondition | None) -> object:
 
 
 _SIGNATURE_TEXTS: Final[dict[str, Callable[[Any], object]]] = {"value": signature_text, "also": _headers_texts}
+
+
+def _servers(servers: tuple[tuple[str, int], ...]) -> list[str]:
+    return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in servers]
+
+
 _SPELT: Final[dict[str, Callable[[Any], object]]] = {
     "protocols": _protocols,
     "inject": _inject,
@@ -266,6 +272,7 @@ _SPELT: Final[dict[str, Callable[[Any], object]]] = {
     "until": _moment,
     "rewrite": _rewrite,
     "limits": limits_values,
+    "resolvers": _servers,
     "sign": signing_values,
     "mcp": _body,
     "graphql": _body,

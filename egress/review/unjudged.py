@@ -24,9 +24,12 @@ JUDGED: Final = frozenset(
     }
 )
 
+# What a scope states beside its rules, and no request shows.
+_OF_SCOPES: Final = ("mode", "resolvers")
+
 
 def unjudged(old: LoadedPolicy, new: LoadedPolicy) -> list[str]:
-    """A sentence for each field of rules, and each mode of a scope, that differs."""
+    """A sentence for each field of rules, each mode of a scope and its resolvers, that differ."""
     sides = (old, new)
     found = [
         f"`{field.name}` differs: {_places(old, field.name)} in the old policy, {_places(new, field.name)} in the new"
@@ -36,12 +39,14 @@ def unjudged(old: LoadedPolicy, new: LoadedPolicy) -> list[str]:
     told = [_for_some(side) for side in sides]
     if told[0] != told[1] and not any(sentence.startswith("`sandboxes`") for sentence in found):
         found.append("rules with templates differ: what they say depends on the sandbox")
-    modes = [_modes(side) for side in sides]
-    return found + [
-        f"`mode` of scope {scope} differs: {modes[0].get(scope)} in the old policy, {modes[1].get(scope)} in the new"
-        for scope in sorted({*modes[0], *modes[1]})
-        if _differs([mode.get(scope) for mode in modes])
-    ]
+    for key in _OF_SCOPES:
+        first, second = (_of_scopes(side, key) for side in sides)
+        found += [
+            f"`{key}` of scope {scope} differs: {first.get(scope)} in the old policy, {second.get(scope)} in the new"
+            for scope in sorted({*first, *second})
+            if _differs([first.get(scope), second.get(scope)])
+        ]
+    return found
 
 
 def _for_some(side: LoadedPolicy) -> list[object]:
@@ -74,7 +79,7 @@ def _stating(side: LoadedPolicy, field: str) -> Iterator[tuple[str, Rule]]:
                 yield scope.scope.value, rule
 
 
-def _modes(side: LoadedPolicy) -> dict[str, object]:
-    """The modes that scopes state; one that is not stated is left out."""
+def _of_scopes(side: LoadedPolicy, key: str) -> dict[str, object]:
+    """What scopes state there; one that does not is left out."""
     stated = (scope_values(scope) for scope in side.policy.scopes)
-    return {str(values["scope"]): values["mode"] for values in stated if "mode" in values}
+    return {str(values["scope"]): values[key] for values in stated if key in values}

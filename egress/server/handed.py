@@ -33,7 +33,7 @@ class HandedOver:
 
     def hand_over(self, sock: socket.socket, client: Client, destination: tuple[str, int] | None) -> bool:
         """Give a socket away; its caller closes its own copy. False: the queue is full."""
-        who = client.sandbox, client.peer, _plain(client.place), client.settled
+        who = client.sandbox, client.peer, _plain(client.place), client.settled, client.road
         try:
             return send(self._end, encode(Word.HANDED, who, destination), sock.fileno())
         except Gone:
@@ -49,8 +49,8 @@ def take_handed(end: socket.socket) -> Iterator[tuple[socket.socket, Client, Des
                 return
             values, descriptors = message
             match values, descriptors:
-                case (Word.HANDED, (sandbox, peer, whence, settled), destination), [descriptor]:
-                    client = Client(sandbox, peer, Lane.MITM.value, _place(whence), settled)
+                case (Word.HANDED, (sandbox, peer, whence, settled, road), destination), [descriptor]:
+                    client = Client(sandbox, peer, Lane.MITM.value, _place(whence), settled, road)
                     yield socket.socket(fileno=descriptor), client, destination
                 case _:
                     # No descriptor was left for it: the connection is closed already.

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from egress.audit.row import Row
     from egress.config import ServerConfig
     from egress.credentials import Secret
-    from egress.gate.resolver import Resolver
+    from egress.gate.resolver import Resolver, Servers
 
 logger = logging.getLogger(__name__)
 
@@ -145,8 +145,8 @@ class Hub:
             case (Word.REFUSED, since_us, counts):
                 self._refused += sum(counts.values())
                 self._writer.count_refused(counts, since_us)
-            case (Word.ASK, name):
-                self._look_up(client, name)
+            case (Word.ASK, name, servers):
+                self._look_up(client, name, servers)
             case (Word.QUESTION, number, about, *told):
                 self.questions.asked(client.line, number, about, told)
             case (Word.FETCH, number, name, source, leaves):
@@ -210,25 +210,25 @@ class Hub:
 
     # names
 
-    def _look_up(self, client: _Client, name: str) -> None:
+    def _look_up(self, client: _Client, name: str, servers: Servers) -> None:
         if len(self._lookups) >= _LOOKUPS_AT_MOST:
-            client.line.say(Word.ANSWER, name, (), "too many names are being resolved", 0.0)
+            client.line.say(Word.ANSWER, name, servers, (), "too many names are being resolved", 0.0)
             return
-        task = self._loop.create_task(self._answer(client, name))
+        task = self._loop.create_task(self._answer(client, name, servers))
         self._lookups.add(task)
         task.add_done_callback(self._lookups.discard)
 
-    async def _answer(self, client: _Client, name: str) -> None:
+    async def _answer(self, client: _Client, name: str, servers: Servers) -> None:
         try:
-            answer = await self._names.resolve(name)
+            answer = await self._names.resolve(name, servers)
         except Exception:
             logger.exception("a name could not be resolved")
             self._lookups_told["failed"] += 1
-            client.line.say(Word.ANSWER, name, (), "the resolver failed", 0.0)
+            client.line.say(Word.ANSWER, name, servers, (), "the resolver failed", 0.0)
             return
         self._lookups_told["failed" if answer.error else "answered"] += 1
         addresses = [str(address) for address in answer.addresses]
-        client.line.say(Word.ANSWER, name, addresses, answer.error, answer.ttl)
+        client.line.say(Word.ANSWER, name, servers, addresses, answer.error, answer.ttl)
 
 
 async def serve(control: socket.socket, config: ServerConfig, known: Callable[[], Iterable[Secret]] = tuple) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from egress.gate.given_book import GivenBook
-    from egress.gate.resolver import NameService, Records
+    from egress.gate.resolver import NameService, Records, Servers
     from egress.server.channel import Line
 
 logger = logging.getLogger(__name__)
@@ -80,8 +80,8 @@ class Questions:
                 return None if address is None else str(address)
             case About.WHOSE, (text,) if self._book is not None:
                 return await self._book.name_of(ip_address(text))
-            case About.RECORDS, (name, kind):
-                found = await _records(self._names).records(name, kind)
+            case About.RECORDS, (name, kind, servers):
+                found = await _records(self._names).records(name, kind, servers)
                 return list(found.records), found.error, found.ttl
         raise ValueError(about)
 
@@ -89,7 +89,7 @@ class Questions:
 class RecordService(Protocol):
     """Who asks for records of other types."""
 
-    async def records(self, name: str, kind: int) -> Records:
+    async def records(self, name: str, kind: int, servers: Servers) -> Records:
         """Records of a type of a canonical name. Never raises for a name that has none; `Records.error` says why."""
 
 

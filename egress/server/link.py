@@ -92,8 +92,8 @@ class HubLink:
                 self._sink.recorded(number)
             case (Word.AUDIT, problem):
                 self._sink.told(problem)
-            case (Word.ANSWER, name, addresses, error, ttl):
-                self._names.answered(name, addresses, error, ttl)
+            case (Word.ANSWER, name, servers, addresses, error, ttl):
+                self._names.answered((name, servers), addresses, error, ttl)
             case (Word.GRANT, key, count):
                 self._shares.granted(key, count)
             case (Word.COUNTED, number, answer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from egress.config import TransparentMode, UnixListener, socket_mode, told_listener
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from egress.config import Forward, ListenAddress, ServerConfig
+    from egress.policy import Host
 
 _BACKLOG: Final = 1024
 _ATTEMPTS: Final = 16
@@ -27,6 +29,17 @@ _HINTS: Final = {
     Kind.TRANSPARENT: "choose another address for `transparent: listen`; `mode: tproxy` needs CAP_NET_ADMIN",
     Kind.DNS: "choose another address with --dns ADDRESS:PORT, or for `dns: listen`",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listener as people are told of it. `destination`: of a forward; `mode`: of one for redirected connections."""
+
+    kind: Kind
+    told: str
+    destination: str | None = None
+    mode: str | None = None
+
 
 type Entrances = tuple[tuple[socket.socket, Entrance], ...]
 
@@ -39,6 +52,7 @@ class Listening:
     """
 
     def __init__(self, config: ServerConfig, given: Mapping[tuple[str, int], socket.socket] | None = None) -> None:
+        self._config = config
         self._given = given or {}
         self._files: list[UnixSocket] = []
         with ExitStack() as stack:
@@ -64,10 +78,24 @@ class Listening:
     def forwards(self) -> tuple[tuple[str, str], ...]:
         """Each forward's listener and destination, as people write them."""
         return tuple(
-            (_told(sock, entrance), told_listener((entrance.destination[0].text, entrance.destination[1])))
+            (_told(sock, entrance), _told_destination(entrance.destination))
             for sock, entrance in self.entrances
             if entrance.destination is not None
         )
+
+    def listeners(self) -> tuple[Listener, ...]:
+        """Every listener, in the order of the configuration; the two sockets for DNS at an address are one."""
+        mode = None if self._config.transparent is None else self._config.transparent.mode.value
+        found = (
+            Listener(
+                entrance.kind,
+                _told(sock, entrance),
+                None if entrance.destination is None else _told_destination(entrance.destination),
+                mode if entrance.kind is Kind.TRANSPARENT else None,
+            )
+            for sock, entrance in self.entrances
+        )
+        return tuple(dict.fromkeys(found))
 
     def closed(self) -> list[str]:
         """Where nobody can connect: a socket that accepts nothing, or one whose file is gone."""
@@ -109,6 +137,11 @@ class Listening:
     def _endpoints(self, address: tuple[str, int], stack: ExitStack) -> tuple[socket.socket, Entrance]:
         sock = stack.enter_context(self._given.get(address) or _open_tcp(*address, Kind.ENDPOINTS))
         return sock, Entrance(Kind.ENDPOINTS, address)
+
+
+def _told_destination(destination: tuple[Host, int]) -> str:
+    host, port = destination
+    return told_listener((host.text, port))
 
 
 def ports_of(sock: socket.socket) -> tuple[int, ...]:

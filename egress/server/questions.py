@@ -23,6 +23,7 @@ from egress.server.hub_questions import About
 
 if TYPE_CHECKING:
     from egress.config import DnsConfig
+    from egress.gate.resolver import Servers
     from egress.policy import Address
     from egress.server.channel import Line
 
@@ -70,9 +71,12 @@ class HubQuestions:
             _keep(self._lent, (name, version), address)
         return address
 
-    async def records(self, name: str, kind: int) -> Records:
-        """Records of a type of a canonical name, asked for anew. Raises as `name_of`."""
-        records, error, ttl = await self._ask(About.RECORDS, name, kind)
+    async def records(self, name: str, kind: int, servers: Servers = ()) -> Records:
+        """Records of a type of a canonical name, asked for anew: of `servers`, where a policy names any.
+
+        Raises as `name_of`.
+        """
+        records, error, ttl = await self._ask(About.RECORDS, name, kind, servers)
         return Records(tuple((owner, number, data) for owner, number, data in records), error, ttl=ttl)
 
     # the hub's side

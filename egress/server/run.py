@@ -191,7 +191,9 @@ def _controlled(
     """With a control socket, and what `admin` serves, until the end of the last process."""
     reloads, registrations = answering
     listening, admin_socket = sockets
-    place = Place(listening.told(), time.monotonic())
+    place = Place(
+        listening.told(), time.monotonic(), listening.listeners(), None if admin_socket is None else admin_socket.told
+    )
     status = Status(config, supervisor, reloads, place, listening.closed)
     admin = None if admin_socket is None else Admin(admin_socket, supervisor.events, status.ask_metrics)
     if admin is not None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from egress.config import SandboxDefinition, ServerConfig
     from egress.policy import ScopeRules
     from egress.server.children import Child
+    from egress.server.listening import Listener
     from egress.server.reloads import Reloads
     from egress.server.supervisor import Supervisor
 
@@ -40,10 +41,25 @@ type Plain = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the proxy listens, and since when (monotonic seconds) it runs."""
+    """Where the proxy listens, and since when (monotonic seconds) it runs.
+
+    `listening`: where it is a proxy; `listeners`: everywhere, but for `admin`, where it tells of itself.
+    """
 
     listening: tuple[str, ...]
     started: float
+    listeners: tuple[Listener, ...] = ()
+    admin: str | None = None
+
+    def plain(self) -> list[Plain]:
+        """Every listener, for a program."""
+        found = [
+            {"kind": one.kind.value, "address": one.told, "destination": one.destination, "mode": one.mode}
+            for one in self.listeners
+        ]
+        if self.admin is not None:
+            found.append({"kind": "admin", "address": self.admin, "destination": None, "mode": None})
+        return found
 
 
 class Status:
@@ -131,6 +147,7 @@ class Status:
             "version": __version__,
             "pid": os.getpid(),
             "listening": self._listening,
+            "listeners": self._place.plain(),
             "upstream_proxy": None if self._config.upstream.proxy is None else str(self._config.upstream.proxy.address),
             "uptime": round(time.monotonic() - self._place.started, 3),
             "policy": self._policy(),

@@ -31,6 +31,7 @@ class UnixSocket:
 
     def __init__(self, listener: UnixListener, mode: int) -> None:
         self._path = Path(listener.path)
+        self._closed = False
         _check_folder(self._path)
         self._lock = _lock(self._path)
         try:
@@ -42,7 +43,10 @@ class UnixSocket:
         self._file = _identity(self._path)
 
     def close(self) -> None:
-        """Leave nothing of it behind."""
+        """Leave nothing of it behind. Once more, it does nothing: what is there by then is another's."""
+        if self._closed:
+            return
+        self._closed = True
         self.sock.close()
         if self._file is not None and _identity(self._path) == self._file:
             self._path.unlink(missing_ok=True)

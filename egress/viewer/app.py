@@ -5,6 +5,7 @@ INVARIANT read-only: nothing here writes but what a person asked for: a saved fi
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -212,7 +213,7 @@ class Viewer(Frame):
         if message.kind == "filter":
             self._set_filter(message.text.strip())
         elif message.kind == "export":
-            self._start(self._export(Path(message.text.strip()).expanduser()))
+            self._start(self._export(_file(message.text.strip())))
         else:
             self._command(*read_command(message.text))
 
@@ -227,7 +228,7 @@ class Viewer(Frame):
         elif name == "filters":
             self._start(self._show_saved())
         elif name == "export" and rest:
-            self._start(self._export(Path(rest).expanduser()))
+            self._start(self._export(_file(rest)))
         elif name == "theme":
             self._set_theme(rest)
         elif name in {"oldest", "newest"}:
@@ -280,3 +281,8 @@ class Viewer(Frame):
 def _named(text: str) -> None:
     if not text.strip():
         raise ValueError("write the name of a file")
+
+
+def _file(text: str) -> Path:
+    """As a shell reads it; of a user that has no home, as it is written."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - the method of Path raises for such a user

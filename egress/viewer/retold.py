@@ -52,6 +52,7 @@ def trace(row: AuditRow) -> list[tuple[str, str]]:
 def _seen(row: AuditRow) -> str:
     """What of the request was seen, and how."""
     parts = [
+        f"road {row.road}" if row.road else "",
         f"lane {row.lane}" if row.lane else "",
         row.protocol or "",
         f"SNI {row.sni}" if row.sni and row.sni != row.host else "",

@@ -105,6 +105,14 @@ def har(*rows: AuditRow) -> dict[str, Any]:
     return log
 
 
+def test_a_har_log_has_no_dns_questions() -> None:
+    """They are no requests of a browser's; and no comma is left of them."""
+    question = replace(ROW, protocol="dns", method="A", path=None)
+    log = har(question, ROW, question, TUNNEL, question)
+    assert check(log) == []
+    assert [entry["_egress"]["protocol"] for entry in log["entries"]] == [ROW.protocol, TUNNEL.protocol]
+
+
 @pytest.mark.parametrize("rows", [(), (ROW,), (ROW, DENIED, TUNNEL), (replace(ROW, host=None, sni=None),)])
 def test_a_har_log_has_all_that_the_format_requires(rows: tuple[AuditRow, ...]) -> None:
     """An empty one too."""

@@ -23,6 +23,7 @@ NOW_US = 1_790_000_600_000_000
 READ = {
     "": (),
     "verdict:deny": (Term("verdict", ("deny",)),),
+    "road:socks,forward": (Term("road", ("socks", "forward")),),
     "verdict:deny,ask": (Term("verdict", ("deny", "ask")),),
     "-method:GET": (Term("method", ("GET",), negated=True),),
     'rule:"our repos"': (Term("rule", ("our repos",)),),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from egress.audit import AuditRow
 from egress.audit.export import ocsf_events
 from egress.audit.export.ocsf import ocsf_event
+from egress.gate.resolver import NO_ADDRESS, NO_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,7 +147,22 @@ def of_scalar(value: Any, kind: str, place: str) -> Iterator[str]:
         yield f"{place}: {value!r} is out of range"
 
 
+QUESTION = replace(
+    ROW,
+    **dict.fromkeys(("scheme", "path", "query", "sni", "status", "lane")),
+    protocol="dns",
+    method="A",
+    port=53,
+    bytes_up=0,
+    bytes_down=0,
+    address="198.18.0.1",
+)
 ROWS = {
+    "a DNS question": (QUESTION, 400_306, (1, 1)),
+    "a DNS question that was denied": (replace(QUESTION, verdict="deny", address=None), 400_306, (2, 2)),
+    "a DNS question of another type": (replace(QUESTION, method="TYPE65280", address=None), 400_306, (1, 1)),
+    "a hostile DNS question": (replace(QUESTION, method=HOSTILE, host=HOSTILE, address=HOSTILE), 400_306, (1, 1)),
+    "a DNS message that cannot be read": (replace(QUESTION, method=None, host=None, verdict="deny"), 400_306, (2, 2)),
     "a request": (ROW, 400_203, (1, 1)),
     "a request that was denied": (replace(ROW, verdict="deny", status=403), 400_203, (2, 2)),
     "a request that waits for a person": (replace(ROW, verdict="ask", reason="approval-required"), 400_203, (2, 2)),
@@ -184,6 +200,7 @@ NUMBER = st.none() | st.integers(0, 2**63 - 1)
 
 @given(
     method=st.sampled_from(["GET", "CONNECT", "X", None]),
+    protocol=st.sampled_from(["dns", "https", None]),
     path=TEXT,
     host=TEXT | st.ip_addresses().map(str),
     client=st.text(max_size=30) | st.ip_addresses().map(lambda address: f"{address}:1"),
@@ -217,6 +234,26 @@ def test_whatever_a_client_sends_gives_an_event_that_the_schema_takes(**changed:
 def test_the_validator_finds_what_is_wrong(change: dict[str, Any], problem: str) -> None:
     """A validator that takes anything proves nothing."""
     assert any(found.startswith(problem) for found in problems(ocsf_event(ROW) | change))
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "answers"),
+    [
+        ({}, 0, [{"rdata": "198.18.0.1", "type": "A"}]),
+        ({"method": "PTR"}, 0, None),
+        ({"address": None, "error": f"name-not-resolved: {NO_NAME}"}, 3, None),
+        ({"address": None, "error": f"name-not-resolved: {NO_ADDRESS}"}, 0, None),
+        ({"address": None, "error": "name-not-resolved: no server answered"}, 2, None),
+        ({"address": None, "verdict": "deny"}, None, None),
+    ],
+)
+def test_a_dns_question_is_told_with_what_came_of_it(changed: dict[str, Any], code: int | None, answers: Any) -> None:
+    """Its name and type; the response code where the row tells it; and never a destination that it went to over TCP."""
+    event = ocsf_event(replace(QUESTION, **changed))
+    assert event["query"] == {"hostname": "api.example.com", "type": changed.get("method", "A")}
+    assert (event.get("rcode_id"), event.get("answers")) == (code, answers)
+    assert event["connection_info"] == {"direction_id": 2}
+    assert "dst_endpoint" not in event
 
 
 def test_a_method_that_the_schema_lacks_is_told_by_its_name() -> None:

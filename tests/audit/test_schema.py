@@ -29,6 +29,7 @@ ISSUE_COLUMNS = {
     "rewritten",
     "count",
     "trace",
+    "road",
 }
 
 TAMPERING = [

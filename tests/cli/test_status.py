@@ -20,6 +20,11 @@ def scope(name: str, mode: str | None) -> dict[str, object]:
     return {"scope": name, "rules": 1, "default": "deny", "mode": mode}
 
 
+def listener(kind: str, address: str, **more: str) -> dict[str, object]:
+    """A listener as the proxy tells it."""
+    return {"kind": kind, "address": address, "destination": None, "mode": None, **more}
+
+
 def answer(*scopes: dict[str, object]) -> dict[str, object]:
     """What a proxy that is ready tells."""
     return {
@@ -38,6 +43,7 @@ def answer(*scopes: dict[str, object]) -> dict[str, object]:
             "files": ["/etc/egress/policy.yaml"],
         },
         "listening": "127.0.0.1:3128",
+        "listeners": [listener("proxy", "127.0.0.1:3128")],
         "version": "0.1.0",
         "uptime": 5.0,
         "reload": None,
@@ -67,6 +73,30 @@ def test_report_mode_is_said_first(
     assert lines[0] == "ready"
     assert [one for one in lines if "REPORT" in one] == ([line] if line else [])
     assert not line or lines[1] == line
+
+
+def test_every_listener_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By kind, with the destination of a forward and the mode of the one for redirected connections."""
+    listeners = [
+        listener("proxy", "127.0.0.1:3128"),
+        listener("forward", "127.0.0.1:5432", destination="db.example:5432"),
+        listener("transparent", "127.0.0.1:3129", mode="redirect"),
+        listener("identity", "127.0.0.1:8170"),
+        listener("dns", "127.0.0.1:53"),
+        listener("admin", "unix:/run/admin.sock"),
+    ]
+    told = answer() | {"listeners": listeners}
+    monkeypatch.setattr(control_client, "ask", lambda *_args, **_options: told)
+    lines = CliRunner().invoke(app, ["status", "--state-dir", str(tmp_path)]).stdout.splitlines()
+    assert lines[2:7] == [
+        "forward      127.0.0.1:5432 to db.example:5432",
+        "transparent  127.0.0.1:3129, mode redirect",
+        "identity     127.0.0.1:8170",
+        "dns          127.0.0.1:53",
+        "admin        unix:/run/admin.sock",
+    ]
+    told = json.loads(CliRunner().invoke(app, ["status", "--json", "--state-dir", str(tmp_path)]).stdout)
+    assert told["listeners"] == listeners
 
 
 READY = (

@@ -456,7 +456,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "key_without_space.yaml:4: a key's `:` stands without a space after it, here or on the line above, write `key: value`",
     ),
     "key_of_the_server": (
-        "key_of_the_server.yaml:3: deny_page: unknown key, write `default`, `include`, `mode`, `report_below`, `rules`, `secrets`, `tls` or `version`",
+        "key_of_the_server.yaml:3: deny_page: unknown key, write `default`, `include`, `mode`, `report_below`, `resolvers`, `rules`, `secrets`, `tls` or `version`",
     ),
     "keys_upper_case": (
         "keys_upper_case.yaml:1: `version` is missing, write `version: 1`",
@@ -464,6 +464,13 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "keys_upper_case.yaml:2: Rules: unknown key, did you mean `rules`?",
     ),
     "latin1": ("latin1.yaml:2: byte 0xe9 is not UTF-8, save it as UTF-8",),
+    "resolver_names": (
+        "resolver_names.yaml:2: resolvers[0]: `dns.example.com` is not an address and port, write `10.0.0.53`, or `10.0.0.53:5353`",
+        "resolver_names.yaml:2: resolvers[1]: port 0 is no port to ask, write `10.0.0.53`, or `10.0.0.53:5353`",
+    ),
+    "resolvers_empty": (
+        "resolvers_empty.yaml:2: resolvers: there is nobody to ask, write `10.0.0.53`, or `10.0.0.53:5353`",
+    ),
     "line_separator": (
         'line_separator.yaml:2: the character U+2028 hides what the file says, remove it, or write it as an escape in `"..."`',
     ),

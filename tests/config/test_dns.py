@@ -66,6 +66,18 @@ def test_the_flag_wins(tmp_path: Path) -> None:
     assert (found.listen, found.ttl) == ((("127.0.0.1", 5399),), 7)
 
 
+def test_a_sandbox_may_be_told_by_the_listener_that_it_asks(tmp_path: Path) -> None:
+    """Of the resolver as of the proxy; what nobody listens on is an error there, too."""
+    path = tmp_path / "egress.yaml"
+    path.write_text("dns: {listen: ['127.0.0.1:53']}\nsandboxes: {a: {listener: '127.0.0.1:53'}}\n")
+    config = load_server_config(path, ServerOverrides(), {})
+    assert config.sandboxes[0].listener == ("127.0.0.1", 53)
+    assert ("127.0.0.1", 53) in config.doors
+    path.write_text("dns: {listen: ['127.0.0.1:54']}\nsandboxes: {a: {listener: '127.0.0.1:53'}}\n")
+    with pytest.raises(ConfigError, match="does not listen there"):
+        load_server_config(path, ServerOverrides(), {})
+
+
 WRONG = [
     ("dns: []", "dns: should be a mapping"),
     ("dns: {answer: real}", "dns.answer: unknown key, did you mean `answers`?"),

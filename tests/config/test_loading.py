@@ -227,6 +227,35 @@ def test_files_of_one_scope_are_one_list_with_the_strictest_default(tmp_path: Pa
     assert (scope.default, scope.tls) == (Verdict.ASK, TlsMode.INSPECT)
 
 
+@pytest.mark.parametrize(
+    ("stated", "asked"),
+    [
+        ({}, ()),
+        ({Scope.SANDBOX: "10.0.0.3"}, (("10.0.0.3", 53),)),
+        ({Scope.SANDBOX: "10.0.0.3", Scope.TEAM: "[10.0.0.2, '[fd00::2]:54']"}, (("10.0.0.2", 53), ("fd00::2", 54))),
+        ({Scope.SANDBOX: "10.0.0.3", Scope.ORG: "10.0.0.1:5353"}, (("10.0.0.1", 5353),)),
+    ],
+)
+def test_the_highest_scope_that_names_resolvers_has_the_say(
+    tmp_path: Path, stated: dict[Scope, str], asked: tuple[tuple[str, int], ...]
+) -> None:
+    """Whoever is below cannot have others asked; and a policy's digest tells of them."""
+    plain = [write(tmp_path, "version: 1\n", scope=scope, name=f"{scope}.yaml") for scope in Scope]
+    before = load_policy(plain).policy
+    texts = {scope: f"version: 1\nresolvers: {text}\n" for scope, text in stated.items()}
+    files = [write(tmp_path, texts.get(scope, "version: 1\n"), scope=scope, name=f"{scope}.yaml") for scope in Scope]
+    policy = load_policy(files).policy
+    assert policy.resolvers == asked
+    assert (policy.digest == before.digest) is not bool(stated)
+
+
+def test_of_several_files_of_a_scope_the_first_names_the_resolvers(tmp_path: Path) -> None:
+    """Of those that do."""
+    texts = ("version: 1\n", "version: 1\nresolvers: 10.0.0.1\n", "version: 1\nresolvers: 10.0.0.2\n")
+    files = [write(tmp_path, text, name=f"{number}.yaml") for number, text in enumerate(texts)]
+    assert load_policy(files).policy.resolvers == (("10.0.0.1", 53),)
+
+
 def test_scopes_stand_highest_first(tmp_path: Path) -> None:
     """Whatever the order of the flags."""
     sources = [write(tmp_path, "version: 1\n", scope=scope, name=f"{scope}.yaml") for scope in reversed(Scope)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from egress.config import (
     PolicySource,
     ServerConfig,
     ServerOverrides,
+    default_key_source,
     default_state_dir,
     load_server_config,
 )
-from egress.errors import ConfigError
+from egress.errors import ConfigError, StateError
+from egress.gate.fetching import take_key
 from egress.policy import Lane, Scope
 
 HOME = {"HOME": "/home/dev", "EGRESS_STATE_DIR": "/state"}
@@ -177,6 +180,28 @@ def test_flags_win(tmp_path: Path) -> None:
 def test_state_folder_truth_table(env: dict[str, str], user: int, folder: str) -> None:
     """$EGRESS_STATE_DIR, else /var/lib/egress for root, else the XDG state folder."""
     assert default_state_dir(env, user=user) == Path(folder)
+
+
+def test_a_user_without_a_home_is_told_what_to_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may run with any number of a user, and without HOME."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_294_000_001)
+    with pytest.raises(StateError, match=r"no home.*--state-dir"):
+        default_state_dir({}, user=4_294_000_001)
+    with pytest.raises(StateError, match=r"no home.*--secrets-key-file"):
+        default_key_source({}, user=4_294_000_001)
+    # What needs no home is not asked for one.
+    take_key(load_server_config(None, ServerOverrides(state_dir=Path("/state")), {}))
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "- a\n"])
+def test_a_file_that_says_nothing_is_told_what_it_could_say(tmp_path: Path, text: str) -> None:
+    """A key of this file, and none of a policy's."""
+    path = tmp_path / "egress.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"`listen: 127\.0\.0\.1:3128`") as caught:
+        load_server_config(path, ServerOverrides(), HOME)
+    assert "version" not in str(caught.value)
 
 
 def test_environment_wins_over_the_file(tmp_path: Path) -> None:

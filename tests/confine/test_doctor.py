@@ -21,7 +21,15 @@ from egress.confine.doctor_host import Host
 from egress.confine.doctor_inside import Inside
 from egress.confine.doctor_kernel import checks as kernel_checks
 from egress.confine.doctor_roads import Reached, by_dns, by_quic, by_tcp
-from egress.confine.doctor_sandbox import container_socket, privileges, read_probe, resolver, road, state_folder
+from egress.confine.doctor_sandbox import (
+    container_socket,
+    privileges,
+    read_probe,
+    resolver,
+    road,
+    state_folder,
+    under_exec,
+)
 from egress.confine.environment import child_environment
 from egress.gate.denial import Denial
 from egress.gate.ids import moment_of, new_decision_id
@@ -296,6 +304,33 @@ def test_privileges(tmp_path: Path, line: str, state: State, told: str) -> None:
     path.parent.mkdir(parents=True)
     path.write_text(line)
     found = privileges(tmp_path)
+    assert (found.state, told in found.told) == (state, True)
+
+
+LOOPBACK = "Inter-|   Receive\n face |bytes\n    lo: 0 0\n"
+CONFINED = "NoNewPrivs:\t1\nSeccomp:\t2\n"
+
+
+@pytest.mark.parametrize(
+    ("init", "status", "devices", "state", "told"),
+    [
+        ("egress init", CONFINED, LOOPBACK, State.OK, "runs under `egress exec`"),
+        ("systemd", CONFINED, LOOPBACK, State.SKIPPED, ""),
+        ("egress init", CONFINED, f"{LOOPBACK}  eth0: 1 2\n", State.PROBLEM, "eth0"),
+        ("egress init", "NoNewPrivs:\t0\nSeccomp:\t2\n", LOOPBACK, State.PROBLEM, "privileges"),
+        ("egress init", "NoNewPrivs:\t1\nSeccomp:\t0\n", LOOPBACK, State.PROBLEM, "not filtered"),
+        ("egress init", "", LOOPBACK, State.PROBLEM, "not filtered"),
+    ],
+)
+def test_the_inside_of_exec_is_known(
+    tmp_path: Path, init: str, status: str, devices: str, *, state: State, told: str
+) -> None:
+    """By its process number 1; and what it promises is looked at."""
+    for name, text in {"1/comm": f"{init}\n", "self/status": status, "self/net/dev": devices}.items():
+        path = tmp_path / "proc" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    found = under_exec(tmp_path)
     assert (found.state, told in found.told) == (state, True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +26,7 @@ from egress.confine.doctor import Finding, State
 from egress.confine.doctor_clients import CLIENTS, Clients
 from egress.confine.doctor_host import Host
 from egress.confine.doctor_kernel import checks as kernel_checks
-from egress.confine.doctor_kernel import network_rules, user_namespaces
+from egress.confine.doctor_kernel import confining, network_rules, user_namespaces
 from egress.errors import StateError
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def test_network_rules(tmp_path: Path, answer: str, status: int, gateway: bool, 
 def test_only_root_can_look_at_the_rules(tmp_path: Path) -> None:
     """Anybody else is told so."""
     assert network_rules(gateway=True, program=nft(tmp_path, "", 0), user=1000).state is State.SKIPPED
-    assert len(kernel_checks(gateway=False)) == 2
+    assert len(kernel_checks(gateway=False)) == 3
 
 
 def test_namespaces_that_cannot_be_made_are_warned_of(tmp_path: Path) -> None:
@@ -221,6 +222,24 @@ def test_namespaces_that_cannot_be_made_are_warned_of(tmp_path: Path) -> None:
     found = user_namespaces(str(refusing))
     assert (found.state, "PermissionError" in found.told) == (State.WARNING, True)
     assert user_namespaces("/bin/true").state is State.OK
+
+
+def test_a_machine_that_cannot_confine_is_warned_of(tmp_path: Path) -> None:
+    """What failed is told; and so is a machine whose system calls are not known."""
+    refusing = tmp_path / "python"
+    refusing.write_text("#!/bin/sh\necho 'mount on /: Operation not permitted' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    found = confining(str(refusing), "x86_64")
+    assert (found.state, "mount on /: Operation" in found.told) == (State.WARNING, True)
+    assert confining("/bin/true", "x86_64").state is State.OK
+    unknown = confining("/bin/true", "vax")
+    assert (unknown.state, "vax" in unknown.told) == (State.WARNING, True)
+
+
+def test_what_confines_is_tried_for_real() -> None:
+    """The same as `egress exec` needs: where namespaces and mounts can be made, it says so."""
+    possible = not subprocess.run(["unshare", "-nmpf", "true"], check=False, capture_output=True).returncode
+    assert confining().state is (State.OK if possible else State.WARNING)
 
 
 # clients

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from egress.confine.exec_environment import confined_environment, scrubbed
+from egress.config import ServerOverrides, load_server_config
+from egress.confine.environment import VARIABLES
+from egress.confine.exec_environment import confined_environment, scrubbed, secret_variables
 from egress.confine.exec_filter import network_filter
 from egress.confine.exec_folder import make_run_folder
 from egress.confine.exec_mounts import pinned
@@ -83,6 +85,22 @@ def test_an_unknown_machine_has_no_filter() -> None:
 def test_what_leads_to_secrets_and_sockets_leaves_the_environment(name: str, value: str, *, stays: bool) -> None:
     """By name; one that names an allowed socket stays."""
     assert (name in scrubbed({name: value}, {"TOKEN"}, [Path("/home/allowed")])) is stays
+
+
+@pytest.mark.parametrize(("source", "found"), [("env: PROXY_PASSWORD", {"PROXY_PASSWORD"}), ("file: pw", set())])
+def test_the_password_of_the_way_out_is_a_secret(tmp_path: Path, source: str, found: set[str]) -> None:
+    """Its variable leaves the environment of the command, as those of other secrets do."""
+    file = tmp_path / "egress.yaml"
+    proxy = f"{{url: 'http://proxy.corp.example:8080', user: egress, password: {{{source}}}}}"
+    file.write_text(f"upstream: {{proxy: {proxy}}}\n")
+    config = load_server_config(file, ServerOverrides(state_dir=tmp_path), {})
+    env = {"PROXY_PASSWORD": "canary", "PATH": "/bin", "HOME": "/root"}
+    assert secret_variables(config, {}, env) == found
+
+
+def test_the_command_gets_every_variable_of_egress_env() -> None:
+    """Java, apt, wget and PHP too: what works with one works with the other."""
+    assert set(VARIABLES) <= confined_environment({}, OTHER, {}).keys()
 
 
 def test_the_environment_of_another_user_is_its_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import re
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from rig.confined import Place, Road, places
+from rig.confined import ROOT, Place, Road, places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,6 +76,32 @@ def running(place: Place, script: str) -> Iterator[subprocess.Popen[str]]:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_clients_that_read_files_alone_find_theirs(place: Place) -> None:
+    """What the variables for apt, wget, PHP and Java name is there, readable, and leads to the proxy."""
+    script = (
+        'cat "$APT_CONFIG" "$WGETRC" "${PHP_INI_SCAN_DIR#:}/egress.ini" && head -c 1 /run/egress/java-trust.p12 | wc -c'
+    )
+    done = sh(place, f"{script} && echo $JAVA_TOOL_OPTIONS")
+    assert 'Acquire::https::Proxy "http://127.0.0.1:3128";' in done.stdout
+    assert 'curl.cainfo = "/run/egress/ca-bundle.pem"' in done.stdout
+    assert done.stdout.splitlines()[-2] == "1"
+    assert "trustStore=/run/egress/java-trust.p12" in done.stdout.splitlines()[-1]
+
+
+def test_the_password_of_the_way_out_stays_outside(place: Place) -> None:
+    """Of its variable nothing is inside; `egress doctor` says where it runs."""
+    proxy = "{url: 'http://127.0.0.1:9', user: egress, password: {env: PROXY_PASSWORD}}"
+    config = place.put("egress.yaml", f"upstream: {{proxy: {proxy}}}\n")
+    policy = str(place.home / "policy.yaml")
+    doctor = f"{sys.executable} -c 'from egress.cli.main import main; main()' doctor --inside --offline --json"
+    script = f'test -z "$PROXY_PASSWORD" && {doctor}'
+    # The checkout may lie below /tmp.
+    options = ("--quiet", "--config", str(config), "--policy", policy, "--keep", str(ROOT))
+    done = place.run(*options, argv=["sh", "-c", script], env={"PROXY_PASSWORD": "canary"})
+    states = {one["id"]: one["state"] for one in json.loads(done.stdout)["checks"]}
+    assert (states["under-exec"], states["privileges"]) == ("ok", "ok")
 
 
 def below(pid: int) -> set[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -105,6 +106,15 @@ def test_a_machine_that_cannot_confine_is_told_what_it_lacks(roots: Place) -> No
         assert ("UNCONFINED" in done.stderr) is bool(options)
         assert ("there may be no more namespaces" in done.stderr) is not bool(options)
         assert ("--unconfined" in done.stderr) is not bool(options)
+
+
+def test_an_unconfined_command_has_the_files_too(roots: Place) -> None:
+    """Those for apt, wget and Java, in the folder of its start, which goes with it."""
+    policy = roots.put("policy.yaml", DENY)
+    script = 'cat "$APT_CONFIG" && echo "$WGETRC"'
+    done = roots.run("--policy", str(policy), "--unconfined", argv=["sh", "-c", script])
+    assert "Acquire::https::CaInfo" in done.stdout
+    assert not Path(done.stdout.splitlines()[-1]).exists()
 
 
 def test_who_called_sudo_runs_the_command(roots: Place) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from nameserver import NameServer
 
     from egress.gate.exchange import Client
-    from egress.gate.resolver import Records
+    from egress.gate.resolver import Records, Servers
 
 OF_SANDBOX, OF_OTHER, OF_NOBODY = "10.8.1.2", "10.8.2.2", "10.8.9.9"
 
@@ -56,9 +56,9 @@ class Lender(GivenBook):
 
     resolver: Resolver
 
-    async def records(self, name: str, kind: int) -> Records:
+    async def records(self, name: str, kind: int, servers: Servers = ()) -> Records:
         """As the hub would."""
-        return await self.resolver.records(name, kind)
+        return await self.resolver.records(name, kind, servers)
 
 
 def query(name: str, kind: str = "A", *, edns: bool = True, payload: int = 1232) -> bytes:

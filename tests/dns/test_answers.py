@@ -10,14 +10,29 @@ import dns.flags
 import dns.message
 import dns.reversename
 import pytest
+from nameserver import NameServer
 from resolving import OF_NOBODY, OF_OTHER, OF_SANDBOX, REAL, Bench, errors, query, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nameserver import NameServer
-
 type Make = Callable[..., Bench]
+
+
+def test_a_policys_own_resolvers_are_asked(bench: Callable[..., Bench], upstream: NameServer) -> None:
+    """For addresses and for other records; the proxy's hear nothing."""
+    with NameServer(
+        {("txt.example.com", "A"): (20, ["93.184.216.99"]), ("txt.example.com", "TXT"): (20, ['"own"'])}
+    ) as own:
+        stated = f"resolvers: '127.0.0.1:{own.port}'\nrules: [{{allow: txt.example.com, protocol: [https, dns]}}]\n"
+
+        async def play(made: Bench) -> None:
+            assert await made.told("txt.example.com") == "NOERROR 93.184.216.99"
+            assert await made.told("txt.example.com", "TXT") == 'NOERROR "own"'
+
+        bench(stated, **REAL).run(play)
+    assert not upstream.asked
+
 
 RULES = """
 rules:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import dns.asyncquery
@@ -12,8 +13,9 @@ import dns.rcode
 import pytest
 from resolving import Bench, query, short
 
-from egress.config import DnsLimits
-from egress.policy import Rate
+from egress.config import DnsLimits, SandboxDefinition
+from egress.gate.roster import Member, Roster
+from egress.policy import Rate, Sandbox
 from egress.proxy.dns.server import may_ask
 
 if TYPE_CHECKING:
@@ -48,6 +50,26 @@ async def ended(reader: asyncio.StreamReader) -> bool:
             return await reader.read(1) == b""
     except ConnectionError:
         return True
+
+
+def test_a_sandbox_may_be_told_by_the_listener_that_it_asks(bench: Callable[..., Bench]) -> None:
+    """Over UDP and TCP; who asks another one is nobody."""
+
+    async def play(own: Bench) -> None:
+        async with own.serving() as where, own.serving() as (other, port):
+            policy = own.gate.generation.policy
+            member = Member(SandboxDefinition(Sandbox("agent"), listener=where), policy)
+            own.gate.generation = replace(own.gate.generation, roster=Roster([member]))
+            asked = dns.message.make_query("host1.wild.example", "A")
+            assert (await dns.asyncquery.udp(asked, where[0], 5, where[1])).rcode() == dns.rcode.NOERROR
+            assert (await dns.asyncquery.tcp(asked, where[0], 5, where[1])).rcode() == dns.rcode.NOERROR
+            assert (await dns.asyncquery.udp(asked, other, 5, port)).rcode() == dns.rcode.REFUSED
+        assert {(row.sandbox, row.verdict, row.road) for row in own.ledger.decisions} == {
+            ("agent", "allow", "dns"),
+            ("unknown", "deny", "dns"),
+        }
+
+    bench(RULES).run(play)
 
 
 def test_a_client_library_is_answered_over_both(bench: Callable[..., Bench]) -> None:

@@ -8,6 +8,8 @@ from fuzz.bodies import ChunkedBodies
 from fuzz.heads import RequestHeads, ResponseHeads
 from fuzz.hellos import ClientHellos
 from fuzz.policies import Lists, Paths, Policies, Targets
+from fuzz.questions import Questions
+from fuzz.socks import SocksOpenings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +21,8 @@ PARSERS: dict[str, Callable[[], Target]] = {
     "response-heads": ResponseHeads,
     "chunked-bodies": ChunkedBodies,
     "client-hellos": ClientHellos,
+    "socks-openings": SocksOpenings,
+    "dns-questions": Questions,
     "targets": Targets,
     "path-patterns": Paths,
     "host-lists": Lists,

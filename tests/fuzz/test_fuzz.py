@@ -18,16 +18,19 @@ from egress.config.host_lists import parse_host_list
 from egress.policy import parse_target, target_covers
 from egress.policy.paths import compile_path
 from egress.wire.head import RequestHead, parse_request_head
+from egress.wire.socks import parse_greeting, parse_socks_request
 
 SEED = 6
 ROUNDS = 6_000
 # Those that read whole files take longer for each input.
-FEWER = {"host-lists": 600, "policies": 600}
+FEWER = {"host-lists": 600, "policies": 600, "dns-questions": 1_500}
 ACCEPTED = {
     "request-heads": "request:",
     "response-heads": "response:",
     "chunked-bodies": "body:  True",
     "client-hellos": "hello:",
+    "socks-openings": "greeting:",
+    "dns-questions": "question:",
     "targets": "target:",
     "path-patterns": "pattern:",
     "host-lists": "list:",
@@ -93,6 +96,30 @@ def test_fuzzers_of_policies_find_what_is_wider_than_written(
 ) -> None:
     """A wildcard with its apex, a port forgotten, a segment that is several, a host that is all below, an odd rule."""
     monkeypatch.setattr(f"fuzz.policies.{part}", wider)
+    assert fuzz(PARSERS[name](), SEED, rounds=300).findings
+
+
+def _unreserved(data: bytes) -> object:
+    return parse_socks_request(data[:2] + b"\0" + data[3:])
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "other"),
+    [
+        ("socks-openings", "fuzz.socks.parse_greeting", lambda data: parse_greeting(data[:0] or b"\x05" + data[1:])),
+        (
+            "socks-openings",
+            "fuzz.socks.parse_socks_request",
+            _unreserved,
+        ),
+        ("dns-questions", "fuzz.questions.named", lambda _: (b"other",)),
+    ],
+)
+def test_fuzzers_of_roads_find_what_is_read_otherwise(
+    monkeypatch: pytest.MonkeyPatch, name: str, part: str, other: object
+) -> None:
+    """Another version, a reserved byte that is not looked at, another name than was asked for."""
+    monkeypatch.setattr(part, other)
     assert fuzz(PARSERS[name](), SEED, rounds=300).findings
 
 

@@ -231,7 +231,7 @@ def test_the_cache_is_bounded(server: NameServer, monkeypatch: pytest.MonkeyPatc
         asking = resolver(server)
         for name in ("one.test", "two.test", "both.test"):
             await asking.resolve(name)
-        assert list(asking._cache) == ["two.test", "both.test"]
+        assert list(asking._cache) == [("two.test", ()), ("both.test", ())]
 
     asyncio.run(ask())
 

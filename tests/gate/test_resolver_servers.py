@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import dns.rdatatype
@@ -54,6 +55,28 @@ def test_a_zone_has_servers_of_its_own(name: str, asked: str) -> None:
         resolve(Resolver(servers=at(outer), lifetime_seconds=2.0, zones=zones), name)
         heard = {each for each, server in (("outer", outer), ("inner", inner), ("lab", lab)) if server.asked}
     assert heard == {asked}
+
+
+def test_servers_of_a_policy_count_before_all_others_and_apart() -> None:
+    """Before those of a zone too; what they say is no answer for who trusts others, and a pin is one for all."""
+    there, here = {("a.test", "A"): (300, ["192.0.2.1"])}, {("a.test", "A"): (300, ["192.0.2.2"])}
+    with NameServer(there) as common, NameServer(here) as own, NameServer(here) as zoned:
+        pins = {"pinned.test": (ip_address("192.0.2.9"),)}
+        resolver = Resolver(pins, servers=at(common), lifetime_seconds=2.0, zones={"zone.test": at(zoned)})
+
+        async def play() -> None:
+            for servers, address in ((), "192.0.2.1"), (at(own), "192.0.2.2"), ((), "192.0.2.1"):
+                assert [str(found) for found in (await resolver.resolve("a.test", servers)).addresses] == [address]
+                assert resolver.known("a.test", servers) is not None
+            assert (await resolver.resolve("pinned.test", at(own))).addresses == pins["pinned.test"]
+            await resolver.resolve("x.zone.test", at(own))
+            await resolver.records("a.test", int(dns.rdatatype.TXT), at(own))
+
+        asyncio.run(play())
+        assert [name for name, *_ in common.asked] == ["a.test.", "a.test."]
+        assert {name for name, *_ in own.asked} == {"a.test.", "x.zone.test."}
+        assert ("a.test.", "TXT") in {(name, kind) for name, kind, _ in own.asked}
+        assert not zoned.asked
 
 
 def test_other_records_come_with_their_aliases_and_nothing_else() -> None:

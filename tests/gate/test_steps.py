@@ -104,6 +104,18 @@ def test_no_dns_for_a_connect_that_no_rule_could_allow(bench: Make, name: str, p
     assert resolver.asked == []
 
 
+@pytest.mark.parametrize(("stated", "servers"), [("", ()), ("resolvers: [10.0.0.53]\n", (("10.0.0.53", 53),))])
+def test_names_are_asked_of_the_policys_resolvers(
+    bench: Make, stated: str, servers: tuple[tuple[str, int], ...]
+) -> None:
+    """At CONNECT and for a request; where it names none, of those of the proxy."""
+    made = bench(f"{stated}{POLICY}")
+    resolver = made.watch_resolver(tunnel_test=ip_address(PUBLIC), api_test=ip_address(PUBLIC))
+    assert isinstance(asyncio.run(made.connect("tunnel.test")), Destination)
+    assert isinstance(ask(made, request("api.test")), Exchange)
+    assert resolver.servers == [servers, servers]
+
+
 def test_no_dns_for_a_connect_that_is_inspected(bench: Make) -> None:
     """Its requests are judged first; only a tunnel's name is resolved at CONNECT."""
     made = bench(POLICY)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from egress.gate.exchange import Client, Exchange
 from egress.gate.gate import Asked
 from egress.gate.grant import GrantBook
-from egress.gate.resolver import Answer
+from egress.gate.resolver import Answer, Servers
 from egress.policy import Protocol, Request, parse_host
 
 if TYPE_CHECKING:
@@ -44,14 +44,16 @@ class CountingResolver:
 
     answers: dict[str, tuple[Address, ...]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    servers: list[Servers] = field(default_factory=list)
 
-    def known(self, _name: str) -> Answer | None:
+    def known(self, _name: str, _servers: Servers = ()) -> Answer | None:
         """Nothing is remembered."""
         return None
 
-    async def resolve(self, name: str) -> Answer:
+    async def resolve(self, name: str, servers: Servers = ()) -> Answer:
         """Note the question; answer it."""
         self.asked.append(name)
+        self.servers.append(servers)
         found = self.answers.get(name, ())
         return Answer(found, "" if found else "the name does not exist")
 

@@ -49,7 +49,7 @@ def test_every_mode_passes_a_forward(
     with site.serving(mode), site.proxy.connect() as wire:
         assert exchange(site, mode, wire).status == 200
     row = site.proxy.ledger.only()[0]
-    assert (row.verdict, row.host, row.port) == ("allow", NAMES.get(mode, HOST), site.port)
+    assert (row.verdict, row.host, row.port, row.road) == ("allow", NAMES.get(mode, HOST), site.port, "forward")
     unopened = mode in {Mode.TUNNEL, Mode.TCP}
     handed = carrier is Carrier.MITM and mode is not Mode.TCP
     assert row.lane == ("mitm" if handed else "tunnel" if unopened else "http")

@@ -48,7 +48,7 @@ def test_every_mode_passes_over_socks(site: Site, mode: Mode, carrier: Carrier) 
         assert ask(wire, NAMES.get(mode, HOST).encode(), site.port) == 0
         assert exchange(site, mode, wire).status == 200
     row = site.proxy.ledger.only()[0]
-    assert (row.verdict, row.host, row.port) == ("allow", NAMES.get(mode, HOST), site.port)
+    assert (row.verdict, row.host, row.port, row.road) == ("allow", NAMES.get(mode, HOST), site.port, "socks")
     unopened = mode in {Mode.TUNNEL, Mode.TCP}
     # What may be the server's turn to speak is carried where it was accepted, whichever lane is forced.
     handed = carrier is Carrier.MITM and mode is not Mode.TCP

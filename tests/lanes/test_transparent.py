@@ -151,7 +151,7 @@ def test_a_name_that_is_not_allowed_gets_a_page_in_what_it_speaks(site: Site) ->
     with site.proxy.connect() as wire, pytest.raises(ssl.SSLCertVerificationError):
         site.proxy.secure(wire, "other.test", ca=site.origin._authority.ca_file.read_bytes())
     rows = site.proxy.ledger.wait(5)
-    assert {(row.reason, row.host) for row in rows} == {("host-not-allowed", "other.test")}
+    assert {(row.reason, row.host, row.road) for row in rows} == {("host-not-allowed", "other.test", "transparent")}
     assert not site.origin.connections
 
 

@@ -313,6 +313,13 @@ def test_changes_inside_requests_are_told(tmp_path: Path, old: str, new: str, ex
     assert told(compared(tmp_path, old, new)) == [expected]
 
 
+def test_resolvers_that_changed_are_told(tmp_path: Path) -> None:
+    """No request shows them, and they say where each name leads."""
+    found = compared(tmp_path, "resolvers: 10.0.0.1\nrules: []\n", "resolvers: '[fd00::1]:54'\nrules: []\n")
+    told = "`resolvers` of scope sandbox differs: ['10.0.0.1:53'] in the old policy, ['[fd00::1]:54'] in the new"
+    assert found.written == [told]
+
+
 def test_a_mode_that_changed_is_told(tmp_path: Path) -> None:
     """What a scope in report mode lets pass is newly allowed, and the mode itself is named."""
     found = compared(tmp_path, "rules: []\n", "mode: report\nrules: []\n")

@@ -24,8 +24,15 @@ RULES = (
         NewRule(Verdict.ALLOW, ("api.example.com",), ("443",), ("GET",), ("/v1/items",), ("wss",)),
     ),
     (
-        {"protocol": "dns", "port": 53, "method": None, "path": None},
+        {"protocol": "dns", "port": 53, "method": "TXT", "path": None},
         NewRule(Verdict.ALLOW, ("api.example.com",), protocol=("dns",)),
+    ),
+    *(
+        (
+            {"protocol": "dns", "port": 53, "method": kind, "path": None},
+            NewRule(Verdict.ALLOW, ("api.example.com",)),
+        )
+        for kind in ("A", "AAAA", "HTTPS", "SVCB")
     ),
     (
         {"protocol": "tcp", "port": 5432, "method": None, "path": None},
@@ -45,6 +52,12 @@ def test_a_row_gives_the_narrowest_rule(changed: dict[str, str | int | None], ru
 def test_a_deny_of_a_row_is_of_its_host_and_port() -> None:
     """What is refused is the destination, not one request of it."""
     assert rule_for(ROW, Verdict.DENY) == NewRule(Verdict.DENY, ("api.example.com",), ("443",))
+
+
+def test_a_deny_of_a_question_is_of_questions() -> None:
+    """Whatever its type."""
+    row = ROW | {"protocol": "dns", "port": 53, "method": "A", "path": None}
+    assert rule_for(row, Verdict.DENY) == NewRule(Verdict.DENY, ("api.example.com",), protocol=("dns",))
 
 
 # What a sandbox may have sent, or another program written.

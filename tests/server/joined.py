@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from egress.gate.resolver import Answer
+    from egress.gate.resolver import Answer, Servers
     from egress.policy import Address
 
 PATIENCE = 10.0
@@ -66,11 +66,13 @@ class Names:
 
     def __init__(self, answer: Callable[[str], Answer | None]) -> None:
         self.asked: list[str] = []
+        self.servers: list[Servers] = []
         self._answer = answer
 
-    async def resolve(self, name: str) -> Answer:
+    async def resolve(self, name: str, servers: Servers = ()) -> Answer:
         """The answer; None never comes."""
         self.asked.append(name)
+        self.servers.append(servers)
         answer = self._answer(name)
         if answer is None:
             await asyncio.Event().wait()

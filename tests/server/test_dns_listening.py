@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 from joined import config_in
 
-from egress.config import DnsConfig
+from egress.config import DnsConfig, Forward, TransparentConfig, TransparentMode
 from egress.errors import StartError
+from egress.policy import Host
 from egress.proxy.entrance import Kind
 from egress.server.listening import Listening
 
@@ -52,6 +53,26 @@ def test_a_port_that_is_taken_stops_the_start(tmp_path: Path, kind: socket.Socke
             Listening(answering(tmp_path, where))
         assert "--dns ADDRESS:PORT" in raised.value.hint
         assert str(where[1]) in raised.value.message
+
+
+def test_every_listener_is_told_once_and_by_its_kind(tmp_path: Path) -> None:
+    """A forward with its destination, redirected connections with their mode, DNS once for both of its sockets."""
+    local = ("127.0.0.1", 0)
+    config = replace(
+        answering(tmp_path, local),
+        listen=local,
+        forwards=(Forward(local, Host("db.example"), 5432),),
+        transparent=TransparentConfig((local,), TransparentMode.REDIRECT),
+    )
+    with closing(Listening(config)) as listening:
+        found = [(one.kind, one.destination, one.mode) for one in listening.listeners()]
+        assert {one.told.rpartition(":")[0] for one in listening.listeners()} == {"127.0.0.1"}
+    assert found == [
+        (Kind.PROXY, None, None),
+        (Kind.FORWARD, "db.example:5432", None),
+        (Kind.TRANSPARENT, None, "redirect"),
+        (Kind.DNS, None, None),
+    ]
 
 
 def test_several_addresses_are_told_in_their_order(tmp_path: Path) -> None:

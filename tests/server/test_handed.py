@@ -56,6 +56,7 @@ def test_a_connection_arrives_with_what_is_known_of_it(
     [
         Client("ci-7", "192.0.2.1:1", "mitm", ClientPlace("192.0.2.1", ("127.0.0.1", 3128)), settled=True),
         Client("unknown", "192.0.2.1:1", "mitm", ClientPlace("192.0.2.1")),
+        Client("default", "192.0.2.1:1", "mitm", ClientPlace("192.0.2.1"), settled=True, road="socks"),
         Client("build", "unix:uid=7", "mitm", ClientPlace("unix:uid=7", UnixListener("/run/p.sock"), 7), settled=True),
     ],
 )

@@ -308,6 +308,25 @@ def test_a_name_is_asked_for_once_and_kept_for_its_time(tmp_path: Path) -> None:
     run(play)
 
 
+def test_names_are_told_apart_by_the_servers_of_their_policy(tmp_path: Path) -> None:
+    """On the way to the hub, there, and in what is remembered here."""
+    servers = (("192.0.2.53", 53),)
+
+    async def play() -> None:
+        config, names = config_in(tmp_path), Names(lambda _: Answer(HERE, ttl=60.0))
+        hub, process = hub_in(config, names), Process(config)
+        await joined(process, hub)
+        await process.names.resolve("a.test", servers)
+        assert process.names.known("a.test") is None
+        assert process.names.known("a.test", servers) is not None
+        await asyncio.gather(process.names.resolve("a.test"), process.names.resolve("a.test", servers))
+        assert (names.asked, names.servers) == (["a.test", "a.test"], [servers, ()])
+        process.link.close()
+        await hub.close()
+
+    run(play)
+
+
 def test_a_pin_needs_no_hub(tmp_path: Path) -> None:
     """Its addresses are known without waiting."""
 
@@ -366,7 +385,7 @@ def test_what_is_remembered_is_bounded(tmp_path: Path) -> None:
     async def play() -> None:
         process = Process(config_in(tmp_path))
         for number in range(5000):
-            process.names.answered(f"n{number}.test", ["192.0.2.1"], "", 60.0)
+            process.names.answered((f"n{number}.test", ()), ["192.0.2.1"], "", 60.0)
         assert process.names.known("n4999.test")
         assert process.names.known("n0.test") is None
         assert len(process.names._cache) == 4096

@@ -225,6 +225,7 @@ WRONG = [
     ({"name": "a", "policy": ["x"]}, "no such request"),
     ({"name": "a", "token": "mine"}, "no such request"),
     ({"name": "a", "policy": "version: 1\nmode: report\n"}, "can only narrow"),
+    ({"name": "a", "policy": "version: 1\nresolvers: 10.0.0.53\n"}, "has no `resolvers`"),
     ({"name": "a", "policy": "version: 1\ninclude: [github]\n"}, "has no `include`"),
     ({"name": "a", "policy": "version: 1\nsecrets: {a: {env: HOME, hosts: [a.test]}}\n"}, "has no `secrets`"),
     ({"name": "a", "policy": "version: 1\nrules:\n  - allow: {file: /etc/passwd}\n"}, "has no `file`"),

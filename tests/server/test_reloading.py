@@ -177,6 +177,9 @@ def test_status_of_a_proxy_that_is_ready(station: Station) -> None:
         stop(process)
     assert (told["ready"], told["reasons"], told["pid"]) == (True, [], process.popen.pid)
     assert told["listening"] == ":".join(map(str, station.address))
+    assert told["listeners"] == [
+        {"kind": "proxy", "address": told["listening"], "destination": None, "mode": None},
+    ]
     assert told["policy"]["digest"] == digest_of(station)
     assert (told["policy"]["generation"], told["policy"]["files"]) == (1, [str(station.policy)])
     assert told["policy"]["scopes"][0]["scope"] == "sandbox"

@@ -70,6 +70,17 @@ def test_the_socket_has_its_mode_whatever_the_umask_says(tmp_path: Path, mode: i
     assert list(tmp_path.iterdir()) == []
 
 
+def test_closed_once_more_it_does_no_harm(tmp_path: Path) -> None:
+    """Not to a descriptor that has its lock's number by then, nor to who has its name."""
+    made = opened(tmp_path / "p.sock")
+    made.close()
+    other = opened(tmp_path / "p.sock")
+    made.close()
+    assert reaches(tmp_path / "p.sock")
+    other.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_until_it_has_its_mode_nobody_else_can_connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even for a moment."""
     modes: list[int] = []

@@ -1,8 +1,9 @@
 """HAR 1.2, the log that browsers' developer tools open: one entry for each request, tunnel or connection.
 
 1. a row that was refused has status 403 unless another was sent, and its reason as the comment
-2. the record has no headers, cookies or bodies: these lists are empty, and sizes that are not known are -1
-3. what HAR has no field for is in `_egress`, as the format asks for fields of one's own
+2. DNS questions are none of these, and are left out
+3. the record has no headers, cookies or bodies: these lists are empty, and sizes that are not known are -1
+4. what HAR has no field for is in `_egress`, as the format asks for fields of one's own
 
 http://www.softwareishard.com/blog/har-12-spec/
 """
@@ -35,6 +36,8 @@ def har_log(rows: Iterable[AuditRow]) -> Iterator[str]:
     yield f'{{"log": {{"version": "1.2", "creator": {encode({"name": "Egress", "version": __version__})}, "entries": ['
     comma = "\n"
     for row in rows:
+        if row.protocol == "dns":
+            continue
         yield comma + encode(har_entry(row))
         comma = ",\n"
     yield "\n]}}\n"
@@ -128,7 +131,10 @@ def _own(row: AuditRow) -> dict[str, Any]:
     place = None if row.file is None else f"{row.file}:{row.line}"
     own = {
         **{name: getattr(row, name) for name in ("id", "state", "sandbox", "client", "verdict", "reason", "scope")},
-        **{name: getattr(row, name) for name in ("host", "rule", "policy_hash", "protocol", "lane", "rewritten")},
+        **{
+            name: getattr(row, name)
+            for name in ("host", "rule", "policy_hash", "protocol", "lane", "road", "rewritten")
+        },
         "place": place,
         "secrets": list(row.secrets),
         "labels": object_of(row.labels),

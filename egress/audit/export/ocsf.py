@@ -1,7 +1,8 @@
 """OCSF 1.6.0, the schema that security lakes read: one event a line.
 
-1. a request is HTTP Activity (4002); what is not looked into (a tunnel, TCP, a name) is Network Activity (4001)
-2. both have the profile `security_control`: what was decided is `action_id` and `disposition_id`
+1. a request is HTTP Activity (4002), a DNS question DNS Activity (4003); what is not looked into (a tunnel, TCP) is
+   Network Activity (4001)
+2. all have the profile `security_control`: what was decided is `action_id` and `disposition_id`
 3. what the schema has no attribute for is in `unmapped`; what it could take only with values that are not known (`tls`
    without a version) is there too
 
@@ -33,6 +34,13 @@ _ACTIVITIES: Final = {
     "TRACE": 8,
     "PATCH": 9,
 }
+_DNS: Final = "dns"
+_TRAFFIC: Final = 6
+_ADDRESSES: Final = frozenset({"A", "AAAA"})
+_NO_ERROR, _SERVER_ERROR, _NO_NAME = 0, 2, 3
+_CODES: Final = {_NO_ERROR: "NoError", _SERVER_ERROR: "ServError", _NO_NAME: "NXDomain"}
+# What the resolver says of a name that it found, and that leads nowhere.
+_UNRESOLVED: Final = {"the name does not exist": _NO_NAME, "no address": _NO_ERROR}
 _OPEN, _CLOSE, _FAIL, _REFUSE, _OTHER = 1, 2, 4, 5, 99
 _TCP: Final = 6
 _OUTBOUND: Final = 2
@@ -43,7 +51,7 @@ _ACTIONS: Final = {1: "Allowed", 2: "Denied", 3: "Observed"}
 _DISPOSITIONS: Final = {1: "Allowed", 2: "Blocked", 17: "Logged"}
 _INFORMATIONAL, _LOW = 1, 2
 _UNKNOWN, _SUCCESS, _FAILURE = 0, 1, 2
-_UNMAPPED: Final = ("sandbox", "state", "protocol", "lane", "scope", "rewritten", "sni", "error", "secrets")
+_UNMAPPED: Final = ("sandbox", "state", "protocol", "lane", "road", "scope", "rewritten", "sni", "error", "secrets")
 
 
 def ocsf_events(rows: Iterable[AuditRow]) -> Iterator[str]:
@@ -54,9 +62,10 @@ def ocsf_events(rows: Iterable[AuditRow]) -> Iterator[str]:
 
 def ocsf_event(row: AuditRow) -> dict[str, Any]:
     """The event of a row; attributes without a value are left out."""
-    is_http = row.method is not None and row.path is not None
-    activity = _http_activity(row) if is_http else _network_activity(row)
-    class_uid = _NETWORK * 1000 + (2 if is_http else 1)
+    is_dns = row.protocol == _DNS
+    is_http = not is_dns and row.method is not None and row.path is not None
+    activity = _TRAFFIC if is_dns else _http_activity(row) if is_http else _network_activity(row)
+    class_uid = _NETWORK * 1000 + (3 if is_dns else 2 if is_http else 1)
     action, disposition = _decided(row)
     event = {
         "activity_id": activity,
@@ -79,10 +88,8 @@ def ocsf_event(row: AuditRow) -> dict[str, Any]:
         "policy": None if row.policy_hash is None else {"uid": row.policy_hash},
         "metadata": _metadata(row),
         "src_endpoint": _client(row),
-        "dst_endpoint": _server(row),
-        "connection_info": {"direction_id": _OUTBOUND, "protocol_num": _TCP, "protocol_name": "tcp"},
-        "traffic": _some({"bytes_out": row.bytes_up, "bytes_in": row.bytes_down}),
         "unmapped": _unmapped(row),
+        **(_dns(row) if is_dns else _connection(row)),
         **(_http(row) if is_http else {}),
     }
     return _some(event) or {}
@@ -158,6 +165,29 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdecimal() and int(text) <= _MOST_PORT
 
 
+def _connection(row: AuditRow) -> dict[str, Any]:
+    return {
+        "dst_endpoint": _server(row),
+        "connection_info": {"direction_id": _OUTBOUND, "protocol_num": _TCP, "protocol_name": "tcp"},
+        "traffic": _some({"bytes_out": row.bytes_up, "bytes_in": row.bytes_down}),
+    }
+
+
+def _dns(row: AuditRow) -> dict[str, Any]:
+    """The question, and as far as the row has it, the answer: of a denial it does not have the response code."""
+    code = None
+    if row.verdict == "allow":
+        code = _NO_ERROR if row.error is None else _UNRESOLVED.get(row.error.rpartition(": ")[2], _SERVER_ERROR)
+    told = row.address if row.method in _ADDRESSES and code == _NO_ERROR else None
+    return {
+        "query": None if row.host is None else _some({"hostname": row.host, "type": row.method}),
+        "answers": None if told is None else [{"rdata": told, "type": row.method}],
+        "rcode_id": code,
+        "rcode": None if code is None else _CODES[code],
+        "connection_info": {"direction_id": _OUTBOUND},
+    }
+
+
 def _http(row: AuditRow) -> dict[str, Any]:
     url = {"hostname": row.host, "path": row.path, "query_string": row.query, "scheme": row.scheme}
     if row.port is not None and _is_port(str(row.port)):
@@ -176,5 +206,6 @@ def _response(row: AuditRow) -> dict[str, Any] | None:
 
 def _unmapped(row: AuditRow) -> dict[str, Any] | None:
     own = {name: getattr(row, name) for name in _UNMAPPED}
-    method = row.method if row.method is not None and row.method not in _ACTIVITIES else None
+    known = row.protocol == _DNS or row.method is None or row.method in _ACTIVITIES
+    method = None if known else row.method
     return _some({**own, "secrets": list(row.secrets) or None, "method": method})

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from egress.config import DnsConfig
     from egress.gate.exchange import Client
     from egress.gate.gate import Gate
-    from egress.gate.resolver import Records
+    from egress.gate.resolver import Records, Servers
     from egress.policy import Address, Policy, QuestionDecision
     from egress.proxy.dns.message import Asked, Malformed
 
@@ -85,8 +85,8 @@ class Lending(Protocol):
     async def lend(self, name: str, version: int, sandbox: str) -> Address | None:
         """The address that stands for a canonical name; None: there is none to be had. May raise."""
 
-    async def records(self, name: str, kind: int) -> Records:
-        """Records of a type of a canonical name, asked for anew. May raise."""
+    async def records(self, name: str, kind: int, servers: Servers) -> Records:
+        """Records of a type of a canonical name, asked for anew, of the policy's servers if it has any. May raise."""
 
 
 # Made anew for each question, so not frozen. Nobody changes one.
@@ -102,6 +102,7 @@ class _Verdict:
     address: str | None = None
     error: str | None = None
     asks: bool = False
+    servers: Servers = ()
 
 
 class Answering:
@@ -222,7 +223,7 @@ class Answering:
             return _Verdict(question.decision, dns.rcode.NOERROR)
         if not question.stated:
             return _Verdict(question.further, dns.rcode.REFUSED, code=_BLOCKED)
-        return _Verdict(question.further, dns.rcode.NOERROR, asks=True)
+        return _Verdict(question.further, dns.rcode.NOERROR, asks=True, servers=policy.resolvers)
 
     async def _name_of(self, asked: Asked, client: Client, policy: Policy) -> _Verdict | None:
         """The name of an address that we gave out; None: it is none of ours, or its name is not the asker's to ask."""
@@ -248,7 +249,9 @@ class Answering:
     async def _addresses(self, asked: Asked, client: Client, policy: Policy, question: QuestionDecision) -> _Verdict:
         name = question.request.host.text
         # Asked for in both modes: whether a name exists is told as it is.
-        found = self._gate.resolver.known(name) or await self._gate.resolver.resolve(name)
+        found = self._gate.resolver.known(name, policy.resolvers) or await self._gate.resolver.resolve(
+            name, policy.resolvers
+        )
         if not found.addresses:
             return _unresolved(question.decision, found.error)
         version = _VERSIONS[asked.kind]
@@ -274,7 +277,7 @@ class Answering:
         return _with(asked, question.decision, self._config.ttl, [str(address)])
 
     async def _other_records(self, asked: Asked, verdict: _Verdict) -> _Verdict:
-        found = await self._lending.records(verdict.host, asked.kind)
+        found = await self._lending.records(verdict.host, asked.kind, verdict.servers)
         if found.error:
             return _unresolved(verdict.decision, found.error)
         kinds = {asked.kind, int(dns.rdatatype.CNAME)}

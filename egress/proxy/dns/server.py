@@ -213,7 +213,7 @@ class DnsServer:
             room.release()
 
     def _client(self, sock: socket.socket, peer: Any, entrance: Entrance) -> Client:
-        return self._gate.arrived(*peer_of(sock, peer, entrance.address))
+        return self._gate.arrived(*peer_of(sock, peer, entrance.address), entrance.road)
 
     def _run(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)

@@ -13,9 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-CLASSES = ("http_activity", "network_activity")
+CLASSES = ("dns_activity", "http_activity", "network_activity")
 PROFILES = ("security_control",)
 OBJECTS = (
+    *("dns_answer", "dns_query"),
     *("firewall_rule", "http_request", "http_response", "metadata", "network_connection_info", "network_endpoint"),
     *("network_traffic", "policy", "product", "tls", "url"),
 )
