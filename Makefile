@@ -97,6 +97,11 @@ SECONDS ?= 300
 fuzz: system ## the fuzzers, SECONDS=300 each (FUZZ= names some of them); needs root for the listener
 	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m fuzz.run --seconds $(SECONDS) $(FUZZ)
 
+# The clients of Python and npm go to .compat, which stays for the next time.
+.PHONY: compat
+compat: system ## every client by every road, 3 minutes; writes docs/compatibility.md; CLIENTS= some, nothing is written
+	@PYTHONPATH=tests:tests/e2e $(BIN)/python -m compat.make $(CLIENTS)
+
 .PHONY: crash
 crash: setup ## the writer of the audit killed with -9 under load, 100 times (KILLS=)
 	@EGRESS_KILLS=$(or $(KILLS),100) $(BIN)/pytest tests/audit/test_faults.py -k kill_9
@@ -134,4 +139,4 @@ lock: ## write the locks anew from pyproject.toml (needs uv; UV= names it)
 
 .PHONY: clean
 clean: ## remove .venv, .venv-sdk and caches; the state folder stays
-	@rm -rf .venv $(SDK) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist egress.egg-info
+	@rm -rf .venv $(SDK) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .compat build dist egress.egg-info

@@ -55,14 +55,15 @@ _BUNDLE = (
     "CONDA_SSL_VERIFY",
 )
 _CA = ("NODE_EXTRA_CA_CERTS", "DENO_CERT")
-# Node 22.21 and 24.5 or later look at the proxy variables only if told to.
-_SWITCHES = {"NODE_USE_ENV_PROXY": "1"}
+# Node 22.21 and 24.5 or later look at the proxy variables only if told to. Told to, with one for SOCKS, no program of
+# Node starts, npm and Yarn neither; set all the same, so that none that was inherited holds.
+_SWITCH = "NODE_USE_ENV_PROXY"
 _FILES = ("JAVA_TOOL_OPTIONS", "APT_CONFIG", "WGETRC", "PHP_INI_SCAN_DIR")
 
 PROXY_VARIABLES = _PROXY
 BUNDLE_VARIABLES = _BUNDLE
 CA_VARIABLES = _CA
-VARIABLES = (*_PROXY, *_HTTP_PROXY_ONLY, *_NO_PROXY, *_BUNDLE, *_CA, *_SWITCHES, *_FILES)
+VARIABLES = (*_PROXY, *_HTTP_PROXY_ONLY, *_NO_PROXY, *_BUNDLE, *_CA, _SWITCH, *_FILES)
 
 
 def child_environment(
@@ -87,7 +88,7 @@ def child_environment(
         **dict.fromkeys(_NO_PROXY, ",".join(no_proxy)),
         **dict.fromkeys(_BUNDLE, str(bundle)),
         **dict.fromkeys(_CA, str(ca)),
-        **_SWITCHES,
+        _SWITCH: "0" if socks_url else "1",
         **({} if files is None else _of_files(files, proxy_url, no_proxy)),
     }
 

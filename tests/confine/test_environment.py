@@ -83,10 +83,12 @@ NEVER_SOCKS = {"grpc_proxy", "YARN_HTTP_PROXY", "YARN_HTTPS_PROXY", "JAVA_TOOL_O
 
 
 def test_socks_goes_to_who_speaks_it() -> None:
-    """`socks5h`, so that the proxy is told names; everything else is as it was."""
+    """`socks5h`, so that the proxy is told names; everything else is as it was, but that Node is told of no proxy."""
     plain = child_environment(PROXY, BUNDLE, CA, files=FILES)
     socks = child_environment(PROXY, BUNDLE, CA, files=FILES, socks_url="socks5h://127.0.0.1:3128")
-    changed = {name for name in plain if plain[name] != socks[name]}
+    # Told to use a proxy for SOCKS, it would start no program at all.
+    assert socks["NODE_USE_ENV_PROXY"] == "0"
+    changed = {name for name in plain if plain[name] != socks[name]} - {"NODE_USE_ENV_PROXY"}
     assert {socks[name] for name in changed} == {"socks5h://127.0.0.1:3128"}
     assert changed == {name for name, value in WANTED if value == PROXY} - NEVER_SOCKS
     assert {"ALL_PROXY", "https_proxy", "HTTP_PROXY"} <= changed

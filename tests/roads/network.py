@@ -147,6 +147,13 @@ class Network:
             where.ip("address", "add", f"{addresses[1]}/64", "dev", device, "nodad")
             where.ip("link", "set", device, "up")
 
+    def join(self, role: str, device: str, own: tuple[str, str], others: tuple[str, str]) -> Space:
+        """One more namespace, wired to the gateway's `device`; it has no route beyond."""
+        space = Space(role)
+        self._spaces.append(space)
+        self._wire(space, "outer", own, device, others)
+        return space
+
     def __enter__(self) -> Self:
         return self
 
