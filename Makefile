@@ -118,6 +118,18 @@ bench-check: setup ## ours beside squid, against the recorded ratios; RECORD=1 r
 bench-policy: setup ## policies of 10 rules to lists of 100,000: loading, memory, decisions, and a reload under load
 	@$(BIN)/python bench/policy.py
 
+MINUTES ?= 30
+SANDBOXES ?= 50
+
+# Not part of CI, for its length; tests/bench runs a short one.
+.PHONY: soak
+soak: setup ## mixed traffic of SANDBOXES=50 through the gateway for MINUTES=30, and what leaks; needs root
+	@$(BIN)/python -m bench.soak --minutes $(MINUTES) --sandboxes $(SANDBOXES)
+
+.PHONY: bench-roads
+bench-roads: setup ## CONNECT, SOCKS5 and redirected connections beside each other, and DNS: 2 minutes; needs root
+	@$(BIN)/python -m bench.roads
+
 .PHONY: fmt
 fmt: setup ## format, and mend what ruff can mend by itself
 	@$(BIN)/ruff format .

@@ -24,7 +24,7 @@ from egress.gate.within import within
 from egress.policy import Reason, Refusal
 from egress.proxy.bodies import SHARED
 from egress.proxy.clock import Clock
-from egress.proxy.connection import CLIENT_CLOSED, Connection, Phase
+from egress.proxy.connection import CLIENT_CLOSED, Connection, Phase, everywhere
 from egress.proxy.endpoint import Endpoint
 from egress.proxy.entrance import PROXY
 from egress.proxy.http_lane import HttpParts
@@ -207,6 +207,8 @@ class Front:
             await self._failed(connection)
         finally:
             connection.finish(CLIENT_CLOSED)
+            # It leads back to the connection, which would be kept until the collector looks for circles.
+            connection.move_in = everywhere
             self._clock.forget(connection)
             connection.endpoint.close()
             for slots in taken:

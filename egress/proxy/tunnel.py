@@ -65,7 +65,7 @@ async def carry(
 class _Tunnel:
     """Two directions, and what ends them."""
 
-    __slots__ = ("_down", "_idle", "_limits", "_timers", "_up", "ended", "exchange", "last", "left", "loop", "pipes")
+    __slots__ = ("_idle", "_limits", "_timers", "_ways", "ended", "exchange", "last", "left", "loop", "pipes")
 
     def __init__(
         self, client: socket.socket, upstream: socket.socket, exchange: Exchange, limits: TunnelLimits, pipes: PipePool
@@ -80,16 +80,18 @@ class _Tunnel:
         self._timers: list[asyncio.TimerHandle] = []
         self._idle: asyncio.TimerHandle | None = None
         quota = exchange.quota
-        self._up = _Way(self, (client, upstream), self._went_up, None if quota is None else quota.up)
-        self._down = _Way(self, (upstream, client), self._came_down, None if quota is None else quota.down)
+        self._ways: tuple[_Way, ...] = (
+            _Way(self, (client, upstream), self._went_up, None if quota is None else quota.up),
+            _Way(self, (upstream, client), self._came_down, None if quota is None else quota.down),
+        )
 
     def start(self) -> None:
         """Look at both sockets, and start the clocks."""
         self._idle = self.loop.call_later(self._limits.idle_seconds, self._look)
         if self._limits.total_seconds is not None:
             self._timers.append(self.loop.call_later(self._limits.total_seconds, self.end, Reason.LIMIT_TIME.value))
-        self._up.watch()
-        self._down.watch()
+        for way in self._ways:
+            way.watch()
 
     def end(self, reason: str = "") -> None:
         """It is over; the first reason counts."""
@@ -100,12 +102,14 @@ class _Tunnel:
         """Leave nothing behind."""
         for timer in (*self._timers, *(() if self._idle is None else (self._idle,))):
             timer.cancel()
-        self._up.stop()
-        self._down.stop()
+        for way in self._ways:
+            way.stop()
+        # They know the tunnel: without this, all of it would be kept until the collector looks for circles.
+        self._ways = ()
 
     def one_ended(self) -> None:
         """A direction has ended; with the other one's end all has."""
-        if self._up.finished and self._down.finished:
+        if all(way.finished for way in self._ways):
             self.end()
 
     def _look(self) -> None:

@@ -106,6 +106,7 @@ class Hub:
             "refused": self._refused,
             "problem": self._problem,
             "waiting": self._writer.waiting,
+            "tasks": len(asyncio.all_tasks()),
             "lag": time.monotonic() - self._unrecorded[0][1] if self._unrecorded else 0.0,
             "lookups": dict(self._lookups_told),
             "fetches": dict(self.fetches.broker.outcomes),

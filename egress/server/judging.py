@@ -149,11 +149,14 @@ class Judging:
             "generation": self.gate.generation.number,
             "connections": self.shares.connections.used,
             "open": len(self.gate.open),
+            "tasks": len(asyncio.all_tasks()),
             "refused": self._sink.refused,
             "waiting": self._sink.waiting,
         }
 
     async def _prepare(self, number: int, descriptor: int) -> None:
+        # What is frozen is never looked at again: circles that nobody needs any more must not be among it.
+        gc.collect()
         # A collection would look through all of a large policy at once, while everything else stands still. It holds no
         # cycles, so what is frozen here is still freed once the next policy takes its place.
         gc.disable()

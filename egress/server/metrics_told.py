@@ -86,6 +86,7 @@ def _traffic(told: Mapping[str, Any], tally: Mapping[str, Any]) -> Iterator[Fami
         yield histogram(name, text, BOUNDS, times["counts"], times["total"])
     yield many("egress_connections", Type.GAUGE, "Open connections of clients.", _by_process(told, "connections"))
     yield many("egress_open", Type.GAUGE, "Requests and tunnels under way.", _by_process(told, "open"))
+    yield many("egress_tasks", Type.GAUGE, "Steps under way at once, as asyncio counts.", _by_process(told, "tasks"))
     sandboxes = _bounded(told["measured"]["sandboxes"])
     yield many("egress_sandbox_connections", Type.GAUGE, "Open connections by sandbox.", sandboxes)
 
@@ -143,7 +144,7 @@ def _processes(told: Mapping[str, Any]) -> Iterator[Family]:
 
 
 def _by_process(told: Mapping[str, Any], key: str) -> list[tuple[dict[str, str], float]]:
-    return [({"process": each["name"]}, each[key]) for each in told["processes"] if each[key] is not None]
+    return [({"process": each["name"]}, each[key]) for each in told["processes"] if each.get(key) is not None]
 
 
 def _bounded(counts: Mapping[str, int]) -> list[tuple[dict[str, str], float]]:

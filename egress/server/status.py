@@ -226,6 +226,7 @@ def _process(child: Child) -> Plain:
         "lanes": lanes,
         "connections": child.told[1].get("connections"),
         "open": child.told[1].get("open"),
+        "tasks": child.told[1].get("tasks"),
     }
 
 
