@@ -24,7 +24,7 @@ from egress.server.generations import read_generation
 from egress.server.leases import Shares, stock
 from egress.server.link import HubLink
 from egress.server.names import HubNames
-from egress.server.pieces import Rest, release
+from egress.server.pieces import Rest, release, targets_in
 from egress.server.questions import HubQuestions
 from egress.server.quotas import HubCounting
 from egress.server.rows import RowSink
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from egress.certs import Authority
     from egress.config import ServerConfig
     from egress.gate.generation import Generation
+    from egress.policy import Policy
     from egress.server.children import Start
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ _NAME_SLACK_SECONDS: Final = 1.0
 _WINDOW_AT_LEAST: Final = 100
 # How often it is looked whether an old policy still carries anything.
 _RELEASE_SECONDS: Final = 1.0
+# Targets of rules: so many are looked through in a few milliseconds.
+_LARGE: Final = 10_000
 
 
 class Judging:
@@ -157,15 +160,17 @@ class Judging:
     async def _prepare(self, number: int, descriptor: int) -> None:
         # What is frozen is never looked at again: circles that nobody needs any more must not be among it.
         gc.collect()
-        # A collection would look through all of a large policy at once, while everything else stands still. It holds no
-        # cycles, so what is frozen here is still freed once the next policy takes its place.
         gc.disable()
         try:
             # A large policy takes seconds to compile; what is open goes on meanwhile, in the rests.
             self._next = await asyncio.to_thread(read_generation, descriptor, self.gate.generation, Rest())
             # The supervisor has read it just now, so that it can be.
             await asyncio.to_thread(self._authority.renew)
-            gc.freeze()
+            # A collection would look through all of a large policy at once, while everything else stands still. It
+            # holds no cycles, so what is frozen here is still freed once the next policy takes its place. Not for a
+            # small one: circles of what is open now, closed later, would stay for good.
+            if targets_in(_policies_of(self._next)) > _LARGE:
+                gc.freeze()
         except Exception:
             # Going on with the old one is no choice: this process ends, and begins anew with the new generation.
             logger.exception("a new policy could not be taken over")
@@ -179,7 +184,7 @@ class Judging:
         """Let an old policy go a little at a time: freeing a large one at once would hold up everything else."""
         while any(exchange.generation is old for exchange in self.gate.open.values()):  # noqa: ASYNC110 - as above
             await asyncio.sleep(_RELEASE_SECONDS)
-        policies = [old.policy, *(() if old.roster is None else old.roster.policies.values())]
+        policies = _policies_of(old)
         del old
         await asyncio.to_thread(release, policies, Rest())
 
@@ -198,3 +203,7 @@ class Judging:
     def _orphaned(self) -> None:
         self._drain(0)
         self._end.set()
+
+
+def _policies_of(generation: Generation) -> list[Policy]:
+    return [generation.policy, *(() if generation.roster is None else generation.roster.policies.values())]

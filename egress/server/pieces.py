@@ -77,6 +77,11 @@ def release(policies: list[Policy], rest: Callable[[], None]) -> None:
         rest()
 
 
+def targets_in(policies: Iterable[Policy]) -> int:
+    """How many targets the rules of policies have together."""
+    return sum(len(rule.targets) for policy in policies for scope in policy.scopes for rule in scope.rules)
+
+
 def _targets_of(policies: list[Policy]) -> Iterator[Target]:
     return (target for policy in policies for scope in policy.scopes for rule in scope.rules for target in rule.targets)
 

@@ -11,7 +11,7 @@ import pytest
 from egress.config import PolicySource, load_policy
 from egress.policy import HostTarget, Policy, Rule, Scope, ScopeRules, Target, Verdict, compile_policy
 from egress.server import pieces
-from egress.server.pieces import Rest, pack, release, unpack
+from egress.server.pieces import Rest, pack, release, targets_in, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +45,13 @@ def scopes(tmp_path: Path) -> tuple[ScopeRules, ...]:
 def test_what_was_packed_comes_out_the_same(scopes: tuple[ScopeRules, ...]) -> None:
     """Scopes, rules in their order, and each kind of target."""
     assert tuple(unpack(pack(scopes), lambda: None)) == scopes
+
+
+def test_the_size_of_policies_is_that_of_all_their_lists(scopes: tuple[ScopeRules, ...]) -> None:
+    """It says whether a reload keeps them from the collector."""
+    policy = compile_policy(scopes, digest="x", clock=time.time)
+    assert targets_in([policy, policy]) == 2 * (LIST + 1 + 7 + 100)
+    assert targets_in([]) == 0
 
 
 def test_no_more_than_a_few_hundred_targets_are_read_or_compiled_without_a_rest(scopes: tuple[ScopeRules, ...]) -> None:
