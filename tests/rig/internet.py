@@ -73,7 +73,7 @@ class Internet:
         internet.ip("address", "add", f"{SERVER}/32", "dev", "lo")
         self.authority = TestAuthority(self.folder / "roots")
         zone = dict.fromkeys(_NAMES, _BOTH)
-        self.names = NameServer(internet, SERVER, zone)  # type: ignore[arg-type] -- it has what is used of it
+        self.names = NameServer(internet, [SERVER], zone)  # type: ignore[arg-type] -- it has what is used of it
         self._stack.callback(self.names.close)
         self.origins = Origins(
             internet,  # type: ignore[arg-type] -- likewise
