@@ -16,7 +16,6 @@ from mitmproxy.proxy import mode_specs
 from egress.errors import StartError
 from egress.mitm import attachment, guard, lean, options_profile
 from egress.mitm.arrival import Arrival, Carrier
-from egress.mitm.remains import take_apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,11 +98,8 @@ class MitmListener:
         if task is not None:
             self._handlers.add(task)
             task.add_done_callback(self._handlers.discard)
-        carrier = Carrier(streams, self._options, self._mode, arrival)
         try:
-            await carrier.handle_client()
+            await Carrier(streams, self._options, self._mode, arrival).handle_client()
         except Exception:
             logger.exception("a connection failed and is closed")
             streams[1].close()
-        finally:
-            take_apart(carrier)

@@ -43,6 +43,7 @@ SAME = {
         "upstream: {ca: [a.pem, b.pem]}",
     ),
     "upstream_proxy": (["--upstream-proxy", "http://10.0.0.1:3128"], "upstream: {proxy: 'http://10.0.0.1:3128'}"),
+    "admin": (["--admin", "127.0.0.1:9180"], "admin: 127.0.0.1:9180"),
     "dns": (["--dns", "127.0.0.1:5353"], "dns: {listen: 127.0.0.1:5353}"),
     "resolve": (
         ["--resolve", "a.test:10.0.0.1", "--resolve", "b.test:10.0.0.2"],

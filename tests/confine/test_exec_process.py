@@ -42,12 +42,22 @@ for descriptor in (0, os.open("/dev/tty", os.O_RDWR) if sys.argv[1] == "own" els
 """
 
 
-@pytest.fixture(params=list(Road))
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """A place of each road."""
-    for made in places(request.param):
+def _made(road: Road) -> Iterator[Place]:
+    for made in places(road):
         made.put("policy.yaml", DENY)
         yield made
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """A place of a user who is not root. What differs for root is who the command runs as: see `test_exec_inside`."""
+    yield from _made(Road.USER)
+
+
+@pytest.fixture(params=list(Road))
+def either(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A place of each road."""
+    yield from _made(request.param)
 
 
 def sh(place: Place, script: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -90,16 +100,16 @@ def test_clients_that_read_files_alone_find_theirs(place: Place) -> None:
     assert "trustStore=/run/egress/java-trust.p12" in done.stdout.splitlines()[-1]
 
 
-def test_the_password_of_the_way_out_stays_outside(place: Place) -> None:
+def test_the_password_of_the_way_out_stays_outside(either: Place) -> None:
     """Of its variable nothing is inside; `egress doctor` says where it runs."""
     proxy = "{url: 'http://127.0.0.1:9', user: egress, password: {env: PROXY_PASSWORD}}"
-    config = place.put("egress.yaml", f"upstream: {{proxy: {proxy}}}\n")
-    policy = str(place.home / "policy.yaml")
+    config = either.put("egress.yaml", f"upstream: {{proxy: {proxy}}}\n")
+    policy = str(either.home / "policy.yaml")
     doctor = f"{sys.executable} -c 'from egress.cli.main import main; main()' doctor --inside --offline --json"
     script = f'test -z "$PROXY_PASSWORD" && {doctor}'
     # The checkout may lie below /tmp.
     options = ("--quiet", "--config", str(config), "--policy", policy, "--keep", str(ROOT))
-    done = place.run(*options, argv=["sh", "-c", script], env={"PROXY_PASSWORD": "canary"})
+    done = either.run(*options, argv=["sh", "-c", script], env={"PROXY_PASSWORD": "canary"})
     states = {one["id"]: one["state"] for one in json.loads(done.stdout)["checks"]}
     assert (states["under-exec"], states["privileges"]) == ("ok", "ok")
 
@@ -165,31 +175,31 @@ def test_output_ends_when_the_command_closes_it(place: Place) -> None:
         assert process.stdout.read() == ""
 
 
-def test_nothing_is_left_after_kill_9(place: Place) -> None:
+def test_nothing_is_left_after_kill_9(either: Place) -> None:
     """Neither the command, nor the proxy, nor, after the next start, the folder; and the next start works."""
-    with running(place, "sleep 1000 & sleep 1000 & echo ready; wait") as process:
+    with running(either, "sleep 1000 & sleep 1000 & echo ready; wait") as process:
         family = below(process.pid)
         assert len(family) > 5
         process.kill()
         process.wait()
     eventually(lambda: not any(map(lives, family)))
-    left = set((place.state / "exec").iterdir())
+    left = set((either.state / "exec").iterdir())
     assert len(left) == 1
-    assert sh(place, "true").returncode == 0
-    assert set((place.state / "exec").iterdir()) == set()
+    assert sh(either, "true").returncode == 0
+    assert set((either.state / "exec").iterdir()) == set()
 
 
-def test_without_the_proxy_there_is_no_way_out(place: Place) -> None:
+def test_without_the_proxy_there_is_no_way_out(either: Place) -> None:
     """The proxy is killed: the command goes on, and finds nobody where the proxy was."""
     script = "echo ready; read line < fifo; exec 3<>/dev/tcp/127.0.0.1/3128"
-    os.mkfifo(place.work / "fifo")
-    (place.work / "fifo").chmod(0o666)
-    with running(place, f"exec bash -c '{script}'") as process:
+    os.mkfifo(either.work / "fifo")
+    (either.work / "fifo").chmod(0o666)
+    with running(either, f"exec bash -c '{script}'") as process:
         (supervisor,) = (pid for pid in below(process.pid) if pid in children(process.pid) and is_proxy(pid))
         family = below(supervisor)
         os.kill(supervisor, signal.SIGKILL)
         eventually(lambda: not any(map(lives, family)))
-        (place.work / "fifo").write_text("go\n")
+        (either.work / "fifo").write_text("go\n")
         assert process.wait(PATIENCE) == 1
 
 

@@ -6,11 +6,13 @@ test's own.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -112,4 +114,14 @@ def places(road: Road) -> Iterator[Place]:
     try:
         yield place
     finally:
-        shutil.rmtree(place.top)
+        _remove(place.top)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder in which a run may be clearing up still."""
+    for _ in range(100):
+        with contextlib.suppress(OSError):
+            shutil.rmtree(folder)
+            return
+        time.sleep(0.1)
+    shutil.rmtree(folder)
