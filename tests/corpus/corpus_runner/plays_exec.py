@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from documents import ROOT
 from harness.world import ALLOWED4, EVIL4, EVIL6, NAMESERVER
 from rig.confined import Place, Road
 
@@ -72,7 +73,8 @@ def _place() -> Iterator[Place]:
 def _confined(world: World, place: Place, argv: list[str], **env: str) -> str:
     """Run a command under `egress exec` in the world's namespace; what it printed."""
     policy = place.put("policy.yaml", INJECT)
-    options = ("--quiet", "--policy", str(policy), "--upstream-ca", str(world.authority.ca_file))
+    # The checkout may lie below /tmp.
+    options = ("--quiet", "--policy", str(policy), "--upstream-ca", str(world.authority.ca_file), "--keep", str(ROOT))
     done = world.namespace.run(
         place.command(*options, argv=argv), env=place.env(**ENVIRONMENT, **env), cwd=place.work, timeout=90
     )
