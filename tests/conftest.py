@@ -13,6 +13,7 @@ from hypothesis import settings
 
 ACCEPTED = "cannot run here:"
 E2E = Path(__file__).parent / "e2e"
+VIEWER = Path(__file__).parent / "viewer"
 SKIPS = pytest.StashKey[list[tuple[str, str]]]()
 
 # A time limit for each example measures the machine, not the code; pytest-timeout stops what hangs.
@@ -27,10 +28,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what stands under tests/e2e or takes its network namespace, so that `make check` can leave it out."""
+    """Mark what stands under tests/e2e or takes its network namespace, which `make check` leaves out, and screens."""
     for item in items:
         if E2E in item.path.parents or "world" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.e2e)
+        if VIEWER in item.path.parents:
+            item.add_marker(pytest.mark.viewer)
 
 
 class SkipRecorder:

@@ -40,4 +40,4 @@ def test_what_both_say_is_seen() -> None:
 def test_the_parts_are_each_others_complement() -> None:
     """No test is in neither."""
     first, second = PARTS
-    assert second == f"not {first}"
+    assert second == f"not ({first})"

@@ -76,6 +76,7 @@ STATED: dict[str, object] = {
     "narrows": True,
     "default": Verdict.ALLOW,
     "mode": "report",
+    "resolvers": (("10.0.0.53", 53),),
 }
 PLAIN_RULE = rule("allow", "a.test")
 PLAIN_SCOPE = ScopeRules(Scope.ORG, ())
