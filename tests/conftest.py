@@ -13,7 +13,8 @@ from hypothesis import settings
 
 ACCEPTED = "cannot run here:"
 E2E = Path(__file__).parent / "e2e"
-VIEWER = Path(__file__).parent / "viewer"
+# Run beside those of e2e, so that both halves of the suite take as long.
+BESIDE = {Path(__file__).parent / name for name in ("viewer", "mitm")}
 SKIPS = pytest.StashKey[list[tuple[str, str]]]()
 
 # A time limit for each example measures the machine, not the code; pytest-timeout stops what hangs.
@@ -28,12 +29,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what stands under tests/e2e or takes its network namespace, which `make check` leaves out, and screens."""
+    """Mark what stands under tests/e2e or takes its network namespace, which `make check` leaves out."""
     for item in items:
         if E2E in item.path.parents or "world" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.e2e)
-        if VIEWER in item.path.parents:
-            item.add_marker(pytest.mark.viewer)
+        if not BESIDE.isdisjoint(item.path.parents):
+            item.add_marker(pytest.mark.beside)
 
 
 class SkipRecorder:

@@ -1,4 +1,4 @@
-"""Run the tests in two processes side by side, as most of them wait: those with real programs or screens, and others.
+"""Run the tests in two processes side by side, as most of them wait: those with real programs, and the others.
 
 What the first says is seen as it comes; what the second says follows when both are done. Exit code 0: both passed.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PARTS = ("e2e or viewer", "not (e2e or viewer)")
+PARTS = ("e2e or beside", "not (e2e or beside)")
 
 
 def run(commands: Sequence[Sequence[str]]) -> int:
