@@ -30,6 +30,7 @@ from audit import decision, outcome
 from egress.config import AuditConfig, Durability, Limits, ServerConfig, UpstreamConfig
 from egress.server import hub
 from egress.server.channel import Word, encode, make_pair, send
+from egress.server.fetches import HubSecrets
 from egress.server.leases import Shares
 from egress.server.link import HubLink
 from egress.server.names import HubNames
@@ -128,7 +129,8 @@ async def _play(
     config: ServerConfig, end: socket.socket, play: Callable[[RowSink, int], Awaitable[Run]], number: int
 ) -> Run:
     sink = RowSink(WINDOW, config.audit.flush_interval)
-    link = HubLink(sink, HubNames({}, 1.0), (Shares(0, 0), HubCounting(PROCESSES)), lambda: None)
+    answers = HubNames({}, 1.0), HubSecrets(1.0)
+    link = HubLink(sink, answers, (Shares(0, 0), HubCounting(PROCESSES)), lambda: None)
     link.attach(end)
     while sink._problem:  # noqa: ASYNC110, SLF001 -- until the hub has said that it records
         await asyncio.sleep(0.01)
