@@ -18,7 +18,7 @@ BESIDE = {Path(__file__).parent / name for name in ("viewer", "mitm")}
 SKIPS = pytest.StashKey[list[tuple[str, str]]]()
 
 # A time limit for each example measures the machine, not the code; pytest-timeout stops what hangs.
-settings.register_profile("egress", deadline=None, print_blob=True, max_examples=60)
+settings.register_profile("egress", deadline=None, print_blob=True)
 settings.load_profile("egress")
 
 

@@ -159,7 +159,7 @@ def test_ten_thousand_connections_at_once_are_served(start: Start) -> None:
             refused = [client for client in clients if b"host-not-allowed" not in client.received]
             # On a machine too busy to say in time that there is room, a few are turned away, none without a word.
             assert all(b"limit-connections" in client.received for client in refused)
-            assert len(refused) < count / 10
+            assert len(refused) < count / 100
             assert serves(stage)
             assert serves(stage, Way.PLAIN)
             grown = stage.proxy.resident() - memory

@@ -98,7 +98,7 @@ def _told(decision: Decision) -> tuple[object, ...]:
 
 
 @given(policies, st.lists(make.requests, min_size=30, max_size=60))
-@settings(max_examples=300)
+@settings(max_examples=1000)
 def test_a_rule_that_never_speaks_can_be_deleted(scopes: list[ScopeRules], asked: list[Request]) -> None:
     """Without it every request is decided as with it: allowed under the same rule, to the same addresses, or not."""
     scopes = numbered(scopes)
@@ -121,7 +121,7 @@ def test_a_rule_that_never_speaks_can_be_deleted(scopes: list[ScopeRules], asked
 
 
 @given(policies, st.lists(make.requests, min_size=30, max_size=60))
-@settings(max_examples=300)
+@settings(max_examples=1000)
 def test_a_rule_that_repeats_an_earlier_one_changes_no_connection(
     scopes: list[ScopeRules], asked: list[Request]
 ) -> None:
@@ -139,7 +139,7 @@ def test_a_rule_that_repeats_an_earlier_one_changes_no_connection(
 
 
 @given(policies, st.lists(make.requests, min_size=30, max_size=60))
-@settings(max_examples=300)
+@settings(max_examples=1000)
 def test_an_allow_that_a_higher_scope_refuses_lets_nothing_pass(scopes: list[ScopeRules], asked: list[Request]) -> None:
     """Without it the same requests are allowed."""
     scopes = numbered(scopes)
@@ -152,7 +152,7 @@ def test_an_allow_that_a_higher_scope_refuses_lets_nothing_pass(scopes: list[Sco
 
 
 @given(policies, st.lists(make.requests, min_size=30, max_size=60))
-@settings(max_examples=300)
+@settings(max_examples=1000)
 def test_a_refusal_with_nothing_to_refuse_can_be_deleted(scopes: list[ScopeRules], asked: list[Request]) -> None:
     """Without it the same requests are allowed."""
     scopes = numbered(scopes)
@@ -175,5 +175,5 @@ def test_the_laws_are_not_empty() -> None:
             lambda scopes, code=code: any(  # type: ignore[misc]
                 finding.code is code for finding in (*find_unspoken(scopes), *find_refused_above(scopes))
             ),
-            settings=settings(max_examples=2_000, deadline=None),
+            settings=settings(max_examples=5_000, deadline=None),
         )
