@@ -30,7 +30,8 @@ SANDBOX, GATEWAY, GATEWAY6 = "10.78.255.2", "10.78.255.1", "fd78::1"
 ANYWHERE = "93.184.216.88"
 HEAD_SECONDS = 1.0
 CONFIG = (
-    f"audit: {{flush_interval: 0.02}}\nlimits: {{drain_seconds: 3, head_seconds: {HEAD_SECONDS}}}\n"
+    "audit: {flush_interval: 0.02, denial_rows: 1000000}\n"
+    f"limits: {{drain_seconds: 3, head_seconds: {HEAD_SECONDS}}}\n"
     f"transparent: {{listen: ['0.0.0.0:{TRANSPARENT}', '[::]:{TRANSPARENT}']}}\n"
 )
 _COUNT = itertools.count()

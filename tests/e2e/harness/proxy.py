@@ -30,7 +30,8 @@ STOP_SECONDS = 20.0
 # What must never stand in a log, whatever a client did.
 CRASHES = ("Traceback (most recent call last)", "has crashed", "Addon error", "was never retrieved", "Fatal error")
 # Shorter waits than a user's, so that the tests do not spend their time on them.
-CONFIG = "audit: {flush_interval: 0.02}\nlimits: {drain_seconds: 3}\n"
+# Many cases share a proxy and are refused alike: each must have its row, however fast they follow one another.
+CONFIG = "audit: {flush_interval: 0.02, denial_rows: 1000000}\nlimits: {drain_seconds: 3}\n"
 _READY = re.compile(rb"listening on http://(\S+):(\d+)")
 
 
