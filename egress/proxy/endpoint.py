@@ -15,6 +15,8 @@ import ssl
 import struct
 from typing import TYPE_CHECKING
 
+from egress.proxy.blindness import Blindness
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -31,6 +33,7 @@ class Endpoint:
     """A socket with its readiness. `unasked` is called for bytes, or an end, that come while nobody waits for them."""
 
     __slots__ = (
+        "_blind",
         "_drained",
         "_error",
         "_fd",
@@ -47,6 +50,7 @@ class Endpoint:
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         self._loop = loop
         self._fd = sock.fileno()
+        self._blind = Blindness(self._fd)
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._reading = False
@@ -136,6 +140,11 @@ class Endpoint:
                 self._reader = None
 
     def _on_readable(self) -> None:
+        if self._blind:
+            # The next wait begins anew, and who waits for room learns of it by writing.
+            self.pause()
+            self._rest()
+            self._on_writable()
         waiter = self._reader
         if waiter is not None:
             self._reader = None

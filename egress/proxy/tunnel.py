@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from egress.policy import Reason
+from egress.proxy.blindness import Blindness
 from egress.proxy.pipes import SIZE
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ class _Way:
     """
 
     __slots__ = (
+        "_blind",
         "_bulk",
         "_count",
         "_held",
@@ -160,6 +162,7 @@ class _Way:
     ) -> None:
         self._tunnel = tunnel
         self._source, self._sink = ends
+        self._blind = Blindness(self._source.fileno())
         self._count = count
         self._share = share
         self._taking: asyncio.Task[None] | None = None
@@ -199,8 +202,13 @@ class _Way:
 
     def _on_readable(self) -> None:
         """INVARIANT fail-closed: what fails in a callback ends the tunnel, not in the loop's log."""
+        if not self._reading:
+            return
         try:
             self._readable()
+            if self._reading and self._blind:
+                # All that ever comes is there already, and nobody says so any more.
+                self._tunnel.loop.call_soon(self._on_readable)
         except Exception as error:  # noqa: BLE001 - told there
             self._failed(error)
 

@@ -213,6 +213,8 @@ class Line:
                 if message is None:
                     return
                 self._on_message(*message)
+            # Whoever is gone by now is told of once: what it said last must not wait to be told of again.
+            self._loop.call_soon(self._readable)
         except Gone:
             self._lose()
         except Exception:  # INVARIANT fail-closed: who does not understand its neighbour stops working with it

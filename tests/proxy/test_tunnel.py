@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import struct
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -332,3 +333,28 @@ def test_a_fault_in_a_callback_ends_the_tunnel(loop: str, caplog: pytest.LogCapt
 
     play(loop, scene, Broken())
     assert "a tunnel failed" in caplog.text
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20], ids=["few", "bulk"])
+def test_a_break_right_behind_bytes_ends_the_tunnel(loop: str, size: int) -> None:
+    """Both come in one turn of the loop: the bytes go on, and the tunnel ends, though its other side says nothing."""
+    data = os.urandom(size)
+
+    async def scene(stage: Stage) -> None:
+        # Room for all of it, so that it is there at once.
+        stage.near_server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        tunnel = asyncio.ensure_future(stage.carry())
+        reading = asyncio.ensure_future(in_thread(lambda: read_all(stage.client)))
+        await asyncio.sleep(0.05)
+        stage.server.setblocking(False)  # noqa: FBT003 - the method takes it so
+        with contextlib.suppress(BlockingIOError):
+            stage.server.sendall(data)
+        stage.server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stage.server.close()
+        assert await asyncio.wait_for(tunnel, 5) == ""
+        stage.near_client.shutdown(socket.SHUT_WR)
+        got = await reading
+        assert data.startswith(got)
+        assert got
+
+    play(loop, scene)
