@@ -26,6 +26,7 @@ from egress.mitm.http_layer import PromptHttpLayer
 from egress.mitm.sessions import Place
 from egress.mitm.stream import RAW
 from egress.policy import Host, Protocol, Reason, Refusal, Request, TlsMode, parse_host
+from egress.proxy.first_bytes import looks_like_http, tells_protocol
 from egress.wire.client_hello import parse_client_hello
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class TunnelHooks:
         if destination is None and len(context.layers) == 1:
             question.layer = PromptHttpLayer(context, HTTPMode.regular)
             return
-        if not data:
+        if not tells_protocol(data):
             return
         if destination is None:
             raise LookupError("a layer is asked for before any destination is known")
@@ -69,12 +70,12 @@ class TunnelHooks:
             server_tls = layers.ServerTLSLayer(context)
             server_tls.child_layer = layers.ClientTLSLayer(context)
             question.layer = server_tls
-        elif not opened and destination.opaque and not _looks_like_http(data):
+        elif not opened and destination.opaque and not looks_like_http(data):
             await self._admit_tunnel(connection, destination, Protocol.TCP, None)
             await _count_first(connection, len(data))
             question.layer = layers.TCPLayer(context, ignore=True)
         else:
-            connection.foreign = not (opened or _looks_like_http(data))
+            connection.foreign = not (opened or looks_like_http(data))
             question.layer = PromptHttpLayer(context, HTTPMode.transparent)
 
     async def http_connect(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
@@ -232,7 +233,3 @@ def _connect_target(flow: http.HTTPFlow, *, inside: bool) -> tuple[tuple[Host, i
     if head is None:
         return NOWHERE, Refusal(Reason.REQUEST_MALFORMED, "a CONNECT over HTTP/2")
     return name_connect(head, inside=inside)
-
-
-def _looks_like_http(data: bytes) -> bool:
-    return data[:1].isalpha() and data[:1].isupper()

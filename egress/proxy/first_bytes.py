@@ -18,11 +18,28 @@ if TYPE_CHECKING:
 
 HANDSHAKE: Final = 0x16
 LARGEST_HEAD: Final = 65_536
+# The one protocol of those in wide use that begins as a method could (RFC 4253, section 4.2).
+_SSH: Final = b"SSH-"
 
 
 def looks_like_http(seen: bytes) -> bool:
-    """Whether a first byte can be that of a method, as methods are written."""
-    return seen[:1].isalpha() and seen[:1].isupper()
+    """Whether first bytes can be those of a method, as methods are written."""
+    return seen[:1].isalpha() and seen[:1].isupper() and not seen.startswith(_SSH)
+
+
+def tells_protocol(seen: bytes) -> bool:
+    """Whether there are bytes enough for `looks_like_http`."""
+    return len(seen) >= len(_SSH) or not _SSH.startswith(seen)
+
+
+async def peek_first(connection: Connection) -> bytes:
+    """First bytes, as many as tell protocols apart; empty if the client left."""
+    seen = b""
+    while not tells_protocol(seen):
+        seen = await peek(connection, len(_SSH), len(seen))
+        if not seen:
+            break
+    return seen
 
 
 async def peek_hello(connection: Connection) -> ClientHello | Reject | None:

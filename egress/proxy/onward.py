@@ -25,10 +25,9 @@ from egress.policy import Lane, Protocol, Reason, Refusal, Request, TlsMode
 from egress.policy.lanes import Opened, pick_lane
 from egress.proxy.connection import Phase
 from egress.proxy.denial_page import TLS_ALERT, DenialPages
-from egress.proxy.first_bytes import HANDSHAKE, looks_like_http, peek_hello
+from egress.proxy.first_bytes import HANDSHAKE, looks_like_http, peek_first, peek_hello
 from egress.proxy.http_lane import HttpLane
 from egress.proxy.lingering import linger
-from egress.proxy.peeking import peek
 from egress.proxy.roads import CONNECT, Unsaid
 from egress.proxy.tunnel import TunnelLimits, carry
 from egress.wire.client_hello import ClientHello
@@ -130,7 +129,7 @@ class Onward:
 
     async def _inside(self, connection: Connection, destination: Destination, road: Road) -> None:
         """Look at the first bytes inside a tunnel, and pick the lane."""
-        seen = await peek(connection, 1)
+        seen = await peek_first(connection)
         if not seen:
             return
         http = looks_like_http(seen)

@@ -20,8 +20,7 @@ from egress.gate.own import is_local
 from egress.gate.within import within
 from egress.policy import Host, Protocol, Reason, Refusal, Request, parse_authority, parse_host
 from egress.proxy.connection import Phase
-from egress.proxy.first_bytes import HANDSHAKE, looks_like_http, peek_head, peek_hello
-from egress.proxy.peeking import peek
+from egress.proxy.first_bytes import HANDSHAKE, looks_like_http, peek_first, peek_head, peek_hello
 from egress.proxy.roads import TRANSPARENT
 from egress.wire.client_hello import ClientHello
 from egress.wire.head import Reject, RejectKind, RequestHead
@@ -77,7 +76,7 @@ class TransparentOpening:
         if connection.gate.only_raw(connection.client, literal, port):
             return literal
         connection.expect(Phase.HEAD, connection.limits.head_seconds)
-        seen = await peek(connection, 1)
+        seen = await peek_first(connection)
         if not seen:
             return None
         if seen[0] == HANDSHAKE:

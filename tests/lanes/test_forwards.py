@@ -69,6 +69,30 @@ def test_a_server_that_speaks_first_is_heard(start: Callable[..., Proxy], origin
         assert wire.until(b"\r\n") == b"220 ready\r\n"
 
 
+@carried("mode", (Mode.PLAIN,))
+@pytest.mark.parametrize("cut", [1, 3, 4, 9])
+def test_ssh_is_raw_tcp_also_where_http_may_pass(
+    start: Callable[..., Proxy], origin: Origins, mode: Mode, carrier: Carrier, cut: int
+) -> None:
+    """Its greeting begins as a method could; in whatever segments it comes."""
+    del mode, carrier
+    port = port_of(origin)
+    text = f'version: 1\nrules: [{{allow: "{RAW}:{port}", protocol: [tcp, http, https], {LOOPBACK}}}]\n'
+    proxy = start(text, RAW, entrance=to(RAW, port))
+    greeting = b"SSH-2.0-x\r\n"
+
+    def greet(stream: Stream) -> None:
+        stream.send(b"SSH-2.0-y\r\n")
+
+    with origin.behaving(greet), proxy.connect() as wire:
+        wire.send(greeting[:cut])
+        time.sleep(0.02)
+        wire.send(greeting[cut:])
+        assert wire.until(b"\r\n") == b"SSH-2.0-y\r\n"
+    row = proxy.ledger.only()[0]
+    assert (row.verdict, row.protocol) == ("allow", "tcp")
+
+
 REFUSED = [("a name", "other.test", "host-not-allowed"), ("an address", "192.0.2.1", "address-not-allowed")]
 
 
