@@ -47,6 +47,24 @@ def test_repeats_within_a_minute_are_one_row(bench: Callable[..., Bench]) -> Non
     bench(RULES).run(play)
 
 
+def test_a_count_speaks_of_one_policy(bench: Callable[..., Bench]) -> None:
+    """What is asked again after a reload has a row of its own, by the policy that judged it."""
+
+    async def play(own: Bench) -> None:
+        for rules in (RULES, RULES.replace("team: a", "team: b")):
+            own.gate.swap(own.generation(rules))
+            for _ in range(3):
+                await own.ask("api.example.com")
+
+    made = bench(RULES)
+    made.run(play)
+    found = [(row.policy_hash, row.labels, row.count) for row in made.ledger.decisions]
+    first, second = found[0][0], found[1][0]
+    assert first != second
+    assert found[:2] == [(first, '{"team": "a"}', 1), (second, '{"team": "b"}', 1)]
+    assert sorted(found[2:]) == sorted([(first, '{"team": "a"}', 2), (second, '{"team": "b"}', 2)])
+
+
 def test_a_row_tells_all(bench: Callable[..., Bench]) -> None:
     """Who asked, for what, by which rule, what was told; and nothing of it stays open."""
 

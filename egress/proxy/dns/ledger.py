@@ -1,6 +1,6 @@
 """The rows of questions: one for the first of a kind, and one with a count for its repeats within the minute.
 
-1. Alike are questions of one sandbox for the same name and type, with the same verdict and reason.
+1. Alike are questions of one sandbox for the same name and type, with the same verdict and reason, by one policy.
 2. The first is recorded before it is answered, as everything; its repeats are counted, and recorded a minute later at
    most. Denials are besides held to the budget of all denials (`floods`).
 
@@ -33,7 +33,7 @@ _WINDOW_SECONDS: Final = 60.0
 _AGAIN_SECONDS: Final = 1.0
 _KINDS_AT_MOST: Final = 8_192
 
-type _Kind = tuple[str, str | None, str | None, str, str]
+type _Kind = tuple[str, str | None, str | None, str, str, str | None]
 
 
 @dataclass(slots=True)
@@ -140,4 +140,4 @@ class QuestionLedger:
 
 
 def _kind(event: DecisionEvent) -> _Kind:
-    return event.sandbox, event.host, event.method, event.verdict, event.reason
+    return event.sandbox, event.host, event.method, event.verdict, event.reason, event.policy_hash
