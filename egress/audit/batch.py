@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from egress.audit.links import append_link, ends
-from egress.audit.row import COLUMNS, DECISIONS, EVENTS, OUTCOMES
+from egress.audit.row import COLUMNS, DECISIONS, EVENTS, OUTCOMES, packed
 from egress.audit.schema import MIGRATIONS, insert_statement
 from egress.errors import AuditError
 
@@ -29,16 +29,23 @@ _SELECT = {
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows by table, in the order in which they were offered."""
+    """Rows by table, in the order in which they were offered; and beside each, what it is packed."""
 
     rows: dict[str, list[Row]] = field(default_factory=lambda: {DECISIONS: [], OUTCOMES: [], EVENTS: []})
+    packed: dict[str, list[bytes]] = field(default_factory=lambda: {DECISIONS: [], OUTCOMES: [], EVENTS: []})
 
     @classmethod
     def of(cls, entries: Iterable[tuple[str, Row]]) -> Batch:
         """Sort (table, row) pairs into a batch."""
+        return cls.of_packed((table, row, packed(table, row)) for table, row in entries)
+
+    @classmethod
+    def of_packed(cls, entries: Iterable[tuple[str, Row, bytes]]) -> Batch:
+        """Sort rows that are packed already into a batch."""
         batch = cls()
-        for table, row in entries:
+        for table, row, data in entries:
             batch.rows[table].append(row)
+            batch.packed[table].append(data)
         return batch
 
     def __len__(self) -> int:

@@ -12,11 +12,12 @@ from egress.audit.chain import (
     Bounds,
     End,
     Span,
+    canonical,
     checkpoint_text,
     digest_of,
     genesis,
     marks_of,
-    texts_of,
+    numbered,
 )
 from egress.audit.row import COLUMNS
 from egress.errors import AuditError
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from egress.audit.batch import Batch
-    from egress.audit.chain import Numbered
     from egress.audit.signing import Signer
 
 _INSERT = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -65,11 +65,11 @@ def append_link(
     if after == before:
         return
     end = end_of(connection)
-    texts = texts_of(_added(batch, before) if whole else _since(connection, before))
-    marks = marks_of(texts)
+    rows = list(_added(batch, before) if whole else _since(connection, before, schema))
+    marks = marks_of(rows)
     span = Span(end.number + 1, schema, time_us, before, after)
     connection.execute(
-        _INSERT, (span.number, schema, time_us, *before, *after, marks, digest_of(end.digest, span, texts, marks))
+        _INSERT, (span.number, schema, time_us, *before, *after, marks, digest_of(end.digest, span, rows, marks))
     )
 
 
@@ -91,12 +91,12 @@ def know_signer(connection: sqlite3.Connection, signer: Signer) -> None:
     connection.execute("INSERT INTO signers VALUES (?, ?) ON CONFLICT DO NOTHING", (signer.fingerprint, signer.public))
 
 
-def _added(batch: Batch, before: Bounds) -> Iterator[Numbered]:
+def _added(batch: Batch, before: Bounds) -> Iterator[bytes]:
     for table, last in zip(TABLES, before, strict=True):
-        for seq, row in enumerate(batch.rows[table], last + 1):
-            yield (seq, *row)
+        for seq, data in enumerate(batch.packed[table], last + 1):
+            yield numbered(seq, data)
 
 
-def _since(connection: sqlite3.Connection, before: Bounds) -> Iterator[Numbered]:
+def _since(connection: sqlite3.Connection, before: Bounds, schema: int) -> Iterator[bytes]:
     for table, last in zip(TABLES, before, strict=True):
-        yield from connection.execute(_SINCE[table], (last,))
+        yield from canonical(table, connection.execute(_SINCE[table], (last,)), schema)

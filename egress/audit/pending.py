@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from egress.audit.batch import Batch
-from egress.audit.row import DECISIONS, EVENTS, OUTCOMES
+from egress.audit.row import DECISIONS, EVENTS, OUTCOMES, packed
 
 if TYPE_CHECKING:
     from egress.audit.row import Row
@@ -26,7 +26,7 @@ class Pending:
     __slots__ = ("_counts", "_entries", "_limits", "_refused", "accepted", "recorded")
 
     def __init__(self, capacity: int) -> None:
-        self._entries: deque[tuple[str, Row]] = deque()
+        self._entries: deque[tuple[str, Row, bytes]] = deque()
         self._limits = {DECISIONS: capacity, OUTCOMES: capacity * _OUTCOMES_PER_DECISION, EVENTS: _NOTES}
         self._counts = dict.fromkeys(self._limits, 0)
         self._refused = dict.fromkeys(self._limits, 0)
@@ -41,14 +41,14 @@ class Pending:
         """Queue the row; False, and counted as refused, if its kind has reached its limit."""
         if self._counts[table] >= self._limits[table]:
             return self.refuse(table)
-        self.take_over(table, row)
+        self.take_over(table, row, packed(table, row))
         return True
 
-    def take_over(self, table: str, row: Row) -> None:
-        """Queue a row that was accepted elsewhere, within limits that hold there."""
+    def take_over(self, table: str, row: Row, data: bytes) -> None:
+        """Queue a row that was accepted elsewhere, within limits that hold there, and packed."""
         self._counts[table] += 1
         self.accepted += 1
-        self._entries.append((table, row))
+        self._entries.append((table, row, data))
 
     def refuse(self, table: str, count: int = 1) -> bool:
         """Count rows that are turned away. Always False."""
@@ -57,7 +57,7 @@ class Pending:
 
     def take(self, limit: int) -> Batch:
         """The oldest rows. They count against the limits until `done` is called with them."""
-        return Batch.of(self._entries.popleft() for _ in range(min(limit, len(self._entries))))
+        return Batch.of_packed(self._entries.popleft() for _ in range(min(limit, len(self._entries))))
 
     def done(self, batch: Batch) -> None:
         """The batch is in the database."""

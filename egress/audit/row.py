@@ -6,9 +6,10 @@ Building a row is total: no value of an event can make the insert fail, so one h
 from __future__ import annotations
 
 import json
+import marshal
 from functools import lru_cache
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from egress.audit.text import storable
 
@@ -55,6 +56,8 @@ INTEGERS = frozenset(
 )
 REQUIRED = frozenset({"id", "time_us", "sandbox", "client", "verdict", "reason", "secrets", "kind"})
 
+# The format without references: the same values are the same bytes.
+_MARSHAL: Final = 2
 _ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 _WORD = 128
 _NAME = 512
@@ -125,6 +128,17 @@ def note_row(note_id: str, time_us: int, kind: str, detail: str) -> Row:
     """A row of `events`: what happened to the proxy or to the audit itself."""
     # As plain text: an enum has another canonical text in the chain than what the database gives back.
     return (note_id, _integer(time_us), storable(str(kind), _WORD), storable(detail, _LONG))
+
+
+def packed(table: str, row: Row) -> bytes:
+    """A row as it goes from process to process, and as the chain hashes it: a row's only bytes, and no other row's."""
+    return marshal.dumps((table, row), _MARSHAL)
+
+
+def unpacked(data: bytes) -> tuple[str, Any]:
+    """The table and the row of `packed`; only for bytes from a process of our own."""
+    table, row = marshal.loads(data)  # noqa: S302 - see above
+    return table, row
 
 
 def _common(event: DecisionEvent) -> Row:

@@ -18,13 +18,13 @@ from egress.audit.chain import (
     Bounds,
     End,
     Span,
+    canonical,
     checkpoint_text,
     columns_of,
     digest_of,
     genesis,
     marks_of,
     split_marks,
-    texts_of,
 )
 from egress.audit.database import explain
 from egress.audit.links import ends
@@ -190,8 +190,9 @@ class Verifying:
         marks, digest = values[9:]
         span = Span(number, schema, time_us, Bounds(*bounds[:3]), Bounds(*bounds[3:]))
         tables = [self._rows(*one) for one in zip(TABLES, span.first, span.last, (schema,) * 3, strict=True)]
-        texts = [text for rows in tables for text in texts_of(rows)]
-        self.report.rows += len(texts)
+        parts = [canonical(table, rows, schema) for table, rows in zip(TABLES, tables, strict=True)]
+        contents = [content for part in parts for content in part]
+        self.report.rows += len(contents)
         self.report.batches += 1
         if number != end.number + 1:
             missing = number - end.number - 1
@@ -199,8 +200,8 @@ class Verifying:
             self.report.found(f"{which} missing")
         else:
             self._between(end.bounds, span.first, f"before batch {number}")
-            if not compare_digest(digest_of(end.digest, span, texts, marks), digest):
-                self._locate(span, tables, marks)
+            if not compare_digest(digest_of(end.digest, span, contents, marks), digest):
+                self._locate(span, tables, parts, marks)
         return End(end.chain, number, span.last, digest)
 
     def _rows(self, table: str, first: int, last: int, schema: int) -> list[Numbered]:
@@ -210,11 +211,13 @@ class Verifying:
         sql = f"SELECT seq, {columns} FROM {table} WHERE seq > ? AND seq <= ? ORDER BY seq"  # noqa: S608 -- constants
         return self._connection.execute(sql, (first, last)).fetchall()
 
-    def _locate(self, span: Span, tables: Sequence[Sequence[Numbered]], marks: bytes) -> None:
+    def _locate(
+        self, span: Span, tables: Sequence[Sequence[Numbered]], parts: Sequence[Sequence[bytes]], marks: bytes
+    ) -> None:
         """Say which rows of a batch are not as they were recorded."""
         known, told, place = split_marks(marks), False, 0
-        for table, rows, first, last in zip(TABLES, tables, span.first, span.last, strict=True):
-            now = dict(zip([row[0] for row in rows], split_marks(marks_of(texts_of(rows))), strict=True))
+        for table, rows, part, first, last in zip(TABLES, tables, parts, span.first, span.last, strict=True):
+            now = dict(zip([row[0] for row in rows], split_marks(marks_of(part)), strict=True))
             then = dict(zip(range(first + 1, last + 1), known[place:], strict=False))
             place += max(last - first, 0)
             missing = [seq for seq in range(first + 1, last + 1) if seq not in now]

@@ -139,8 +139,8 @@ class AuditWriter:
         """How many rows were taken and are not in the database yet."""
         return self._pending.accepted - self._pending.recorded
 
-    def offer_rows(self, rows: Iterable[tuple[str, Row]]) -> int:
-        """Queue (table, row) pairs that another process of ours has accepted, within limits of its own.
+    def offer_rows(self, rows: Iterable[tuple[str, Row, bytes]]) -> int:
+        """Queue rows, with their tables and packed, that another process of ours has accepted, within its own limits.
 
         They are taken whatever is wrong with the database, since their traffic has passed. Gives the number that
         `recorded` reaches when they are in the database; 0: closed, and so not recorded.
@@ -149,8 +149,8 @@ class AuditWriter:
             if self._closing or self._thread is None:
                 return 0
             before = len(self._pending)
-            for table, row in rows:
-                self._pending.take_over(table, row)
+            for table, row, data in rows:
+                self._pending.take_over(table, row, data)
             self._wake(before)
             return self._pending.accepted
 

@@ -11,14 +11,13 @@ import asyncio
 import contextlib
 import importlib
 import logging
-import marshal
 import socket
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from egress.audit.row import COLUMNS, DECISIONS
+from egress.audit.row import COLUMNS, DECISIONS, unpacked
 from egress.config import Durability
 from egress.credentials import redact_logs
 from egress.errors import EgressError
@@ -174,19 +173,19 @@ class Hub:
         taken = list(self._decoded(rows))
         recorded_at = self._writer.offer_rows(taken)
         # Requests wait for decisions; nobody does for what follows them.
-        if self._strict and any(table == DECISIONS for table, _ in taken):
+        if self._strict and any(table == DECISIONS for table, _, _ in taken):
             self._writer.hurry()
         if recorded_at:
             self._unrecorded.append((recorded_at, time.monotonic()))
             client.waiting.append((number, recorded_at))
 
-    def _decoded(self, rows: Iterable[bytes]) -> Iterator[tuple[str, Row]]:
-        for row in rows:
-            table, values = marshal.loads(row)  # noqa: S302 - from a process of our own
+    def _decoded(self, rows: Iterable[bytes]) -> Iterator[tuple[str, Row, bytes]]:
+        for data in rows:
+            table, values = unpacked(data)
             if table == DECISIONS:
                 self._verdicts[values[_VERDICT]] += values[_COUNT]
             self._tally.row(table, values)
-            yield table, values
+            yield table, values, data
 
     def _changed(self) -> None:
         """The writer tried to record; called in its thread."""

@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 
 from egress.audit import AuditWriter, DecisionEvent, OutcomeEvent
 from egress.audit.database import open_for_writing
-from egress.audit.row import COLUMNS, DECISIONS, OUTCOMES, decision_row, outcome_row
+from egress.audit.row import COLUMNS, DECISIONS, OUTCOMES, decision_row, outcome_row, packed
+from egress.audit.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     import pytest
+
+    from egress.audit.row import Row
 
 
 def test_a_decision_and_its_outcome_are_one_request(
@@ -305,17 +308,25 @@ _HOSTILE = st.builds(
 @given(st.lists(_HOSTILE, min_size=1, max_size=5))
 @settings(max_examples=40)
 def test_no_event_makes_an_insert_fail(tmp_path_factory: pytest.TempPathFactory, events: list[DecisionEvent]) -> None:
-    """Any text and any integer fits; secrets stay a JSON list."""
+    """Any text and any integer fits, and comes back as it was hashed; secrets stay a JSON list."""
     from egress.audit.batch import Batch, write_batch
 
-    connection = open_for_writing(tmp_path_factory.mktemp("hostile") / "audit.db")
+    path = tmp_path_factory.mktemp("hostile") / "audit.db"
+    connection = open_for_writing(path)
     try:
         batch = Batch.of((DECISIONS, decision_row(event)) for event in events)
         assert write_batch(connection, batch, 0) == ()
         found = connection.execute("SELECT secrets FROM requests ORDER BY seq").fetchall()
+        assert verify(connection, path).problems == []
     finally:
         connection.close()
     assert [len(json.loads(secrets)) for (secrets,) in found] == [len(event.secrets) for event in events]
+
+
+def accepted(*events: DecisionEvent) -> list[tuple[str, Row, bytes]]:
+    """Decisions as another process hands them over."""
+    rows = map(decision_row, events)
+    return [(DECISIONS, row, packed(DECISIONS, row)) for row in rows]
 
 
 def test_rows_accepted_elsewhere_are_taken_whatever_is_wrong(
@@ -325,16 +336,16 @@ def test_rows_accepted_elsewhere_are_taken_whatever_is_wrong(
     writer = start(capacity=1)
     blocker = open_for_writing(database)
     blocker.execute("BEGIN IMMEDIATE")
-    assert writer.offer_rows([(DECISIONS, decision_row(decision(0)))]) == 1
+    assert writer.offer_rows(accepted(decision(0))) == 1
     until(lambda: not writer.healthy)
-    number = writer.offer_rows([(DECISIONS, decision_row(decision(count))) for count in (1, 2, 3)])
+    number = writer.offer_rows(accepted(*map(decision, (1, 2, 3))))
     assert (number, writer.recorded, writer.offer(decision(9))) == (4, 0, False)
     blocker.execute("ROLLBACK")
     blocker.close()
     until(lambda: writer.recorded >= number)
     assert rows(database, "SELECT id FROM decisions ORDER BY seq") == [(f"id-{count:06d}",) for count in range(4)]
     assert writer.close(5)
-    assert writer.offer_rows([(DECISIONS, decision_row(decision(4)))]) == 0
+    assert writer.offer_rows(accepted(decision(4))) == 0
 
 
 def test_rows_offered_twice_are_recorded_once(
@@ -342,7 +353,7 @@ def test_rows_offered_twice_are_recorded_once(
 ) -> None:
     """A process that does not know whether its batch arrived sends it again; no row and no note comes of it."""
     writer = start()
-    batch = [(DECISIONS, decision_row(decision(count))) for count in range(3)]
+    batch = accepted(*map(decision, range(3)))
     for _ in range(2):
         writer.offer_rows(batch)
         assert writer.flush(5)
