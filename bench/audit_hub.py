@@ -1,13 +1,14 @@
-"""The audit as processes meet it: rows of two of them through the real hub, and what recording costs their traffic.
+"""The audit as processes meet it: rows of some of them through the real hub, and what recording costs their traffic.
 
-    python bench/audit_hub.py [--seconds N] [--rate ROWS] [--folder DIR]
+    python bench/audit_hub.py [--seconds N] [--rate ROWS] [--processes N] [--folder DIR]
 
-1. sustained   both offer rows at a rate in all (20,000 a second); all of them must be in the database at the end
-2. traffic     both do requests one after another, each so much work, with two rows and without any: the ratio
+1. sustained   all offer rows at a rate in all (20,000 a second); all of them must be in the database at the end
+2. traffic     all do requests one after another, each so much work, with two rows and without any: the ratio
 3. strict      as 2, each request waiting until its decision is on the disk
 
 A request here is a fixed piece of work (about what the http lane needs for one), so that the ratio is that of the audit
-alone. Processes, hub and the disk share the machine.
+alone. Processes, hub and the disk share the machine: with as many processes as processors, what the hub needs is taken
+from the traffic; with one fewer, it has a processor of its own.
 """
 
 from __future__ import annotations
@@ -41,9 +42,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable
 
-PROCESSES = 2
-# What each process may have waiting, as with `audit: queue` at its default and two workers.
-WINDOW = 10_000 // (PROCESSES + 1)
+# What all processes together may have waiting, as with `audit: queue` at its default.
+QUEUE = 10_000
 # 16 requests at once in each process.
 CLIENTS = 16
 _WORK = b"x" * 1024
@@ -83,8 +83,9 @@ def work(rounds: int) -> None:
 class Station:
     """A hub in a process of its own, and processes joined to it."""
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, processes: int) -> None:
         self.config = config
+        self.processes = processes
         self.ours, its = make_pair()
         self.hub = os.fork()
         if not self.hub:
@@ -95,12 +96,12 @@ class Station:
     def run(self, play: Callable[[RowSink, int], Awaitable[Run]]) -> list[Run]:
         """Have each process play its part at the same time."""
         ends = []
-        for number in range(PROCESSES):
+        for number in range(self.processes):
             its_hub, its = make_pair()
             send(self.ours, encode(Word.LINK, f"worker {number}"), its_hub.fileno())
             told, tell = os.pipe()
             if not os.fork():
-                os.write(tell, repr(asyncio.run(_play(self.config, its, play, number))).encode())
+                os.write(tell, repr(asyncio.run(_play(self, its, play, number))).encode())
                 os._exit(0)
             os.close(tell)
             its.close()
@@ -126,11 +127,11 @@ def _result(end: int) -> Run:
 
 
 async def _play(
-    config: ServerConfig, end: socket.socket, play: Callable[[RowSink, int], Awaitable[Run]], number: int
+    station: Station, end: socket.socket, play: Callable[[RowSink, int], Awaitable[Run]], number: int
 ) -> Run:
-    sink = RowSink(WINDOW, config.audit.flush_interval)
+    sink = RowSink(QUEUE // (station.processes + 1), station.config.audit.flush_interval)
     answers = HubNames({}, 1.0), HubSecrets(1.0)
-    link = HubLink(sink, answers, (Shares(0, 0), HubCounting(PROCESSES)), lambda: None)
+    link = HubLink(sink, answers, (Shares(0, 0), HubCounting(station.processes)), lambda: None)
     link.attach(end)
     while sink._problem:  # noqa: ASYNC110, SLF001 -- until the hub has said that it records
         await asyncio.sleep(0.01)
@@ -141,15 +142,15 @@ async def _play(
     return result
 
 
-def sustained(seconds: float, rate: float) -> Callable[[RowSink, int], Awaitable[Run]]:
+def sustained(seconds: float, rate: float, processes: int) -> Callable[[RowSink, int], Awaitable[Run]]:
     """Offer rows at a rate, in little heaps, as requests come."""
 
     async def play(sink: RowSink, number: int) -> Run:
         began, cpu, done, waits = time.monotonic(), time.process_time(), 0, 0
-        each = rate / PROCESSES / 2
+        each = rate / processes / 2
         while (passed := time.monotonic() - began) < seconds:
             for _ in range(int(passed * each) - done):
-                event = decision(done * PROCESSES + number, time.time_ns() // 1000)
+                event = decision(done * processes + number, time.time_ns() // 1000)
                 while not sink.offer(event):
                     waits += 1
                     await asyncio.sleep(0.002)
@@ -162,7 +163,9 @@ def sustained(seconds: float, rate: float) -> Callable[[RowSink, int], Awaitable
     return play
 
 
-def traffic(seconds: float, rounds: int, *, records: bool, strict: bool = False) -> Callable[..., Awaitable[Run]]:
+def traffic(
+    seconds: float, rounds: int, processes: int, *, records: bool, strict: bool = False
+) -> Callable[..., Awaitable[Run]]:
     """Requests one after another, of several clients."""
 
     async def play(sink: RowSink, number: int) -> Run:
@@ -173,7 +176,7 @@ def traffic(seconds: float, rounds: int, *, records: bool, strict: bool = False)
             while time.monotonic() - began < seconds:
                 mine, done = done, done + 1
                 if records:
-                    event = decision(mine * PROCESSES + number, time.time_ns() // 1000)
+                    event = decision(mine * processes + number, time.time_ns() // 1000)
                     while not sink.offer(event):
                         waits += 1
                         await asyncio.sleep(0.002)
@@ -197,11 +200,12 @@ def rounds_for(seconds: float) -> int:
     return max(1, int(2000 * seconds / (time.process_time() - began)))
 
 
-def measure(folder: Path, name: str, play: Callable[..., Awaitable[Run]], strict: Durability) -> tuple[int, float, int]:
+def measure(
+    place: Path, processes: int, play: Callable[..., Awaitable[Run]], durability: Durability = Durability.NORMAL
+) -> tuple[int, float, int]:
     """Requests, CPU seconds of the hub for each row, and waits. Every row that was taken must be in the database."""
-    place = folder / name
     place.mkdir()
-    station = Station(config_in(place, strict))
+    station = Station(config_in(place, durability), processes)
     runs = station.run(play)
     cpu = station.end()
     rows = sum(run.rows for run in runs)
@@ -220,30 +224,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rate", type=float, default=20_000, help="rows a second in all")
+    parser.add_argument("--processes", type=int, default=2, help="how many judge, besides the hub")
     parser.add_argument("--traffic-seconds", type=float, default=5)
     parser.add_argument("--work-us", type=float, default=400, help="CPU time of a request")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=None, help="where the databases are made (a temporary folder)")
     given = parser.parse_args()
+    many, seconds = given.processes, given.traffic_seconds
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
-        requests, cpu, waits = measure(folder, "rows", sustained(given.seconds, given.rate), Durability.NORMAL)
+        requests, cpu, waits = measure(folder / "rows", many, sustained(given.seconds, given.rate, many))
         print(
             f"sustained  {2 * requests} rows in {given.seconds:.0f} s: {2 * requests / given.seconds:,.0f} rows/s, "
             f"none lost, {waits} waits for room, {cpu * 1e6:.1f} us CPU of the hub a row"
         )
         rounds = rounds_for(given.work_us / 1e6)
         for number in range(given.rounds):
-            seconds = given.traffic_seconds
-            plain, _, _ = measure(
-                folder, f"without{number}", traffic(seconds, rounds, records=False), Durability.NORMAL
-            )
-            with_rows, _, _ = measure(
-                folder, f"with{number}", traffic(seconds, rounds, records=True), Durability.NORMAL
-            )
-            committed, _, _ = measure(
-                folder, f"strict{number}", traffic(seconds, rounds, records=True, strict=True), Durability.STRICT
-            )
+            plain, _, _ = measure(folder / f"without{number}", many, traffic(seconds, rounds, many, records=False))
+            with_rows, _, _ = measure(folder / f"with{number}", many, traffic(seconds, rounds, many, records=True))
+            strict = traffic(seconds, rounds, many, records=True, strict=True)
+            committed, _, _ = measure(folder / f"strict{number}", many, strict, Durability.STRICT)
             print(
                 f"traffic    {plain / seconds:,.0f} requests/s without rows, {with_rows / seconds:,.0f} with "
                 f"({with_rows / plain:.2f}), {committed / seconds:,.0f} strict ({committed / with_rows:.2f} of normal)"
