@@ -1,4 +1,4 @@
-"""The two halves of the suite: every test is in one of them, and a half that fails fails the whole."""
+"""The parts of the suite: every test is in one of them, and a part that fails fails the whole."""
 
 from __future__ import annotations
 
@@ -37,7 +37,24 @@ def test_what_both_say_is_seen() -> None:
     assert done.stdout.split() == ["1", "2"]
 
 
-def test_the_parts_are_each_others_complement() -> None:
-    """No test is in neither."""
-    first, second = PARTS
-    assert second == f"not ({first})"
+@pytest.mark.parametrize("e2e", [False, True])
+@pytest.mark.parametrize("beside", [False, True])
+def test_every_test_is_in_one_part(*, e2e: bool, beside: bool) -> None:
+    """Not in none, and not in two."""
+    marks = {"e2e": e2e, "beside": beside}
+    assert [eval(part, {}, marks) for part in PARTS].count(True) == 1  # noqa: S307 -- words of our own
+
+
+def test_signals_that_a_shell_ignores_reach_what_is_started() -> None:
+    """A shell ignores them for what it puts into the background; the programs of tests are interrupted by them."""
+    asked = "import signal; print([signal.getsignal(one) is signal.SIG_IGN for one in (2, 3, 1)])"
+    lines = [
+        "import signal, subprocess, sys",
+        f"sys.path.insert(0, {str(ROOT / 'tests')!r})",
+        "from tools.run_suite import SIGNALS, heed_signals",
+        "[signal.signal(number, signal.SIG_IGN) for number in SIGNALS]",
+        "heed_signals()",
+        f"subprocess.run([sys.executable, '-c', {asked!r}], check=True)",
+    ]
+    done = subprocess.run(_python("\n".join(lines)), capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split("\n")[0] == "[False, False, False]"
