@@ -56,7 +56,9 @@ def _range[Network: (IPv4Network, IPv6Network)](
         raise wrong(f"{quoted(text(value))} is not such a range of addresses", hint) from None
     if network.max_prefixlen - network.prefixlen < fewest_bits:
         raise wrong(f"{network} is too small: each name gets an address of its own", hint)
-    if classify(network.network_address).public or classify(network.broadcast_address).public:
+    # Of a range that begins and ends in two different ones that are nobody's, all between may be public.
+    ends = network.network_address, network.broadcast_address
+    if network.is_global or any(classify(address).public for address in ends):
         raise wrong(f"{network} is public: what is given out must be nobody's address", hint)
     return network
 

@@ -18,7 +18,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from contextlib import closing
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_address
@@ -67,7 +67,8 @@ class Range:
         # Longest unused first.
         self._given: OrderedDict[int, _Given] = OrderedDict()
         self._by_name: dict[str, int] = {}
-        self._held: Counter[str] = Counter()
+        # Those that were taken for each sandbox, in the same order.
+        self._held: dict[str, OrderedDict[int, None]] = {}
 
     def __len__(self) -> int:
         return len(self._given)
@@ -102,36 +103,40 @@ class Range:
         """Forget what nobody was told of."""
         number = self._by_name.pop(name, None)
         if number is not None:
-            self._held[self._given.pop(number).sandbox] -= 1
+            sandbox = self._given.pop(number).sandbox
+            del self._held[sandbox][number]
+            if not self._held[sandbox]:
+                del self._held[sandbox]
 
     def _free(self, sandbox: str, now: float) -> int | None:
-        if self._held[sandbox] >= max(self._capacity // _PART, 1):
-            return self._idle(now, sandbox)
+        held = self._held.get(sandbox, ())
+        if len(held) >= max(self._capacity // _PART, 1):
+            return self._idle(next(iter(held)), now)
         if len(self._given) >= self._capacity:
-            return self._idle(now, None)
+            return self._idle(next(iter(self._given)), now)
         while self._first + self._cursor in self._given:
             self._cursor = (self._cursor + 1) % self._size
         return self._first + self._cursor
 
-    def _idle(self, now: float, sandbox: str | None) -> int | None:
-        """The address that was not used for longest, and for long enough; `sandbox`: of those taken for it."""
-        for number, given in self._given.items():
-            if now - given.used < self._keep:
-                return None
-            if sandbox is None or given.sandbox == sandbox:
-                self.drop(given.name)
-                return number
-        return None
+    def _idle(self, oldest: int, now: float) -> int | None:
+        """The longest unused of those that could be another name's, if nobody used it for long enough."""
+        given = self._given[oldest]
+        if now - given.used < self._keep:
+            return None
+        self.drop(given.name)
+        return oldest
 
     def _use(self, number: int, now: float) -> Address:
-        self._given[number].used = now
+        given = self._given[number]
+        given.used = now
         self._given.move_to_end(number)
+        self._held[given.sandbox].move_to_end(number)
         return ip_address(self._text(number))
 
     def _put(self, number: int, given: _Given) -> None:
         self._given[number] = given
         self._by_name[given.name] = number
-        self._held[given.sandbox] += 1
+        self._held.setdefault(given.sandbox, OrderedDict())[number] = None
 
     def _text(self, number: int) -> str:
         # The number alone would not tell the family of a small one.

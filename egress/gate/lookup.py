@@ -54,7 +54,8 @@ async def query(resolver: dns.asyncresolver.Resolver, name: str, kind: str, seco
         return [], 0.0, f"the resolver failed ({type(error).__name__})"
     if answer.rrset is None:
         return [], 0.0, NO_ADDRESS
-    return [ip_address(record.to_text()) for record in answer.rrset], float(answer.rrset.ttl), ""
+    # The aliases that led there live no longer than they say, either.
+    return [ip_address(record.to_text()) for record in answer.rrset], float(answer.chaining_result.minimum_ttl), ""
 
 
 async def query_records(resolver: dns.asyncresolver.Resolver, name: str, kind: int, seconds: float) -> Records:

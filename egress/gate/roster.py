@@ -18,6 +18,7 @@ import hashlib
 import hmac
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
@@ -159,6 +160,8 @@ def _prefix(definition: SandboxDefinition, text: str) -> int | None:
     return max(found, default=None)
 
 
+# One place is compared with every sandbox, and ever new ones cost who sends from them no more than a datagram each.
+@lru_cache(maxsize=64)
 def _address(text: str) -> Address | None:
     try:
         return unmap(ip_address(text))

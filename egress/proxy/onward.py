@@ -21,7 +21,7 @@ from egress.gate.dial import DialFailure
 from egress.gate.hello import hello_problem
 from egress.gate.naming import Route
 from egress.gate.own_answer import OwnAnswer
-from egress.policy import Lane, Protocol, Reason, Refusal, Request, TlsMode
+from egress.policy import Lane, Protocol, Reason, Refusal, Request, TlsMode, decide_question
 from egress.policy.lanes import Opened, pick_lane
 from egress.proxy.connection import Phase
 from egress.proxy.denial_page import TLS_ALERT, DenialPages
@@ -76,13 +76,15 @@ class Onward:
         self._deny_page = deny_page
         self._pages = DenialPages(tls, turns)
 
-    async def towards(self, connection: Connection, host: Host, port: int, road: Road) -> None:
-        """Judge a destination, tell the client, and go on inside."""
+    async def towards(
+        self, connection: Connection, host: Host, port: int, road: Road, *, given: Host | None = None
+    ) -> None:
+        """Judge a destination, tell the client, and go on inside. `given`: the address that stands for `host`."""
         if road.refused is Unsaid.PAGE and await self._is_endpoint(connection, host, port):
             return
         judged = await connection.judge_connect(host, port)
         if isinstance(judged, Denial):
-            await self._deny(connection, road, judged)
+            await self._deny(connection, road, judged if given is None else _told(connection, host, given, judged))
         elif judged.opaque and not (judged.https or judged.http):
             # Raw TCP: its server may be the first to speak.
             await self._tunnel(connection, judged, Protocol.TCP, road, owed=True)
@@ -265,6 +267,18 @@ class Onward:
 def set_lane(connection: Connection, lane: Lane | None) -> None:
     """Have rows tell of this lane from now on."""
     connection.client = replace(connection.client, lane=None if lane is None else lane.value)
+
+
+def _told(connection: Connection, host: Host, given: Host, denial: Denial) -> Denial:
+    """A refusal as it is told to who came by an address that our DNS gave out, perhaps to somebody else.
+
+    Who may not ask DNS for a name does not learn here that another sandbox did.
+    """
+    sandbox = connection.client.sandbox
+    policy = connection.gate.generation.policy_of(sandbox)
+    if policy is not None and decide_question(policy, sandbox, host).decision.allowed:
+        return denial
+    return replace(denial, host=given.text, detail="", rule=None)
 
 
 def _https(connection: Connection, destination: Destination) -> Request:

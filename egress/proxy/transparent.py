@@ -66,7 +66,9 @@ class TransparentOpening:
         if isinstance(named, Refusal):
             await self._refuse(connection, literal, port, named)
         elif named is not None:
-            await self._onward.towards(connection, named, port, TRANSPARENT)
+            given = connection.gate.given
+            by = literal if given is not None and given.is_synthetic(address) else None
+            await self._onward.towards(connection, named, port, TRANSPARENT, given=by)
 
     async def _named(self, connection: Connection, address: Address, literal: Host, port: int) -> Host | Refusal | None:
         """What the destination is to be judged as, or why it is none; None if the client left."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
@@ -53,7 +54,9 @@ class HubNames:
         """Addresses of a canonical name. Never raises for a name that does not resolve; `Answer.error` says why."""
         known = self.known(name, servers)
         if known is not None:
-            return known
+            # Whoever passes it on tells what is left of its time. `known` is asked for each request, and does not.
+            expires = self._cache.get((name, servers), (None, float("inf")))[1]
+            return replace(known, ttl=min(known.ttl, expires - time.monotonic()))
         answer = self._asked.get((name, servers))
         if answer is None:
             if self._line is None:

@@ -13,6 +13,10 @@ import pytest
 from nameserver import NameServer
 from resolving import OF_NOBODY, OF_OTHER, OF_SANDBOX, REAL, Bench, errors, query, short
 
+from egress.config import DnsLimits
+from egress.policy import Rate
+from egress.proxy.dns.ledger import QuestionLedger
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -223,6 +227,27 @@ def test_who_is_no_sandbox_is_refused(bench: Make, upstream: NameServer) -> None
     made.sandboxes = True
     made.run(play)
     assert {name for name, _, _ in upstream.asked} == {"api.example.com."}
+
+
+@pytest.mark.parametrize("state", ["flooding", "draining", "failing"])
+def test_who_is_no_sandbox_gets_no_more_back_in_any_state(
+    bench: Make, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """Beyond its rate, at the end, in a fault: an answer that explains itself would make floods larger for others."""
+
+    async def play(own: Bench) -> None:
+        own.gate.draining = state == "draining"
+        if state == "failing":
+            monkeypatch.setattr(QuestionLedger, "repeats", lambda *_: 1 / 0)
+        for _ in range(3):
+            asked = query("evil.test")
+            answer = await own.send(asked, OF_NOBODY)
+            assert answer is not None
+            assert len(answer) <= len(asked)
+
+    made = bench(RULES, limits=DnsLimits(queries=Rate(1, 60)))
+    made.sandboxes = True
+    made.run(play)
 
 
 def test_a_reload_denies(bench: Make) -> None:

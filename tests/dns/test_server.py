@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import dns.asyncquery
@@ -194,6 +195,8 @@ def test_connections_are_limited(bench: Callable[..., Bench], monkeypatch: pytes
     async def play(own: Bench) -> None:
         async with own.serving() as where:
             held = [await asyncio.open_connection(*where) for _ in range(4)]
+            # Closed at once, and not only once it was idle for long enough.
+            held[3][1].write(framed(query("host1.wild.example")))
             assert await ended(held[3][0])
             for _, writer in held:
                 writer.close()
@@ -203,6 +206,58 @@ def test_connections_are_limited(bench: Callable[..., Bench], monkeypatch: pytes
             writer.write(framed(query("host1.wild.example")))
             assert (await next_message(reader)).rcode() == dns.rcode.NOERROR
             writer.close()
+
+    bench(RULES).run(play)
+
+
+def test_connections_are_a_sandboxs_however_many_addresses_it_has(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From ever new addresses it takes no more than its part, and the others keep theirs."""
+    monkeypatch.setattr("egress.proxy.dns.server._CONNECTIONS_OF_ONE", 3)
+
+    async def play(own: Bench) -> None:
+        async with own.serving() as where:
+            policy = own.gate.generation.policy
+            many = SandboxDefinition(Sandbox("many"), (ip_network("127.0.1.0/24"),))
+            other = SandboxDefinition(Sandbox("other"), (ip_network("127.0.2.1/32"),))
+            own.gate.generation = replace(
+                own.gate.generation, roster=Roster([Member(many, policy), Member(other, policy)])
+            )
+            held = [
+                await asyncio.open_connection(*where, local_addr=(f"127.0.1.{number}", 0)) for number in range(1, 5)
+            ]
+            # Closed at once, and not only once it was idle for long enough.
+            held[3][1].write(framed(query("host1.wild.example")))
+            assert await ended(held[3][0])
+            reader, writer = await asyncio.open_connection(*where, local_addr=("127.0.2.1", 0))
+            writer.write(framed(query("host1.wild.example")))
+            assert (await next_message(reader)).rcode() == dns.rcode.NOERROR
+            for each in (writer, *(writer for _, writer in held)):
+                each.close()
+
+    bench(RULES).run(play)
+
+
+def test_each_question_of_a_connection_is_of_who_is_there_now(bench: Callable[..., Bench]) -> None:
+    """A sandbox is removed, and another registered under its name: a connection of the first is not the second's."""
+
+    async def play(own: Bench) -> None:
+        async with own.serving() as where:
+            policy = own.gate.generation.policy
+
+            def registered(source: str) -> None:
+                member = Member(SandboxDefinition(Sandbox("agent"), (ip_network(source),)), policy)
+                own.gate.generation = replace(own.gate.generation, roster=Roster([member]))
+
+            registered("127.0.0.1/32")
+            reader, writer = await asyncio.open_connection(*where)
+            for source, told in (("127.0.0.1/32", dns.rcode.NOERROR), ("127.0.2.1/32", dns.rcode.REFUSED)):
+                registered(source)
+                writer.write(framed(query("host1.wild.example")))
+                assert (await next_message(reader)).rcode() == told
+            writer.close()
+        assert {(row.sandbox, row.verdict) for row in own.ledger.decisions} == {("agent", "allow"), ("unknown", "deny")}
 
     bench(RULES).run(play)
 

@@ -103,3 +103,26 @@ def test_memory_is_bounded_by_refusing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [bool(each) for each in told] == [False] * 3 + [True] * 2
     assert limits.allows("agent", "www.example0.com", 1.0)
     assert not limits.allows("agent", "www.example4.com", 200.0)
+
+
+def test_one_sandbox_leaves_the_others_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many domains it asks under, the names of another are told apart; its own again once they are idle."""
+    monkeypatch.setattr("egress.proxy.dns.tunnelling._PARENTS_OF_ONE", 3)
+    limits = QueryLimits(DnsLimits(parent_queries=Rate(1, 60), parent_names=Rate(9, 60)))
+    told = [limits.allows("greedy", f"www.example{number}.com", 0.0) for number in range(5)]
+    assert [bool(each) for each in told] == [False] * 3 + [True] * 2
+    assert not any(limits.allows("other", f"www.example{number}.com", 0.0) for number in range(3))
+    assert not limits.allows("greedy", "www.example4.com", 200.0)
+    # Where clients are not told apart, there is nobody to leave room for.
+    assert not any(limits.allows("default", f"www.example{number}.com", 0.0) for number in range(5))
+
+
+def test_without_room_not_every_question_looks_for_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking through all domains once a second is enough: who has filled them up keeps on asking."""
+    monkeypatch.setattr("egress.proxy.dns.tunnelling._PARENTS_OF_ONE", 1)
+    looked: list[float] = []
+    monkeypatch.setattr(QueryLimits, "_forget_idle", lambda _, now: looked.append(now))
+    limits = QueryLimits(DnsLimits())
+    for tenth in range(30):
+        limits.allows("agent", f"www.example{tenth}.com", tenth / 10)
+    assert len(looked) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import OrderedDict
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from egress.errors import StateError
-from egress.gate.given_book import BOOK_NAME, GivenBook, Range, read_names
+from egress.gate.given_book import BOOK_NAME, GivenBook, Range, _Given, read_names
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, ItemsView
     from pathlib import Path
 
     from egress.policy import Address
@@ -190,6 +191,25 @@ def test_one_sandbox_leaves_the_others_theirs(tmp_path: Path) -> None:
         book.close()
 
     run(play())
+
+
+def test_a_sandbox_with_its_part_gets_its_own_longest_unused_and_no_other_is_looked_at() -> None:
+    """It asks for ever new names: those of the others, idle or not, neither go to it nor cost time."""
+
+    class Unsearched(OrderedDict[int, _Given]):
+        def items(self) -> ItemsView[int, _Given]:
+            raise AssertionError("all that were given out were looked through")
+
+    own = Range(ip_network("198.18.0.0/28"), KEEP)  # type: ignore[arg-type]
+    own._given = Unsearched()
+    others = [own.take(f"other{number}.example", f"other{number}", 0.0) for number in range(8)]
+    told = [own.take(f"host{number}.example", "greedy", 1.0) for number in range(4)]
+    assert [address is None for address in told] == [False] * 3 + [True]
+    own.known("host0.example", 50.0)
+    assert own.take("late.example", "greedy", KEEP) is None
+    assert own.take("late.example", "greedy", KEEP + 1) == told[1]
+    assert None not in others
+    assert [own.name_of(address, KEEP + 1) for address in others if address][:1] == ["other0.example"]
 
 
 def test_ranges_that_were_others_before(tmp_path: Path) -> None:

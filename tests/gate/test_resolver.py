@@ -30,7 +30,9 @@ def server() -> Iterator[NameServer]:
         ("text.test", "TXT"): (60, ["x"]),
         ("many.test", "A"): (60, [f"192.0.2.{number}" for number in range(1, 101)]),
     }
-    with NameServer(records, aliases={"alias.test": "one.test", "dangling.test": "gone.test"}) as running:
+    with NameServer(
+        records, aliases={"alias.test": "one.test", "dangling.test": "gone.test", "moved.test": "long.test"}
+    ) as running:
         yield running
 
 
@@ -113,6 +115,12 @@ def test_an_answer_is_kept_for_its_time(server: NameServer) -> None:
     """The second question for a name asks nobody."""
     resolve(server, "one.test", "one.test", "one.test")
     assert sorted(server.asked) == [("one.test.", "A", "udp"), ("one.test.", "AAAA", "udp")]
+
+
+def test_an_answer_lives_no_longer_than_the_aliases_that_lead_to_it(server: NameServer) -> None:
+    """An alias that is taken away from an address must not lead there for as long as the address lives."""
+    direct, moved = resolve(server, "long.test", "moved.test")
+    assert (texts(moved), direct.ttl, moved.ttl) == (["192.0.2.8"], 300.0, 60.0)
 
 
 def test_an_answer_of_ttl_zero_is_not_kept(server: NameServer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 import pytest
@@ -186,3 +186,18 @@ def test_the_digest_tells_of_each_change() -> None:
     }
     assert len(digests) == 7
     assert roster(one, two).digest == roster(two, one).digest
+
+
+def test_an_address_is_read_once_however_many_sandboxes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Datagrams from ever new addresses cost a look at each sandbox, and not a reading of the address for each."""
+    read: list[str] = []
+
+    def reading(text: str) -> IPv4Address | IPv6Address:
+        read.append(text)
+        return ip_address(text)
+
+    monkeypatch.setattr(roster_module, "ip_address", reading)
+    many = roster(*(sandbox(f"s{number}", f"10.77.{number}.0/24") for number in range(50)))
+    assert many.at(ClientPlace("10.77.49.3")) == "s49"
+    assert many.at(ClientPlace("10.78.0.1")) is None
+    assert read == ["10.77.49.3", "10.78.0.1"]

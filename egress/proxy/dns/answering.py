@@ -153,8 +153,8 @@ class Answering:
         if verdict.asks:
             verdict = await self._other_records(asked, verdict)
         # Whoever is nobody learns nothing, and gets no more back than it sent: its address may be another's.
-        nobody = verdict.decision.reason is Reason.SANDBOX_UNKNOWN
-        text = "" if nobody else f"{verdict.error or verdict.decision.reason}; decision {told}"
+        text = f"{verdict.error or verdict.decision.reason}; decision {told}"
+        nobody = self._is_nobody(client)
         extended = None if verdict.code is None or nobody else message.Extended(verdict.code, text)
         return message.write(asked, verdict.rcode, verdict.records, extended, stream=stream)
 
@@ -167,7 +167,11 @@ class Answering:
             await within(self._gate.limits.judge_seconds, self._record(asked, client, verdict))
         except Exception:
             logger.exception("a refusal could not be recorded")
-        return message.write(asked, verdict.rcode, (), message.Extended(_OTHER, Reason.INTERNAL_ERROR), stream=stream)
+        extended = None if self._is_nobody(client) else message.Extended(_OTHER, Reason.INTERNAL_ERROR)
+        return message.write(asked, verdict.rcode, (), extended, stream=stream)
+
+    def _is_nobody(self, client: Client) -> bool:
+        return self._gate.generation.policy_of(client.sandbox) is None
 
     # the verdict
 
@@ -249,9 +253,7 @@ class Answering:
     async def _addresses(self, asked: Asked, client: Client, policy: Policy, question: QuestionDecision) -> _Verdict:
         name = question.request.host.text
         # Asked for in both modes: whether a name exists is told as it is.
-        found = self._gate.resolver.known(name, policy.resolvers) or await self._gate.resolver.resolve(
-            name, policy.resolvers
-        )
+        found = await self._gate.resolver.resolve(name, policy.resolvers)
         if not found.addresses:
             return _unresolved(question.decision, found.error)
         version = _VERSIONS[asked.kind]

@@ -19,11 +19,12 @@ from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
+from egress.gate.roster import room_of
 from egress.proxy.dns.message import DATAGRAM
 from egress.proxy.peers import peer_of, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from egress.gate.exchange import Client
     from egress.gate.gate import Gate
@@ -128,6 +129,7 @@ class DnsServer:
     # connections
 
     def _accept(self, listening: socket.socket) -> None:
+        entrance = self._sockets[listening]
         for _ in range(_TURN):
             try:
                 sock, peer = listening.accept()
@@ -139,34 +141,36 @@ class DnsServer:
                     self._loop.remove_reader(listening.fileno())
                     self._loop.call_later(_EXHAUSTED_SECONDS, self._resume, listening)
                 return
-            if len(self._connections) >= _CONNECTIONS_AT_MOST or self._of_one[str(peer[0])] >= _CONNECTIONS_OF_ONE:
+            who = partial(self._client, sock, peer, entrance)
+            # Not an address's: a sandbox of many addresses would have as many times its part.
+            room = room_of(who(), str(peer[0]))
+            if len(self._connections) >= _CONNECTIONS_AT_MOST or self._of_one[room] >= _CONNECTIONS_OF_ONE:
                 sock.close()
                 continue
-            self._of_one[str(peer[0])] += 1
-            task = self._run(self._connections, self._carry(sock, peer, self._sockets[listening]))
-            task.add_done_callback(partial(self._left, sock, str(peer[0])))
+            self._of_one[room] += 1
+            task = self._run(self._connections, self._carry(sock, who))
+            task.add_done_callback(partial(self._left, sock, room))
 
-    def _left(self, sock: socket.socket, address: str, _task: asyncio.Task[None]) -> None:
+    def _left(self, sock: socket.socket, room: str, _task: asyncio.Task[None]) -> None:
         sock.close()
-        self._of_one[address] -= 1
-        if not self._of_one[address]:
-            del self._of_one[address]
+        self._of_one[room] -= 1
+        if not self._of_one[room]:
+            del self._of_one[room]
 
     def _resume(self, listening: socket.socket) -> None:
         if listening in self._sockets:
             self._loop.add_reader(listening.fileno(), self._accept, listening)
 
-    async def _carry(self, sock: socket.socket, peer: Any, entrance: Entrance) -> None:
+    async def _carry(self, sock: socket.socket, who: Callable[[], Client]) -> None:
         # A client that is gone, or too slow: nobody is left to tell.
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             prepare(sock)
             # What a client does not take fills this much of the kernel's memory, and no more.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNREAD_BYTES)
-            client = self._client(sock, peer, entrance)
             reader, writer = await asyncio.open_connection(sock=sock, limit=DATAGRAM)
             answers: set[asyncio.Task[None]] = set()
             try:
-                await self._converse(reader, writer, client, answers)
+                await self._converse(reader, writer, who, answers)
                 if answers:
                     await asyncio.wait(answers)
             finally:
@@ -178,7 +182,7 @@ class DnsServer:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        client: Client,
+        who: Callable[[], Client],
         answers: set[asyncio.Task[None]],
     ) -> None:
         """Read until the client has said all, one message after the other; what is under way is in `answers`."""
@@ -194,7 +198,8 @@ class DnsServer:
                 if length > DATAGRAM:
                     return
                 data = await reader.readexactly(length)
-            self._run(answers, self._answer_message(data, writer, client, room))
+            # Anew for each: a connection may outlive the sandbox that it was, and see another of its name.
+            self._run(answers, self._answer_message(data, writer, who(), room))
 
     async def _answer_message(
         self, data: bytes, writer: asyncio.StreamWriter, client: Client, room: asyncio.Semaphore

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from egress.gate.windows import Window
+from egress.policy import DEFAULT_SANDBOX
 
 if TYPE_CHECKING:
     from egress.config import DnsLimits
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 # Of one process: what is beyond is refused, never forgotten, or who asks under ever new parents would not be counted.
 _PARENTS_AT_MOST: Final = 4_096
+# Of one sandbox: one that asks under ever new parents leaves the others room for theirs.
+_PARENTS_OF_ONE: Final = 1_024
+# Looking through them all for each question that finds no room would be all that the process does.
+_FORGET_SECONDS: Final = 1.0
 _SANDBOXES_AT_MOST: Final = 4_096
 _LABELS: Final = 2
 
@@ -84,7 +89,8 @@ class QueryLimits:
     def __init__(self, limits: DnsLimits) -> None:
         self._limits = limits
         self._sandboxes: dict[str, _Rate] = {}
-        self._parents: dict[tuple[str, str], _Parent] = {}
+        self._parents: dict[str, dict[str, _Parent]] = {}
+        self._forgotten = float("-inf")
 
     def asks(self, sandbox: str, now: float) -> str:
         """Count a question. A text: it is one too many, and of what."""
@@ -100,16 +106,34 @@ class QueryLimits:
 
     def allows(self, sandbox: str, name: str, now: float) -> str:
         """Count a question that the policy allows. A text: as of `asks`."""
-        key = sandbox, parent_of(name)
-        if key not in self._parents:
-            if len(self._parents) >= _PARENTS_AT_MOST:
-                self._parents = {each: own for each, own in self._parents.items() if not own.idle(now)}
-            if len(self._parents) >= _PARENTS_AT_MOST:
+        parent = parent_of(name)
+        found = self._parents.get(sandbox, {}).get(parent)
+        if found is None:
+            if not self._has_room(sandbox, now):
                 return "Names under more domains are asked for than are told apart."
-            self._parents[key] = _Parent(self._limits)
-        over = self._parents[key].take(name, now)
+            found = self._parents.setdefault(sandbox, {})[parent] = _Parent(self._limits)
+        over = found.take(name, now)
         if not over:
             return ""
         rate = self._limits.parent_names if over == "names" else self._limits.parent_queries
         what = "different names" if over == "names" else "DNS questions"
-        return f"The sandbox asks for more than {rate.count} {what} under `{key[1]}` in {rate.seconds} seconds."
+        return f"The sandbox asks for more than {rate.count} {what} under `{parent}` in {rate.seconds} seconds."
+
+    def _has_room(self, sandbox: str, now: float) -> bool:
+        if self._is_full(sandbox) and now >= self._forgotten + _FORGET_SECONDS:
+            self._forgotten = now
+            self._forget_idle(now)
+        return not self._is_full(sandbox)
+
+    def _is_full(self, sandbox: str) -> bool:
+        of_all = sum(map(len, self._parents.values()))
+        # Where clients are not told apart there are no others to leave room for.
+        of_one = _PARENTS_AT_MOST if sandbox == DEFAULT_SANDBOX.name else _PARENTS_OF_ONE
+        return of_all >= _PARENTS_AT_MOST or len(self._parents.get(sandbox, ())) >= of_one
+
+    def _forget_idle(self, now: float) -> None:
+        kept = {
+            sandbox: {parent: each for parent, each in own.items() if not each.idle(now)}
+            for sandbox, own in self._parents.items()
+        }
+        self._parents = {sandbox: own for sandbox, own in kept.items() if own}
