@@ -271,7 +271,7 @@ def test_what_is_neither_http_nor_tls_is_judged_as_its_address_and_reset(site: S
                 wire.send(segment)
             assert was_reset(wire)
     rows = site.proxy.ledger.wait(2)
-    assert {(row.verdict, row.reason, row.host) for row in rows} == {("deny", "host-not-allowed", ELSEWHERE)}
+    assert {(row.verdict, row.reason, row.host) for row in rows} == {("deny", "address-not-allowed", ELSEWHERE)}
 
 
 def test_who_says_nothing_is_refused_in_time(make: Callable[..., Site]) -> None:
