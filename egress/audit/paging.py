@@ -31,7 +31,7 @@ _LAST_SLICE: Final = 32_000
 _MOST_NAMED: Final = 500
 
 _NUMBERS = frozenset(
-    {"seq", "time_us", "line", "port", "status", "bytes_up", "bytes_down", "duration_us", "first_byte_us"}
+    {"seq", "time_us", "line", "port", "status", "bytes_up", "bytes_down", "duration_us", "first_byte_us", "count"}
 )
 _COLUMNS = ", ".join(
     field.name if field.name in _NUMBERS else f"substr({field.name}, 1, {LONGEST})" for field in fields(AuditRow)
@@ -39,7 +39,7 @@ _COLUMNS = ", ".join(
 _SLICE = f"SELECT {_COLUMNS} FROM requests WHERE seq >= ? AND seq < ? AND {{where}} ORDER BY seq {{order}} LIMIT ?"  # noqa: S608 -- constants
 _SEQS = f"SELECT {_COLUMNS} FROM requests WHERE seq IN ({{places}}) ORDER BY seq"  # noqa: S608 -- constants
 _MINUTES = (
-    "SELECT time_us / 60000000, verdict = 'allow', count(*) FROM decisions WHERE seq > ? AND seq <= ? GROUP BY 1, 2"
+    "SELECT time_us / 60000000, verdict = 'allow', sum(count) FROM decisions WHERE seq > ? AND seq <= ? GROUP BY 1, 2"
 )
 
 
@@ -125,7 +125,7 @@ class PagedReader(AuditReader):
         return [_row(values) for values in found]
 
     def minutes(self, after: int, last: int) -> dict[int, tuple[int, int]]:
-        """How many rows were allowed and how many not, by minute since 1970, of the keys above `after` up to `last`."""
+        """How many decisions were allowed, and how many not, by minute since 1970, of keys in (`after`, `last`]."""
         with self._snapshot() as connection:
             found = connection.execute(_MINUTES, (after, last)).fetchall()
         counts: dict[int, tuple[int, int]] = {}

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 WINDOW_SECONDS: Final = 60.0
 
 # What repeats have in common.
-alike = attrgetter("sandbox", "verdict", "method", "host", "port", "path", "file", "line", "rule", "reason", "error")
+alike = attrgetter(
+    *("sandbox", "verdict", "method", "host", "port", "path", "file", "line", "rule", "reason"),
+    *("status", "error", "secrets"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from egress.audit.text import printable
 from egress.errors import AuditError
 
 if TYPE_CHECKING:
@@ -56,4 +57,5 @@ def _explained(error: sqlite3.Error, seconds: float) -> AuditError:
         return AuditError(f"the statement took over {seconds:g} seconds", hint="ask for less, or give it more time")
     if name == "SQLITE_AUTH":
         return AuditError("only reading is allowed here", hint="write a SELECT")
-    return AuditError(f"SQLite says: {error}", hint="the view `requests` has a row for each request")
+    # The names in it may be those of a file from elsewhere.
+    return AuditError(f"SQLite says: {printable(str(error))}", hint="the view `requests` has a row for each request")

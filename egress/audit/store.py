@@ -55,12 +55,12 @@ class Store:
         """Append the batch; gives the ids that were taken by something else. Raises AuditError, to be tried again."""
         try:
             if self._connection is not None and not self._at_path():
-                self._leave()
+                self._leave(time_us)
             if self._connection is None:
                 self.open()
             taken = self._append(batch, time_us)
             if not self._at_path():
-                self._leave()
+                self._leave(time_us)
                 self.open()
                 taken = self._append(batch, time_us)
             if self._unsigned >= _SIGN_EVERY:
@@ -122,9 +122,10 @@ class Store:
         if not getattr(error, "sqlite_errorname", "").startswith(_TRANSIENT):
             self.close()
 
-    def _leave(self) -> None:
-        """Give up a database that was deleted, moved or replaced; what it has in its WAL goes into it first."""
+    def _leave(self, time_us: int) -> None:
+        """Give up a database that was deleted, moved or replaced: it is signed to its end, and has what its WAL had."""
         self.replaced += 1
+        self.sign(time_us)
         emptied = self._checkpoint()
         self.close()
         wal = beside(self.path, "-wal")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _WARNING, _NOTICE, _INFO = 4, 5, 6
 _LAST_SEQUENCE: Final = 2**31 - 1
 _NIL: Final = "-"
-# A longer text is cut where a message must fit into a datagram.
-_CUT: Final = 200
+# To how many characters texts are cut where a message must fit into a datagram: one may take twelve bytes there.
+_CUTS: Final = (200, 50, 10)
 
 
 def as_object(table: str, row: Row) -> dict[str, Any]:
@@ -41,12 +41,13 @@ def json_text(table: str, row: Row, longest: int | None = None) -> str:
     text = encode(value)
     if longest is None or len(text) <= longest:
         return text
-    short = {name: _short(item) for name, item in value.items()}
-    return encode(
-        {**short, "secrets": [], "labels": {}, "trace": {}, "cut": True}
-        if table == DECISIONS
-        else {**short, "cut": True}
-    )
+    left_out: dict[str, object] = {"secrets": [], "labels": {}, "trace": {}} if table == DECISIONS else {}
+    for most in _CUTS:
+        short = {name: _short(item, most) for name, item in value.items()}
+        text = encode({**short, **left_out, "cut": True})
+        if len(text) <= longest:
+            break
+    return text
 
 
 @dataclass(slots=True)
@@ -65,7 +66,9 @@ class SyslogText:
         time = utc(int(row[COLUMNS[table].index("time_us")] or 0))
         header = f"<{priority}>1 {time} {_word(self.host, 255)} egress {self.process} {table}"
         data = f'[origin software="egress" swVersion="{__version__}"][meta sequenceId="{self.sequence}"]'
-        return f"{header} {data} {json_text(table, row, self.longest)}".encode("ascii")
+        head = f"{header} {data} "
+        room = None if self.longest is None else self.longest - len(head)
+        return f"{head}{json_text(table, row, room)}".encode("ascii")
 
     def sent(self) -> None:
         """The message went out."""
@@ -94,5 +97,5 @@ def _names(text: str | None) -> list[str]:
     return found if isinstance(found, list) else [str(found)]
 
 
-def _short(value: object) -> object:
-    return f"{value[:_CUT]}…" if isinstance(value, str) and len(value) > _CUT else value
+def _short(value: object, most: int) -> object:
+    return f"{value[:most]}…" if isinstance(value, str) and len(value) > most else value

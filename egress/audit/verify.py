@@ -8,9 +8,11 @@ Reads in slices, so that the proxy's own checkpoints of the file never wait long
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hmac import compare_digest
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from egress.audit.chain import (
@@ -28,12 +30,12 @@ from egress.audit.chain import (
 )
 from egress.audit.database import explain
 from egress.audit.links import ends
+from egress.audit.schema import migrate
 from egress.audit.signing import fingerprint_of, is_signed
 from egress.errors import AuditError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from egress.audit.chain import Numbered
 
@@ -42,6 +44,8 @@ _BATCHES = (
     " hash FROM batches WHERE number > ? ORDER BY number LIMIT ?"
 )
 _SLICE: Final = 200
+# Many times what the writer puts into a batch: bounds that were edited make nobody read, or count, without end.
+_BATCH_AT_MOST: Final = 100_000
 _PROBLEMS_AT_MOST: Final = 100
 # Seq numbers named one by one in a problem.
 _NAMED_AT_MOST: Final = 5
@@ -143,6 +147,8 @@ class Verifying:
     def begin(self) -> End:
         """Where the chain begins: at its genesis, or behind what retention dropped."""
         self._start = self._begin()
+        self._before(self._start)
+        self._check_view()
         self._check_signatures_of(self._start)
         return self._start
 
@@ -160,6 +166,9 @@ class Verifying:
     def end(self, end: End) -> Report:
         """What there is behind the last batch, and what was found in all."""
         self._after(end)
+        if self._key is not None and end.number and not self.report.signers:
+            # Who makes a record anew leaves its checkpoints out: without one, nothing here is this key's word.
+            self.report.found("no checkpoint is signed by the key that was named: anybody may have written this record")
         self.report.last, self.report.digest = end.number, end.digest
         return self.report
 
@@ -183,6 +192,20 @@ class Verifying:
         if not self._signed(signer, signature, checkpoint_text("drop", dropped, time_us)):
             self.report.found(f"rows up to batch {number} were dropped without a good signature")
         return dropped
+
+    def _before(self, start: End) -> None:
+        """Rows where no batch can have any: below the first one, or among the dropped, of which the last may stay."""
+        for table, last in zip(TABLES, start.bounds, strict=True):
+            below = max(last, 1) if start.number else 1
+            sql = f"SELECT min(seq), max(seq) FROM {table} WHERE seq < ?"  # noqa: S608 -- constants
+            low, high = self._connection.execute(sql, (below,)).fetchone()
+            if low is not None:
+                self.report.found(f"{table}: {_places(low, high)} in no batch, before the first one")
+
+    def _check_view(self) -> None:
+        """What is shown is what the view gives of the rows: another one could leave some out."""
+        if _view(self._connection) != _own_view():
+            self.report.found("the view `requests` is another one: what is shown may differ from what was recorded")
 
     def _batch(self, end: End, values: tuple[Any, ...]) -> End:
         """Verify one batch; where the chain goes on is what the file says, so that one fault is told once."""
@@ -208,8 +231,17 @@ class Verifying:
         if last <= first:
             return []
         columns = ", ".join(columns_of(table, schema))
-        sql = f"SELECT seq, {columns} FROM {table} WHERE seq > ? AND seq <= ? ORDER BY seq"  # noqa: S608 -- constants
-        return self._connection.execute(sql, (first, last)).fetchall()
+        sql = f"SELECT seq, {columns} FROM {table} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"  # noqa: S608 -- constants
+        asked = (first, last, _BATCH_AT_MOST)
+        try:
+            return self._connection.execute(sql, asked).fetchall()
+        except sqlite3.OperationalError:
+            # Text that is no UTF-8 was never recorded: read it all the same, to say which row has it.
+            self._connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+            try:
+                return self._connection.execute(sql, asked).fetchall()
+            finally:
+                self._connection.text_factory = str
 
     def _locate(
         self, span: Span, tables: Sequence[Sequence[Numbered]], parts: Sequence[Sequence[bytes]], marks: bytes
@@ -220,7 +252,7 @@ class Verifying:
             now = dict(zip([row[0] for row in rows], split_marks(marks_of(part)), strict=True))
             then = dict(zip(range(first + 1, last + 1), known[place:], strict=False))
             place += max(last - first, 0)
-            missing = [seq for seq in range(first + 1, last + 1) if seq not in now]
+            missing = [seq for seq in range(first + 1, min(last, first + _BATCH_AT_MOST) + 1) if seq not in now]
             changed = [seq for seq, mark in then.items() if now.get(seq, mark) != mark]
             for numbers, what in ((missing, "deleted"), (changed, "edited")):
                 if numbers:
@@ -284,6 +316,18 @@ class Verifying:
         if signer not in self.report.signers:
             self.report.signers.append(signer)
         return is_signed(public, signature, text)
+
+
+def _view(connection: sqlite3.Connection) -> str:
+    """What the view `requests` asks; empty if there is none."""
+    found = connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'view' AND name = 'requests'").fetchone()
+    return "" if found is None else " ".join(found[0].split()).partition(" AS ")[2]
+
+
+def _own_view() -> str:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        migrate(connection, Path(":memory:"))
+        return _view(connection)
 
 
 def _named(numbers: Sequence[int]) -> str:

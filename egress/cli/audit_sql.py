@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -23,6 +25,9 @@ Timeout = Annotated[
 ]
 # Rows whose widths a table is laid out by.
 _LAID_OUT = 1_000
+# What a statement may take beyond its time before the process is ended: SQLite stops between two steps only, and one
+# call of a function (`instr`, `replace`) over long texts can take for ever, in which no signal is heard either.
+_GRACE_SECONDS = 1.0
 
 
 def register(app: typer.Typer) -> None:
@@ -51,15 +56,37 @@ def sql(
 
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     with AuditReader(audit_database(audit_file, state_dir)) as reader:
-        rows = reader.sql(statement, seconds=timeout)
+        rows = _ending(reader.sql(statement, seconds=timeout), timeout)
         names = [str(name) for name in next(rows)]
         _WRITERS[output_format](names, rows)
 
 
+def _ending(rows: Iterator[Sequence[Any]], seconds: float) -> Iterator[Sequence[Any]]:
+    """The rows as they come; the process ends where the statement does not."""
+    timer = threading.Timer(seconds + _GRACE_SECONDS, _end, (seconds,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield from rows
+    finally:
+        timer.cancel()
+
+
+def _end(seconds: float) -> None:
+    sys.stderr.write(f"egress: the statement took over {seconds:g} seconds, and was ended\n")
+    sys.stderr.flush()
+    os._exit(1)
+
+
 def _write_csv(names: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
+    from egress.audit.export.csv_table import no_formula  # noqa: PLC0415 -- as above
+
+    def cell(value: object) -> str:
+        return no_formula(_shown(value)) if isinstance(value, str) else _shown(value)
+
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([_shown(value) for value in row] for row in rows)
+    writer.writerow(map(cell, names))
+    writer.writerows(map(cell, row) for row in rows)
 
 
 def _write_json(names: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:

@@ -23,6 +23,8 @@ _TITLES: Final = {
     "denied": ("Refused most", ("reason", "destination")),
 }
 _FIGURES: Final = ("requests", "refused", "bytes")
+# A sandbox can ask for ever new names; a job's summary page takes a mebibyte, and shows nothing of what is longer.
+_HOSTS_AT_MOST: Final = 1_000
 _TICKS = re.compile("`+")
 
 
@@ -40,7 +42,9 @@ def _rows(name: str, groups: Sequence[Group]) -> Iterator[tuple[str, ...]]:
 def _told(found: Summary, unused: list[str] | None) -> Iterator[tuple[str, list[str]]]:
     """What stands below the tables: a title and lines each."""
     if found.new_hosts:
-        yield f"New hosts ({len(found.new_hosts):,})", [printable(host) for host in found.new_hosts]
+        named = [printable(host) for host in found.new_hosts[:_HOSTS_AT_MOST]]
+        more = f"; the first {len(named):,} by name, see --format json" if len(named) < len(found.new_hosts) else ""
+        yield f"New hosts ({len(found.new_hosts):,}{more})", named
     if unused is not None:
         yield f"Rules that never spoke ({len(unused):,})", [printable(place) for place in unused]
 

@@ -72,6 +72,8 @@ async def answered(gate: Gate, client: Client, request: Request) -> Denial:
     )
     decision = Decision(verdict, reason, answer.detail, ())
     event = gate.recorder.event(told.decision_id, (client, request, None), decision, generation.digest)
+    if not answer.given and gate.recorder.counts(event):
+        return told
     if not await gate.recorder.record(event):
         return Denial(told.decision_id, Reason.AUDIT_UNAVAILABLE, host=request.host.text, port=request.port)
     now = time.time_ns() // 1000

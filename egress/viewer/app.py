@@ -219,10 +219,7 @@ class Viewer(Frame):
 
     def _command(self, name: str, rest: str) -> None:
         if name == "filter":
-            try:
-                self._set_filter(rest)
-            except (EgressError, ValueError) as error:
-                self._tell(str(error), wrong=True)
+            self._set_filter(rest)
         elif name == "save":
             self._save(rest)
         elif name == "filters":

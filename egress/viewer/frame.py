@@ -80,7 +80,8 @@ class Frame(App[None]):
         """Show the newest rows, then follow."""
         self._rows.focus()
         self._rows.empty = "reading..."
-        self._set_filter(self._text)
+        text, self._text = self._text, ""
+        self._set_filter(text)
         self.set_interval(POLL_SECONDS, self._poll)
 
     def on_unmount(self) -> None:
@@ -90,8 +91,13 @@ class Frame(App[None]):
     # What is shown
 
     def _set_filter(self, text: str) -> None:
+        """Show what meets it; one that cannot be taken, as one that grew too long, is told and changes nothing."""
+        try:
+            self.feed.wanted = self._read(text)
+        except (EgressError, ValueError) as error:
+            self._tell(str(error), wrong=True)
+            return
         self._text = text
-        self.feed.wanted = self._read(text)
         bar = self.query_one("#filter", Static)
         bar.set_class(bool(text), "open")
         bar.update(Text.assemble(("filter ", "bold"), shown(text), ("  esc drops it", "dim")))

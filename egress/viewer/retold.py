@@ -32,6 +32,7 @@ def trace(row: AuditRow) -> list[tuple[str, str]]:
     steps = [
         ("asked", f"{utc(row.time_us)}  by sandbox {row.sandbox}, {row.client}{_seen(row)}"),
         ("decided", _decided(row, text)),
+        ("stands for", f"{row.count:,} decisions that were alike" if row.count > 1 else ""),
         ("rule", _rule(row)),
         *_says(told),
         ("policy", row.policy_hash or ""),

@@ -18,7 +18,7 @@ MOST_LINES: Final = 2_000
 
 @dataclass(slots=True)
 class Line:
-    """What one line of the screen shows: a row, and how many rows like it (`count`) it stands for, from `first` on."""
+    """What one line of the screen shows: a row, and how many decisions (`count`) it stands for, from `first` on."""
 
     row: AuditRow
     count: int = 1
@@ -108,7 +108,8 @@ def _likeness(row: AuditRow) -> tuple[object, ...]:
 
 def _join(lines: list[Line], rows: Sequence[AuditRow], *, grouped: bool) -> None:
     for row in rows:
-        line = Line(row)
+        # A row may stand for a flood of denials, or for repeated questions.
+        line = Line(row, row.count)
         if grouped and lines and alike(lines[-1].row, row):
             lines[-1] = _both(lines[-1], line)
         else:

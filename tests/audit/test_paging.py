@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from egress.audit import AuditWriter, Filter, FilterError, PagedReader, parse_filter
+from egress.audit.lines import json_line
 from egress.audit.paging import LONGEST
 from egress.audit.saved import read_with_saved, save_filter, saved_file, saved_filters
 from egress.errors import AuditError
@@ -101,6 +102,21 @@ def test_minutes_count_what_was_allowed_and_what_was_not(reader: PagedReader) ->
     """Of the keys that are asked for, and no others."""
     counts = reader.minutes(100, 300)
     assert counts == {1: (85, 14), 2: (86, 14), 3: (1, 0)}
+
+
+def test_a_flood_of_denials_is_read_with_its_number(tmp_path: Path, decision: Callable[..., DecisionEvent]) -> None:
+    """As a number, as everywhere, and each of its denials counts in its minute."""
+    path = tmp_path / "audit.db"
+    writer = AuditWriter(path, flush_interval=0.02)
+    writer.start()
+    for number, count in ((1, 1), (2, 4_000)):
+        assert writer.offer(decision(number, verdict="deny", time_us=60_000_000, count=count))
+    assert writer.close(5)
+    with PagedReader(path) as reader:
+        rows = reader.before(10, Filter(), limit=2).rows
+        assert [json_line(row) for row in rows] == [json_line(row) for row in reader.newest()]
+        assert [row.count for row in rows] == [1, 4_000]
+        assert reader.minutes(0, 2) == {1: (0, 4_001)}
 
 
 def test_long_and_broken_texts_are_bounded(tmp_path: Path, decision: Callable[..., DecisionEvent]) -> None:

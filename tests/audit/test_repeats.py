@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,7 +51,7 @@ def test_rows_that_are_alike_and_adjacent_are_one(read: Callable[..., list[Audit
     "changed",
     [
         *({"sandbox": "other"}, {"verdict": "ask"}, {"method": "PUT"}, {"path": "/v2"}, {"port": 8443}),
-        *({"rule": "r"}, {"file": "f"}, {"line": 2}, {"reason": "rule-deny"}),
+        *({"rule": "r"}, {"file": "f"}, {"line": 2}, {"reason": "rule-deny"}, {"secrets": ("github",)}),
     ],
 )
 def test_whatever_differs_in_what_is_shown_is_another_row(
@@ -58,6 +59,12 @@ def test_whatever_differs_in_what_is_shown_is_another_row(
 ) -> None:
     """Each column of what is alike counts."""
     assert [group.rows for group in repeats(read({}, changed))] == [1, 1]
+
+
+def test_another_answer_is_another_row(read: Callable[..., list[AuditRow]]) -> None:
+    """The one upload that went through is not hidden among those that failed."""
+    rows = [replace(row, status=status) for row, status in zip(read({}, {}, {}), (500, 200, 500), strict=True)]
+    assert [group.row.status for group in repeats(rows)] == [500, 200, 500]
 
 
 def test_what_came_much_later_is_another_row(read: Callable[..., list[AuditRow]]) -> None:

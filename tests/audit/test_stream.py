@@ -299,15 +299,16 @@ def test_a_target_that_raises_anything_is_tried_again(decision: Callable[..., An
     assert len(tries) == 2
 
 
-LONG = "\u202e" * 2_000
-
-
 @pytest.mark.parametrize("longest", [LONGEST_DATAGRAM])
-def test_a_datagram_is_never_too_long(decision: Callable[..., Any], longest: int) -> None:
+@pytest.mark.parametrize("character", ["\u202e", "\u00e9", "\U0001f600", '"', "\\"])
+def test_a_datagram_is_never_too_long(decision: Callable[..., Any], longest: int, character: str) -> None:
     """A row that is longer than a datagram may be goes with its texts cut, and says so; by TCP it goes whole."""
-    row = decision_row(
-        decision(1, path=LONG, query=LONG, detail=LONG, rewritten=LONG, host=LONG, labels=LONG, secrets=(LONG, LONG))
-    )
+    long = character * 3_000
+    texts = ("path", "query", "detail", "rewritten", "host", "labels", "sni", "rule", "file", "sandbox", "method")
+    row = decision_row(decision(1, secrets=(long, long), **dict.fromkeys(texts, long)))
+    message = SyslogText(1, "h" * 255, 7, longest).message(DECISIONS, row)
+    assert len(message) <= longest
+    assert json.loads(MESSAGE.fullmatch(message)["json"])["cut"] is True  # type: ignore[index]
     cut = json_text(DECISIONS, row, longest)
     assert len(cut) <= longest
     assert json.loads(cut)["cut"] is True

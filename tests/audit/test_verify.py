@@ -58,6 +58,30 @@ TAMPERING = {
         ["INSERT INTO events (id, time_us, kind) VALUES ('new', 1, 'start')"],
         ["events: row 7 is in no batch, after the last one"],
     ),
+    "a row inserted below the first": (
+        ["INSERT INTO events (seq, id, time_us, kind) VALUES (-1, 'new', 1, 'start')"],
+        ["events: row -1 is in no batch, before the first one"],
+    ),
+    "an outcome made up for a denial": (
+        ["INSERT INTO outcomes (seq, id, time_us, status) VALUES (0, 'new', 1, 200)"],
+        ["outcomes: row 0 is in no batch, before the first one"],
+    ),
+    "bytes that are no text": (
+        ["UPDATE decisions SET host = CAST(x'ff' AS TEXT) WHERE seq = 5"],
+        ["decisions: row 5 was edited, in batch 3"],
+    ),
+    "a batch's bounds widened without end": (
+        ["UPDATE batches SET outcomes = 1 << 60 WHERE number = 6"],
+        ["outcomes: rows 13 to ", "were deleted, in batch 6"],
+    ),
+    "a view that leaves a row out": (
+        [
+            "PRAGMA writable_schema = ON",
+            "UPDATE sqlite_schema SET sql = sql || ' WHERE d.seq <> 5' WHERE name = 'requests'",
+        ],
+        ["the view `requests` is another one"],
+    ),
+    "the view gone": (["DROP VIEW requests"], ["the view `requests` is another one"]),
     "a row put in place of another": (
         [
             "DELETE FROM events WHERE seq = 2",
@@ -218,6 +242,21 @@ def test_only_the_named_keys_signatures_count(recorded: Path, tmp_path: Path, si
     assert "no good signature" in _verified(recorded, key=other.public).problems[0]
 
 
+def test_a_record_made_anew_without_the_key_is_found_by_the_key(
+    recorded: Path, tmp_path: Path, start: Callable[..., AuditWriter], decision: Callable
+) -> None:
+    """It has no checkpoint at all: nothing in it is wrong, and nothing says that the proxy wrote it."""
+    recorded.unlink()
+    writer = start()
+    assert writer.offer(decision(1))
+    assert writer.close(10)
+    assert _verified(recorded).holds
+    report = _verified(recorded, key=read_public(tmp_path / PUBLIC_NAME))
+    assert report.problems == [
+        "no checkpoint is signed by the key that was named: anybody may have written this record"
+    ]
+
+
 def test_a_chain_goes_on_after_a_restart(
     recorded: Path, start: Callable[..., AuditWriter], decision: Callable, signer: Signer
 ) -> None:
@@ -228,6 +267,22 @@ def test_a_chain_goes_on_after_a_restart(
     report = _verified(recorded)
     assert report.problems == []
     assert (report.batches, report.checkpoints, report.signed_to) == (7, 2, 7)
+
+
+def test_a_record_that_is_moved_away_is_signed_to_its_end(
+    database: Path, tmp_path: Path, start: Callable[..., AuditWriter], decision: Callable, signer: Signer
+) -> None:
+    """As when the proxy stops: what is put away for later must not be cut unnoticed."""
+    writer = start(signer=signer)
+    assert writer.offer(decision(1))
+    assert writer.flush(10)
+    moved = tmp_path / "moved.db"
+    database.rename(moved)
+    assert writer.offer(decision(2))
+    assert writer.close(10)
+    report = _verified(moved, key=signer.public)
+    assert (report.problems, report.last, report.signed_to) == ([], 1, 1)
+    assert _verified(database, key=signer.public).problems == []
 
 
 def test_a_repeated_batch_is_linked_once(

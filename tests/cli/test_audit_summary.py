@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -93,6 +95,19 @@ def test_hosts_that_are_new_since(state: Path) -> None:
     assert json.loads(_run(state, "summary", "--format", "json").output)["new_hosts"] == []
 
 
+@pytest.mark.parametrize("output_format", ["table", "markdown"])
+def test_ever_new_hosts_fill_no_page(state: Path, output_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some are named, and all are counted: a page that grows without end is not shown at all."""
+    monkeypatch.setattr("egress.cli.summary_text._HOSTS_AT_MOST", 1)
+    since = ("--since", "2026-09-21T00:00:00Z")
+    told = json.loads(_run(state, "summary", "--format", "json", *since).output)["new_hosts"]
+    output = _run(state, "summary", "--format", output_format, *since).output
+    assert f"New hosts ({len(told):,}; the first 1 by name" in output
+    listed = output.split("New hosts")[1].splitlines()[1:]
+    assert len([line for line in listed if line.strip()]) == 1
+    assert len(told) > 1
+
+
 def test_rules_that_never_spoke(state: Path) -> None:
     """By file and line, with --policy."""
     ran = _run(state, "summary", "--policy", str(state / "policy.yaml"))
@@ -153,6 +168,25 @@ def test_sql_in_each_format(state: Path) -> None:
     assert (told["empty"], told["bytes"]) == (None, "0aff")
     for output_format in ("table", "csv", "json"):
         assert "\x1b" not in _run(state, "sql", statement, "--format", output_format).output
+
+
+def test_no_cell_of_a_statement_is_a_formula(state: Path) -> None:
+    """As in the export: a query or a method may begin with what a spreadsheet runs; a number stays one."""
+    statement = "SELECT '=cmd|''/C calc''!A0' AS a, '@SUM(1)=***' AS \"=b\", -1 AS c, ' +1' AS d"
+    names, row = csv.reader(io.StringIO(_run(state, "sql", statement, "--format", "csv").output))
+    assert names == ["a", "'=b", "c", "d"]
+    assert row == ["'=cmd|'/C calc'!A0", "'@SUM(1)=***", "-1", "' +1"]
+
+
+def test_a_function_without_an_end_is_ended(state: Path) -> None:
+    """SQLite looks at the time between two steps, and this is one."""
+    long = "replace(hex(zeroblob({}000000)), '0', 'a')"
+    statement = f"SELECT instr({long.format(2)}, {long.format(1)} || 'b')"
+    command = [sys.executable, "-c", "from egress.cli.main import main; main()", "audit", "sql", statement]
+    command += ["--state-dir", str(state), "--timeout", "0.2"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == "egress: the statement took over 0.2 seconds, and was ended\n"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,9 @@ from rig.identities import ARM, EMAIL, UNBOUND, VALUES, ask_through, begin, plac
 from rig.modes import HOST, Mode, carried
 from rig.proxy import LOOPBACK, port_of
 
+from egress.audit import DecisionEvent
 from egress.config import SandboxDefinition, hash_token
+from egress.gate.floods import Floods
 from egress.policy import Sandbox
 
 if TYPE_CHECKING:
@@ -93,6 +96,17 @@ def test_what_is_not_configured_is_refused_and_goes_nowhere(
     row, outcome = site.proxy.ledger.only()
     assert (row.verdict, row.reason, row.address) == ("deny", "identity-refused", None)
     assert outcome.status == status
+
+
+def test_a_flood_of_refused_questions_is_counted(site: Site) -> None:
+    """As every denial: each is answered, and they do not fill the record."""
+    site.proxy.gate.recorder = replace(site.proxy.gate.recorder, floods=Floods(2, site.proxy.ledger.offer))
+    for _ in range(6):
+        assert ask_through(site.proxy, IMDS, "Metadata: true").status == 400
+    site.proxy.until(lambda: sum(row.count for row in site.proxy.ledger.decisions) == 6, "the count")
+    rows = [row for row in site.proxy.ledger.events if isinstance(row, DecisionEvent)]
+    assert [row.count for row in rows[:2]] == [1, 1]
+    assert max(row.count for row in rows) > 1
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD"])

@@ -245,6 +245,49 @@ def test_top_talkers_lead_to_a_filter(drive: Drive) -> None:
     drive(play)
 
 
+def test_a_condition_too_many_is_told_and_changes_nothing(drive: Drive) -> None:
+    """Top talkers add a condition each time; names that a client made long must not end the viewer."""
+
+    async def play(pilot: Pilot[None]) -> None:
+        app = app_of(pilot)
+        held = f'host:"{"x" * 1_900}"'
+        app._set_filter(held)
+        await settled(pilot)
+        app._narrow(f'sandbox:"{"y" * 200}"')
+        app._command("filter", "nonsense:1")
+        await settled(pilot)
+        assert app._text == held
+        assert app.is_running
+
+    drive(play)
+
+
+def test_a_flood_shows_its_number_and_tells_it(drive: Drive, database: Path) -> None:
+    """On its line, and in its detail."""
+    writer = AuditWriter(database, flush_interval=0.02)
+    writer.start()
+    assert writer.offer(
+        DecisionEvent(
+            id="flood",
+            time_us=1,
+            sandbox="s",
+            client="c",
+            verdict="deny",
+            reason="host-not-allowed",
+            host="h",
+            count=4_000,
+        )
+    )
+    writer.close(10)
+
+    async def play(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "\u00d74000" in text_of(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: "4,000 decisions that were alike" in text_of(pilot))
+
+    drive(play, size=(120, 40))
+
+
 def test_curl_names_the_secret_and_has_no_value(drive: Drive) -> None:
     """`c` shows what it copies."""
 

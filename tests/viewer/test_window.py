@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from rich.cells import cell_len
@@ -10,7 +10,7 @@ from viewer.seed import HOSTILE
 
 from egress.audit import AuditRow, Page
 from egress.viewer.activity import bars
-from egress.viewer.columns import layout
+from egress.viewer.columns import cell_text, layout
 from egress.viewer.curl import variable
 from egress.viewer.text import fitted
 from egress.viewer.window import MOST_LINES, Window
@@ -18,7 +18,7 @@ from egress.viewer.window import MOST_LINES, Window
 
 def page(first: int, last: int, *, whole: bool = False, reached: int = 0) -> Page:
     """Rows with these keys, all alike."""
-    texts = {"id": "", "state": "done", "sandbox": "s", "client": "c", "verdict": "allow", "reason": "r"}
+    texts = {"id": "", "state": "done", "sandbox": "s", "client": "c", "verdict": "allow", "reason": "r", "count": 1}
     empty = dict.fromkeys(field.name for field in fields(AuditRow))
     rows = [AuditRow(**(empty | texts | {"seq": seq, "time_us": seq, "secrets": ()})) for seq in range(first, last + 1)]
     return Page(tuple(rows), whole, reached)
@@ -52,6 +52,17 @@ def test_repeats_are_joined_over_the_edge_of_a_page() -> None:
     window.prepend(page(1, 10, whole=True, reached=1))
     ((line),) = window.lines
     assert (line.count, line.first, line.row.seq) == (25, 1, 25)
+
+
+def test_a_line_stands_for_all_the_decisions_of_its_rows() -> None:
+    """A flood of denials is one row with a count: it must not look like one denial, alone or among repeats."""
+    flood, single = (replace(page(seq, seq).rows[0], count=count) for seq, count in ((1, 4_000), (2, 1)))
+    for grouped, counts in ((False, [4_000, 1]), (True, [4_001])):
+        window = Window(grouped=grouped)
+        window.fill(Page((flood, single), whole=True, reached=1), high=2)
+        assert [line.count for line in window.lines] == counts
+    (path,) = [column for column in layout(80) if column.title == "path"]
+    assert cell_text(path, window.lines[0]).startswith("\u00d74001 ")
 
 
 @pytest.mark.parametrize("width", range(12))

@@ -35,13 +35,17 @@ def csv_table(rows: Iterable[AuditRow]) -> Iterator[str]:
     yield _taken(line)
 
 
+def no_formula(text: str) -> str:
+    """The text as a cell that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
 def _cell(value: str | int | tuple[str, ...] | None) -> str | int:
     if value is None:
         return ""
     if isinstance(value, int):
         return value
-    text = storable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), _LONGEST)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return no_formula(storable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), _LONGEST))
 
 
 def _taken(line: io.StringIO) -> str:
