@@ -208,12 +208,13 @@ class Broker:
         if len(text) > MAX_BYTES:
             raise CredentialError(f"secret `{name}`: the value is larger than {MAX_BYTES // 1024} KiB")
         secret = checked(name, text, f"what `{word_of(entry.wanted.source)}` gave")
+        binding = means.binding() if fetched.binding is None else fetched.binding
         life = life_of(name, fetched, self.services.wall(), self.patience.period_seconds)
         span = min(life, fetched.refresh_seconds or life)
         now = self.clock()
         entry.former = None if entry.value is None else entry.value.usable.secret
         renew_at = now + span * self.chance(*RENEWED_AFTER)
-        entry.value = Value(Usable(secret, fetched.binding), renew_at, now + life, span)
+        entry.value = Value(Usable(secret, binding), renew_at, now + life, span)
         entry.failed, entry.failures, entry.retry_at, entry.told = None, 0, 0.0, ""
         self._note(entry.wanted, means, "fetched")
 

@@ -1,7 +1,8 @@
 """What one fetch works with: the time, the leaves of its source, and calls to services, with what came of them noted.
 
 INVARIANT secret-confinement: once a fetch has read a leaf from our own store, it calls only hosts that the leaf is
-bound to. Else whoever writes a definition could have a stored value sent to a token endpoint of his own.
+bound to, and what it makes without a call is bound as the leaf is. Else whoever writes a definition could have a stored
+value sent to a token endpoint of his own, or to a host that his definition names.
 """
 
 from __future__ import annotations
@@ -126,6 +127,15 @@ class FetchMeans:
         """The value of a leaf where it is, if it was read."""
         found = self._found.get(source)
         return found if isinstance(found, Secret) else None
+
+    def binding(self) -> Binding | None:
+        """What a value is bound to that is made of stored leaves alone; None: it is not. Raises CredentialError."""
+        if self.called or not self._bindings:
+            return None
+        if len(set(self._bindings)) > 1:
+            message = f"secret `{self._wanted.name}`: what it is made of is stored for different hosts"
+            raise CredentialError(message, hint="bind the stored secrets to the same hosts, methods and paths")
+        return self._bindings[0]
 
     async def stored(self, name: str) -> Stored:
         """A record of our own store. Raises CredentialError."""

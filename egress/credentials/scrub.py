@@ -7,8 +7,7 @@
 3. however a body is cut into pieces, the result is the same
 
 How much is held back does not depend on what it says. If only the beginning of a value waited, then whoever can have a
-server say what he likes would try one character after the other, and see by what waits which ones are right. So it is
-`prompt` bodies alone, where each message must go on at once, in which no more waits than may become a form.
+server say what he likes would try one character after the other, and see by what waits which ones are right.
 
 INVARIANT secret-confinement: forms are as secret as values; they leave this module in no message.
 """
@@ -16,11 +15,10 @@ INVARIANT secret-confinement: forms are as secret as values; they leave this mod
 from __future__ import annotations
 
 import ctypes
-import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
-from egress.credentials.spellings import SHORTEST, Form, escapes_in, every, forms_of
+from egress.credentials.spellings import SHORTEST, Form, every, forms_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -40,7 +38,7 @@ type _Found = tuple[int, int, Form]
 class Scrubber:
     """What is looked for on behalf of a set of secrets. Made once for it, used by many bodies at a time."""
 
-    __slots__ = ("_escaped", "_escapes", "_forms", "_heads", "_inside", "_longest", "_lowered")
+    __slots__ = ("_escaped", "_forms", "_inside", "_longest", "_lowered")
 
     def __init__(self, secrets: Sequence[Secret], shown: Sequence[str | None] = ()) -> None:
         told = [*shown, *[None] * (len(secrets) - len(shown))]
@@ -51,8 +49,6 @@ class Scrubber:
         self._forms = tuple(form for value, shown in by_value.items() for form in forms_of(value, shown))
         self._longest = max((form.longest for form in self._forms), default=1)
         self._inside = all(not value.strip(_INSIDE) for value in by_value)
-        self._escapes = escapes_in(self._forms)
-        self._heads = re.compile(b"|".join([form.head.pattern for form in self._forms]))
         self._escaped = tuple((form, each) for form in self._forms for each in form.escaped)
         self._lowered = tuple(literal.lower() for form in self._forms for literal in form.literals)
 
@@ -69,23 +65,21 @@ class Scrubber:
         lower = unquote_to_bytes(name).lower() if b"%" in name else name.lower()
         return any(literal in lower for literal in self._lowered)
 
-    def part(
-        self, data: bytes, *, last: bool, escaped: bool = True, covered: bool = False, prompt: bool = False
-    ) -> tuple[bytes, bytes]:
+    def part(self, data: bytes, *, last: bool, escaped: bool = True, covered: bool = False) -> tuple[bytes, bytes]:
         """What may go on of `data`, cleaned, and what of its end must wait for more; nothing if it is the `last`.
 
         `escaped` False: what is escaped from its first character on is not looked for. `covered`: what stands in the
-        place of a value is as long as it. `prompt`: nothing waits but what may become a form.
+        place of a value is as long as it.
         """
         found = self._find(data)
         if escaped:
             found += self._find_escaped(data)
-        waiting: Sequence[int] = () if last else self._may_become(data) if prompt else self._end_of(data)
+        waiting: Sequence[int] = () if last else self._end_of(data)
         if not found:
             return (data, b"") if not waiting else (data[: waiting[0]], data[waiting[0] :])
         return _replaced(data, sorted(found, key=lambda each: (each[0], -each[1])), waiting, covered=covered)
 
-    def untouched(self, data: memoryview, *, escaped: bool, prompt: bool = False) -> int | None:
+    def untouched(self, data: memoryview, *, escaped: bool) -> int | None:
         """How much of `data` may go on as it is, where nothing is found in it; None: `part` has to look.
 
         Nothing is copied, so that what most bodies are made of passes at the speed of the search.
@@ -103,7 +97,7 @@ class Scrubber:
                 if each.lead in leads and _memmem(start, size, each.anchor, len(each.anchor)) is not None:
                     return None
         end = bytes(data[-self._longest :])
-        waiting = self._may_become(end) if prompt else self._end_of(end)
+        waiting = self._end_of(end)
         return size - len(end) + waiting[0] if waiting else size
 
     def _find(self, data: bytes) -> list[_Found]:
@@ -123,7 +117,7 @@ class Scrubber:
             for form, each in self._escaped
             if each.lead in leads and contains(data, each.anchor)
             for at in every(data, each.anchor)
-            if at >= each.offset and (end := form.match(data, at - each.offset)[0]) >= 0
+            if at >= each.offset and (end := form.match(data, at - each.offset)) >= 0
         ]
 
     def _end_of(self, data: bytes) -> Sequence[int]:
@@ -132,22 +126,6 @@ class Scrubber:
         end = data[first:]
         return range(first + (len(end.rstrip(_INSIDE)) if self._inside else 0), len(data))
 
-    def _may_become(self, data: bytes) -> Sequence[int]:
-        """Where at the end a form may have begun, in order."""
-        size = len(data)
-        first = max(0, size - self._longest + 1)
-        if self._escapes.search(data, first) is None:
-            begun = [at for form in self._forms for at in form.begun(data)]
-            return sorted(begun) if begun else ()
-        places = []
-        head = self._heads.search(data, first)
-        while head is not None:
-            at = head.start()
-            if any(size - at < form.longest and form.match(data, at)[1] for form in self._forms):
-                places.append(at)
-            head = self._heads.search(data, at + 1)
-        return places
-
 
 class Scrub:
     """One body on its way through a scrubber: a step of its path.
@@ -155,11 +133,10 @@ class Scrub:
     A piece that cannot be cleaned raises, and then every later one does: nothing of such a body goes on.
     """
 
-    __slots__ = ("_carry", "_escaped", "_failed", "_prompt", "_scrubber")
+    __slots__ = ("_carry", "_escaped", "_failed", "_scrubber")
 
-    def __init__(self, scrubber: Scrubber, *, escaped: bool = True, prompt: bool = False) -> None:
+    def __init__(self, scrubber: Scrubber, *, escaped: bool = True) -> None:
         self._scrubber = scrubber
-        self._prompt = prompt
         self._escaped = escaped
         self._carry = b""
         self._failed = False
@@ -170,7 +147,7 @@ class Scrub:
             return self._pass(data, last=False)
         whole = memoryview(bytearray(self._carry) + data) if self._carry else memoryview(data)
         self._failed = True
-        passing = self._scrubber.untouched(whole, escaped=self._escaped, prompt=self._prompt)
+        passing = self._scrubber.untouched(whole, escaped=self._escaped)
         self._failed = False
         if passing is None:
             return self._pass(data, last=False)
@@ -189,7 +166,7 @@ class Scrub:
         if not window:
             return b""
         self._failed = True
-        kept, self._carry = self._scrubber.part(window, last=last, escaped=self._escaped, prompt=self._prompt)
+        kept, self._carry = self._scrubber.part(window, last=last, escaped=self._escaped)
         self._failed = False
         return kept
 

@@ -19,7 +19,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 # A shorter value cannot be told from harmless text.
 SHORTEST: Final = 8
@@ -44,7 +44,6 @@ _NAMED: Final = {
 _URL_SAFE: Final = {ord("+"): ord("-"), ord("/"): ord("_")}
 _FOLDED_BASE64: Final = bytes.maketrans(b"+/", b"-_")
 _FOLDED_SPACES: Final = bytes.maketrans(b" ", b"+")
-_LONGEST_UNIT: Final = 6
 
 type Unit = tuple[bytes, ...]
 
@@ -66,8 +65,8 @@ class Form:
     """One form of one value. `units` are the spellings of each of its characters, the plain one first.
 
     `shown` is what stands in its place. `offset` is the most bytes that can stand before the anchor, of those that are
-    the form's; `literals` are spellings without an escape, `folded` what all those become by the table `fold`;
-    `longest` is the length of the longest spelling. `head` matches wherever a form may begin, and seldom elsewhere.
+    the form's; `literals` are spellings without an escape; `longest` is the length of the longest spelling. `head`
+    matches wherever a form begins, and seldom elsewhere.
     """
 
     units: tuple[Unit, ...]
@@ -75,49 +74,27 @@ class Form:
     offset: int
     escaped: tuple[Escaped, ...]
     literals: tuple[bytes, ...]
-    folded: bytes
-    fold: bytes | None
     longest: int
     head: re.Pattern[bytes]
     shown: bytes
 
-    def match(self, data: bytes, at: int) -> tuple[int, bool]:
-        """Where the longest spelling that begins at `at` ends, or -1; and whether a longer one may still become one."""
+    def match(self, data: bytes, at: int) -> int:
+        """Where the longest spelling that begins at `at` ends, or -1."""
         if self.head.match(data, at) is None:
-            return -1, False
-        size = len(data)
+            return -1
         ends = {at}
-        partial = False
         for unit in self.units:
-            further = set()
-            for end in ends:
-                for spelling in unit:
-                    if data.startswith(spelling, end):
-                        further.add(end + len(spelling))
-                    elif size - end < len(spelling) and spelling.startswith(data[end:]):
-                        partial = True
-            if not further:
-                return -1, partial
-            ends = further
-        return max(ends), partial
+            ends = {end + len(spelling) for end in ends for spelling in unit if data.startswith(spelling, end)}
+            if not ends:
+                return -1
+        return max(ends)
 
     def around(self, data: bytes, anchor: int) -> Iterator[tuple[int, int]]:
         """The spellings (from, to) whose anchor may be the one at `anchor`."""
         for start in range(max(0, anchor - self.offset), anchor + 1):
-            end, _ = self.match(data, start)
+            end = self.match(data, start)
             if end > anchor:
                 yield start, end
-
-    def begun(self, data: bytes) -> list[int]:
-        """Where at the end of `data` a spelling without an escape may have begun."""
-        end = data[1 - len(self.folded) :]
-        if self.fold is not None:
-            end = end.translate(self.fold)
-        first = self.folded[:1]
-        if first not in end:
-            return []
-        skipped = len(data) - len(end)
-        return [skipped + at for at in every(end, first) if self.folded.startswith(end[at:])]
 
 
 def every(data: bytes, part: bytes) -> Iterator[int]:
@@ -137,26 +114,6 @@ def forms_of(value: bytes, shown: bytes) -> tuple[Form, ...]:
     return (plain, *[_base64_form(value, shown, before) for before in range(3)])
 
 
-def escapes_in(forms: Iterable[Form]) -> re.Pattern[bytes]:
-    """Matches any escape of a character of these forms, and at the end of the text what may become one."""
-    spellings = {spelling for form in forms for unit in form.units for spelling in unit if spelling[:1] in b"%\\&"}
-    begun = {spelling[:length] for spelling in spellings for length in range(1, len(spelling))}
-    leads = sorted({spelling[:1] for spelling in spellings})
-    by_lead = [
-        re.escape(lead)
-        + b"(?:"
-        + b"|".join(
-            [
-                *(re.escape(spelling[1:]) for spelling in sorted(spellings) if spelling[:1] == lead),
-                *(re.escape(part[1:]) + rb"\Z" for part in sorted(begun) if part[:1] == lead),
-            ]
-        )
-        + b")"
-        for lead in leads
-    ]
-    return re.compile(b"|".join(by_lead))
-
-
 def _base64_form(value: bytes, shown: bytes, before: int) -> Form:
     """The part of its base64 text that hangs on the value alone, with `before` bytes before it in its group."""
     whole = base64.b64encode(bytes(before) + value).rstrip(b"=")
@@ -174,16 +131,13 @@ def _form(
     lengths = [max(map(len, unit)) for unit in units]
     offset = list(accumulate(lengths, initial=0))[first]
     fold = _FOLDED_BASE64 if plain is _PLAIN_IN_BASE64 else _FOLDED_SPACES
-    folded = text.translate(fold)
-    literals = tuple(dict.fromkeys((text, folded)))
+    literals = tuple(dict.fromkeys((text, text.translate(fold))))
     return Form(
         units,
         text[first:end],
         offset,
         escaped,
         literals,
-        folded,
-        fold if len(literals) > 1 else None,
         sum(lengths),
         _head(units),
         shown,
@@ -191,12 +145,8 @@ def _form(
 
 
 def _head(units: tuple[Unit, ...]) -> re.Pattern[bytes]:
-    """The first three characters in any spelling, or fewer and then no more than could be part of one to the end."""
-    first, second, third = [b"(?:" + b"|".join(map(re.escape, unit)) + b")" for unit in units[:3]]
-    short = rb"[\x00-\xff]{0,%d}\Z" % _LONGEST_UNIT
-    return re.compile(
-        first + b"(?:" + second + b"(?:" + third + b"|" + short + b")|" + short + b")|" + rb"[%\\&]" + short
-    )
+    """The first three characters in any spelling."""
+    return re.compile(b"".join([b"(?:" + b"|".join(map(re.escape, unit)) + b")" for unit in units[:3]]))
 
 
 def _escaped(value: bytes, style: bytes) -> Escaped:

@@ -11,23 +11,23 @@ A header is rendered whole or not at all.
 
 from __future__ import annotations
 
-import base64
 import pickle
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from egress.config import EnvSource, FileSource, allows
-from egress.config.secret_sources import StoreSource
+from egress.config.plain_sources import is_fetched
 from egress.credentials.fetched import FetchedSecrets
-from egress.credentials.headers import settable
-from egress.credentials.rendered import Rendered, scrubbed_values
+from egress.credentials.rendered import Rendered
+from egress.credentials.rendering import names_of, rendered_with
 from egress.credentials.secret import Secret
 from egress.credentials.seeking import Seeker
-from egress.credentials.sources import FileReading, checked, read_file, signature
-from egress.credentials.spellings import SHORTEST
-from egress.errors import CredentialError, Problem
-from egress.policy import OVER_TLS, Reason, Refusal, SecretRef
+from egress.credentials.sources import FileReading, read_file, signature
+from egress.credentials.start_checks import colliding, open_to_others, too_short, unusable
+from egress.credentials.variables import Variables
+from egress.errors import CredentialError
+from egress.policy import OVER_TLS, Reason, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping, Sequence
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from egress.config import SecretDefinition
     from egress.credentials.wanted import SecretService
+    from egress.errors import Problem
     from egress.policy import Host, Injection, Request
 
 _NOTHING = Rendered()
@@ -80,23 +81,13 @@ class CredentialStore:
         self._placeholders = dict(placeholders or {})
         # What finds placeholders; None where there are none, and nothing is to be looked for.
         self.seeker = Seeker(self._placeholders) if self._placeholders else None
-        self._env: dict[str, Secret | CredentialError] = {}
-        # Every value ever read from a variable: a secret that one reload drops and the next brings back is still had.
-        self._taken: dict[EnvSource, Secret] = {}
-        # Likewise, of those that sources of other secrets name.
-        self._variables: dict[str, Secret] = {}
+        self._variables = Variables(self._definitions, env)
         self._files: dict[str, FileReading] = {}
         self._lock = threading.Lock()
         # By the identity of the rule's injections, host and port.
         self._settled: dict[tuple[int, str, int], _Settled] = {}
         fetched = FetchedSecrets(self._definitions, env)
         self.fetched = fetched if fetched.wanted else None
-        for name, definition in self._definitions.items():
-            if isinstance(definition.source, EnvSource):
-                value = _read_env(name, definition.source.variable, env)
-                self._env[name] = value
-                if isinstance(value, Secret):
-                    self._taken[definition.source] = value
 
     def __repr__(self) -> str:
         return f"<CredentialStore {' '.join(sorted(self._definitions))}>"
@@ -110,34 +101,24 @@ class CredentialStore:
     ) -> CredentialStore:
         """A store for `definitions`, with the values of variables that `env` lost to `scrub_environment`."""
         store = CredentialStore(definitions, env=env, placeholders=placeholders)
-        store._taken = {**self._taken, **store._taken}
-        store._variables = self._had()
+        had = self._had()
+        store._variables.had(had, env)
         if store.fetched is not None:
-            store.fetched.had(store._variables)
-        for name, definition in store._definitions.items():
-            source = definition.source
-            if isinstance(source, EnvSource) and source.variable not in env and source.variable in store._variables:
-                value = store._variables[source.variable].reveal()
-                store._env[name] = _read_env(name, source.variable, {source.variable: value})
+            store.fetched.had(had)
         return store
 
     def _had(self) -> dict[str, Secret]:
         """Every value of a variable that was ever read, whatever for."""
-        taken = {source.variable: value for source, value in self._taken.items()}
-        return {**self._variables, **taken, **({} if self.fetched is None else self.fetched.variables)}
+        return {**self._variables.ever, **({} if self.fetched is None else self.fetched.variables)}
 
     def hand_on(self) -> bytes:
         """The definitions and the values that came from variables, for `handed_on` in another of our own processes.
 
         The bytes hold values in clear: they go from memory to memory, over what nobody else can open, and are dropped.
         """
-        values: dict[str, str | tuple[str, str]] = {
-            name: value.reveal() if isinstance(value, Secret) else (value.message, value.hint)
-            for name, value in self._env.items()
-        }
         variables = {} if self.fetched is None else self.fetched.variables
         named = {variable: value.reveal() for variable, value in variables.items()}
-        return pickle.dumps((self._definitions, values, self._placeholders, named))
+        return pickle.dumps((self._definitions, self._variables.hand_on(), self._placeholders, named))
 
     @classmethod
     def handed_on(cls, data: bytes) -> Self:
@@ -146,19 +127,12 @@ class CredentialStore:
         store = cls(definitions, env={}, placeholders=placeholders)
         if store.fetched is not None:
             store.fetched.had({variable: Secret(variable, value) for variable, value in named.items()})
-        for name, value in values.items():
-            store._env[name] = Secret(name, value) if isinstance(value, str) else _problem(*value)
+        store._variables.handed_on(values)
         return store
 
     def keep_values_of(self, previous: CredentialStore) -> None:
         """Have the values that the store before this one ever read from variables, for a later `reloaded`."""
-        own = {
-            definition.source: value
-            for name, definition in self._definitions.items()
-            if isinstance(definition.source, EnvSource) and isinstance(value := self._env[name], Secret)
-        }
-        self._taken = {**previous._taken, **own}
-        self._variables = previous._had()
+        self._variables.keep(previous._had())
 
     def scrub_environment(self, env: MutableMapping[str, str]) -> tuple[str, ...]:
         """Take the variables of secrets out of `env` (`os.environ`, then child processes lack them too).
@@ -166,13 +140,7 @@ class CredentialStore:
         Returns the names of those that were there. `/proc/PID/environ` keeps showing what the process was started
         with, to its own user and root: see docs/guides/credentials.md.
         """
-        variables = {
-            definition.source.variable
-            for definition in self._definitions.values()
-            if isinstance(definition.source, EnvSource)
-        }
-        if self.fetched is not None:
-            variables |= self.fetched.named
+        variables = self._variables.named | (frozenset() if self.fetched is None else self.fetched.named)
         found = tuple(sorted(variables & env.keys()))
         for variable in found:
             del env[variable]
@@ -184,26 +152,20 @@ class CredentialStore:
         What has to be fetched is told of by who fetches it.
         """
         fetched = {} if self.fetched is None else self.fetched.wanted
-        return tuple(
-            Problem(file="credentials", line=None, where="", message=error.message, hint=error.hint)
-            for name in self._definitions
-            if name not in fetched and isinstance(error := self._value(name), CredentialError)
-        )
+        return unusable({name: value for name, value in self._values().items() if name not in fetched})
 
     def warnings(self) -> tuple[Problem, ...]:
         """What works and should not stay so: values too short to be scrubbed, files that others can read.
 
         Reads the files.
         """
-        found = [_short(name) for name in self._definitions if _is_short(self._value(name))]
+        values = self._values()
+        found = too_short(values)
         for name, definition in self._definitions.items():
-            if isinstance(definition.source, FileSource) and not isinstance(self._value(name), CredentialError):
-                path = definition.source.path
-                if self._files[name].open_to_others:
-                    message = f"secret `{name}`: other users can use file `{path}`"
-                    found.append(
-                        Problem(file="credentials", line=None, where="", message=message, hint=f"chmod 600 '{path}'")
-                    )
+            if isinstance(definition.source, FileSource) and isinstance(values[name], Secret):
+                reading = self._files.get(name)
+                if reading is not None and reading.open_to_others:
+                    found.append(open_to_others(name, definition.source.path))
         return tuple(found)
 
     def known(self) -> tuple[Secret, ...]:
@@ -211,7 +173,9 @@ class CredentialStore:
         with self._lock:
             files = [reading.secret for reading in self._files.values()]
         fetched = [] if self.fetched is None else self.fetched.secrets()
-        return tuple(value for value in (*self._env.values(), *files, *fetched) if isinstance(value, Secret))
+        return tuple(
+            value for value in (*self._variables.values.values(), *files, *fetched) if isinstance(value, Secret)
+        )
 
     def serve(self, service: SecretService) -> None:
         """Have what must be fetched from `service`, which begins with it now."""
@@ -230,18 +194,7 @@ class CredentialStore:
 
     def collisions(self) -> tuple[Problem, ...]:
         """Placeholders that cannot be told from one another, or from a value. Reads the files."""
-        if not self._placeholders:
-            return ()
-        texts = [(f"placeholder of `{name}`", text) for name, text in self._placeholders.items()]
-        values = ((name, self._value(name)) for name in self._definitions)
-        texts += [(f"value of `{name}`", value.reveal()) for name, value in values if isinstance(value, Secret)]
-        hint = "write another `value` as its placeholder, or none"
-        return tuple(
-            Problem("credentials", None, "", f"secret `{name}`: its placeholder stands in the {what}", hint)
-            for name, text in self._placeholders.items()
-            for what, other in texts
-            if text in other and what != f"placeholder of `{name}`"
-        )
+        return colliding(self._placeholders, self._values()) if self._placeholders else ()
 
     def is_bound(self, name: str, request: Request) -> bool:
         """Whether a secret may go with this request, whatever a policy says."""
@@ -266,7 +219,7 @@ class CredentialStore:
         if settled is not None and settled.serves(injections, request, verified_tls=verified_tls):
             return settled.rendered
         rendered = self._render(injections, request, verified_tls=verified_tls)
-        names = _names(injections)
+        names = names_of(injections)
         if isinstance(rendered, Rendered) and all(map(self._is_alike, names)):
             if len(self._settled) >= _SETTLED_AT_MOST:
                 self._settled.clear()
@@ -282,32 +235,18 @@ class CredentialStore:
         return _unavailable(name) if isinstance(value, CredentialError) else value
 
     def _render(self, injections: tuple[Injection, ...], request: Request, *, verified_tls: bool) -> Rendered | Refusal:
-        wanted = _names(injections)
+        wanted = names_of(injections)
         refusal = self._refuse(wanted, request, verified_tls=verified_tls)
         if refusal is not None:
             return refusal
-        unbound = tuple(name for name in wanted if not self._is_bound(name, request))
         values: dict[str, Secret] = {}
         for name in wanted:
-            value = None if name in unbound else self._value(name)
+            value = self._value(name) if self._is_bound(name, request) else None
             if isinstance(value, CredentialError):
                 return _unavailable(name)
             if value is not None:
                 values[name] = value
-        headers: list[tuple[str, Secret]] = []
-        withheld: list[str] = []
-        for injection in injections:
-            if not values.keys() >= set(injection.secrets):
-                withheld.append(injection.header)
-                continue
-            whole = _whole(injection, values)
-            if whole is None:
-                return Refusal(Reason.INTERNAL_ERROR, "the rule sets a header that no rule may set, or not like this")
-            headers.append((injection.header, whole))
-        used = {name for injection in injections if injection.header not in withheld for name in injection.secrets}
-        names = tuple(name for name in wanted if name in used)
-        scrubbed = scrubbed_values([values[name] for name in names], headers) if names else ()
-        return Rendered(tuple(headers), names, tuple(withheld), unbound, scrubbed)
+        return rendered_with(injections, values)
 
     def _refuse(self, names: Sequence[str], request: Request, *, verified_tls: bool) -> Refusal | None:
         for name in names:
@@ -321,10 +260,8 @@ class CredentialStore:
         definition = self._definitions[name]
         if not allows(definition, request):
             return False
-        if isinstance(definition.source, StoreSource):
-            # Its own binding holds as well.
-            return self.fetched is not None and self.fetched.is_bound(name, request)
-        return True
+        # What comes of our own store has a binding there, which holds as well.
+        return not is_fetched(definition.source) or (self.fetched is not None and self.fetched.is_bound(name, request))
 
     def _is_alike(self, name: str) -> bool:
         """Whether what the secret comes to for a host and port is the same each time.
@@ -332,13 +269,21 @@ class CredentialStore:
         A file's value may be another one next time; who is bound to methods or paths depends on the request.
         """
         definition = self._definitions.get(name)
-        return name in self._env and definition is not None and definition.methods is None and definition.paths is None
+        return (
+            name in self._variables.values
+            and definition is not None
+            and definition.methods is None
+            and definition.paths is None
+        )
+
+    def _values(self) -> dict[str, Secret | CredentialError]:
+        return {name: self._value(name) for name in self._definitions}
 
     def _value(self, name: str) -> Secret | CredentialError:
         source = self._definitions[name].source
         match source:
             case EnvSource():
-                return self._env[name]
+                return self._variables.values[name]
             case FileSource(path=path):
                 return self._read_changed(name, path)
             case _:
@@ -360,53 +305,6 @@ class CredentialStore:
                 self._files.pop(name, None)
                 return CredentialError(f"secret `{name}`: cannot open file `{path}`: {error.strerror}")
             return self._files[name].secret
-
-
-def _names(injections: tuple[Injection, ...]) -> tuple[str, ...]:
-    """The secrets that they need, in order and once each."""
-    return tuple(dict.fromkeys(name for injection in injections for name in injection.secrets))
-
-
-def _read_env(name: str, variable: str, env: Mapping[str, str]) -> Secret | CredentialError:
-    try:
-        return checked(name, env.get(variable, ""), f"variable `{variable}`")
-    except CredentialError as error:
-        return error
-
-
-def _is_short(value: Secret | CredentialError) -> bool:
-    return isinstance(value, Secret) and len(value.reveal()) < SHORTEST
-
-
-def _short(name: str) -> Problem:
-    message = f"secret `{name}`: a value of fewer than {SHORTEST} characters cannot be told from other text in answers"
-    return Problem(
-        file="credentials", line=None, where="", message=message, hint="use a longer one: it is not scrubbed"
-    )
-
-
-def _problem(message: str, hint: str) -> CredentialError:
-    return CredentialError(message, hint=hint)
-
-
-def _whole(injection: Injection, values: Mapping[str, Secret]) -> Secret | None:
-    """The header's whole value under the names of its secrets; None if it cannot stand in a header."""
-    if not settable(injection.header):
-        return None
-    text = _filled(injection.parts, values)
-    if injection.user is not None:
-        user = _filled(injection.user, values)
-        if ":" in user:
-            return None
-        text = f"Basic {base64.b64encode(f'{user}:{text}'.encode()).decode()}"
-    try:
-        return checked("+".join(injection.secrets) or injection.header, text, "header")
-    except CredentialError:
-        return None
-
-
-def _filled(parts: tuple[str | SecretRef, ...], values: Mapping[str, Secret]) -> str:
-    return "".join(values[part.name].reveal() if isinstance(part, SecretRef) else part for part in parts)
 
 
 def _unavailable(name: str) -> Refusal:

@@ -184,8 +184,14 @@ def _upwards(names: tuple[str, ...], *, host: bool, framing: bool) -> _Spellings
     return _Spellings(HOP_BY_HOP, rewritten, ruled_names(names))
 
 
-# `A-IM` asks for changes only, coded by a name of its own (RFC 3229); `Accept-Charset` for text that nobody can search.
-_OF_FORM = ruled_names(("Accept-Encoding", "Accept-Charset", "A-IM", "Range", "If-Range"))
+# `A-IM` asks for changes only, coded by a name of its own (RFC 3229); `Accept-Charset` for text that nobody can search;
+# gRPC and Connect ask by names of their own for messages that are compressed inside a body that is not.
+_OF_FORM = ruled_names(
+    (
+        *("Accept-Encoding", "Accept-Charset", "A-IM", "Range", "If-Range"),
+        *("Grpc-Accept-Encoding", "Connect-Accept-Encoding"),
+    )
+)
 _SPELLINGS_AT_MOST = 512
 _SPELLING_LENGTH = 64
 _NONE: frozenset[bytes] = frozenset()

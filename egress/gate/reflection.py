@@ -5,7 +5,8 @@
 3. any other coding, a part that nobody asked for, or text in a charset in which ASCII is written otherwise, is refused
    before a byte of it went on; or passes as it is, where the rule says `scrub: pass`, or where it says nothing and the
    type is a binary one: then the values are looked for all the same, since what the head says may be a lie
-4. what can be read is scrubbed: reason phrase, names and values of fields, trailers, body
+4. what can be read is scrubbed: reason phrase, names and values of fields, trailers, body; messages of gRPC each on its
+   own, and compressed ones are as bodies in another coding
 
 INVARIANT fail-closed: a step that raises ends the answer broken off, and no later byte of it goes on.
 """
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from egress.credentials.scrub import Scrub, scrubber_of
 from egress.gate.body import BodyPath
+from egress.gate.frames import CoveredMessages
 from egress.gate.inflate import CODINGS, Inflate
 from egress.policy import Reason, Refusal, Unreadable
 
@@ -65,6 +67,10 @@ _BINARY_TYPES: Final = frozenset(
         b"application/zstd",
     }
 )
+_MESSAGES: Final = frozenset({b"application/grpc", b"application/grpc-web"})
+_OF_BODY: Final = frozenset({b"content-encoding"})
+# What says how messages inside a body are compressed: of gRPC, and of Connect.
+_OF_MESSAGES: Final = frozenset({b"grpc-encoding", b"connect-content-encoding"})
 _CHARSET: Final = re.compile(rb"charset\s*=[\s\"']*([^\s\"';,]+)", re.IGNORECASE)
 _WIDE: Final = re.compile(rb"utf.?(?:7|16|32)|ucs|unicode.?(?:1|16|32)|ebcdic|ibm|cp.?037")
 _OF_TEXT: Final = (b"+json", b"+xml", b"+yaml")
@@ -105,14 +111,16 @@ def cleaned(exchange: Exchange, status: int, fields: Sequence[Field], *, bodiles
     if bodiless:
         return Answer(scrubber, decoded=known)
     binary = is_binary(fields)
-    problem = _problem(status, codings, known=known) or ("" if binary else _unreadable_text(fields))
+    inside = _codings(fields, _OF_MESSAGES)
+    problem = _problem(status, codings + inside, known=known and not inside)
+    problem = problem or ("" if binary else _unreadable_text(fields))
     rule = exchange.decision.scrub
     if problem and rule is Unreadable.PASS:
         # What cannot be read goes on as it is; its head can be read.
         return Answer(scrubber)
     if problem and (rule is not None or not binary or status in _PARTS):
         return Refusal(Reason.RESPONSE_UNREADABLE, problem)
-    scrub = Scrub(scrubber, escaped=not binary, prompt=_is_of_messages(fields))
+    scrub = CoveredMessages(scrubber) if _is_of_messages(fields) else Scrub(scrubber, escaped=not binary)
     steps = (Inflate(codings[0]), scrub) if known else (scrub,)
     exchange.downward = BodyPath((*steps, *exchange.downward.steps))
     return Answer(scrubber, decoded=known)
@@ -133,9 +141,10 @@ def is_binary(fields: Sequence[Field]) -> bool:
 
 
 def _is_of_messages(fields: Sequence[Field]) -> bool:
-    """Whether a body's messages end without a mark, and are waited for one by one, as those of gRPC."""
-    types = [value.lower() for name, value in fields if name.lower() == b"content-type"]
-    return len(types) == 1 and types[0].startswith(b"application/grpc")
+    """Whether a body is of gRPC's messages, which end without a mark and are waited for one by one."""
+    types = [value for name, value in fields if name.lower() == b"content-type"]
+    media = types[0].partition(b";")[0].strip().lower() if len(types) == 1 else b""
+    return media.partition(b"+")[0] in _MESSAGES
 
 
 def _problem(status: int, codings: tuple[bytes, ...], *, known: bool) -> str:
@@ -169,9 +178,9 @@ def is_like_ascii(content_type: bytes) -> bool:
     return True
 
 
-def _codings(fields: Sequence[Field]) -> tuple[bytes, ...]:
-    """The codings of the body, in the order in which they were applied (RFC 9110, section 8.4)."""
-    listed = b",".join([value for name, value in fields if name.lower() == b"content-encoding"])
+def _codings(fields: Sequence[Field], names: frozenset[bytes] = _OF_BODY) -> tuple[bytes, ...]:
+    """The codings that these fields name, in the order in which they were applied (RFC 9110, section 8.4)."""
+    listed = b",".join([value for name, value in fields if name.lower() in names])
     if not listed:
         return ()
     members = [member.strip(b" \t").lower() for member in listed.split(b",")]

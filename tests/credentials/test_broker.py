@@ -470,3 +470,42 @@ def test_a_stored_leaf_goes_only_where_it_is_bound(hosts: tuple[str, ...], url: 
         assert bool(stage.calls) is sent
 
     run(play)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "asked", "bound"),
+    [
+        ([("api.test",)], None, ("api.test",)),
+        ([("api.test",), ("api.test",)], None, ("api.test",)),
+        ([()], None, ()),
+        ([("login.test",)], "https://login.test/token", None),
+        ([("api.test",), ("elsewhere.test",)], None, "different hosts"),
+        ([], None, None),
+    ],
+)
+def test_what_is_made_of_stored_leaves_alone_is_bound_as_they_are(
+    hosts: list[tuple[str, ...]], asked: str | None, bound: tuple[str, ...] | str | None
+) -> None:
+    """INVARIANT secret-confinement: such as AWS's keys; a token that a service gave for them is another value."""
+
+    async def play() -> None:
+        async def work(means: Means) -> None:
+            for index in range(len(hosts)):
+                means.leaf(StoreSource(f"kept-{index}"))
+            if asked is not None:
+                await means.call("POST", asked)
+
+        stage = Stage(value())
+        stage.source.work = work
+        for index, each in enumerate(hosts):
+            stage.records[f"kept-{index}"] = Record(Secret("kept", "first"), each)
+        answer = await stage.broker.get(wanted())
+        if isinstance(bound, str):
+            assert isinstance(answer, Failed)
+            assert bound in answer.message
+        else:
+            assert isinstance(answer, Held)
+            binding = answer.usable.binding
+            assert (None if binding is None else binding.hosts) == bound
+
+    run(play)

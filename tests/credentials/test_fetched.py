@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from egress.config import EnvSource, SecretDefinition
-from egress.config.secret_sources import CommandSource, OAuth2Source, StoreSource
+from egress.config.secret_sources import AwsSource, CommandSource, OAuth2Source, StoreSource
 from egress.credentials import CredentialStore, Rendered, Secret
 from egress.credentials.binding import Binding
 from egress.credentials.wanted import Usable, Wanted
@@ -159,6 +159,18 @@ def test_a_binding_that_names_no_such_host_holds(hosts: tuple[str, ...]) -> None
     """Also one that cannot be read, or that names none."""
     service = Service({"github": usable(binding=Binding(hosts))})
     assert rendered(store_of(service, github=StoreSource("kept"))) is None
+
+
+KEYS = AwsSource("AKIAIOSFODNN7EXAMPLE", StoreSource("kept"))
+
+
+@pytest.mark.parametrize(("hosts", "outcome"), [(("api.test",), f"Bearer {CANARY}"), (("elsewhere.test",), None)])
+def test_the_binding_of_a_stored_leaf_is_law_for_what_is_made_of_it(
+    hosts: tuple[str, ...], outcome: str | None
+) -> None:
+    """INVARIANT secret-confinement: the definition names `api.test`, and widens nothing by it."""
+    service = Service({"github": usable(binding=Binding(hosts))})
+    assert rendered(store_of(service, github=KEYS)) == outcome
 
 
 def test_a_stored_secret_that_cannot_be_had_refuses() -> None:

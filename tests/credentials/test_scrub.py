@@ -121,19 +121,18 @@ PIECES = st.sampled_from(
 )
 
 
-@given(st.lists(PIECES, max_size=6), st.lists(st.integers(0, 600), max_size=8), st.booleans(), st.booleans())
+@given(st.lists(PIECES, max_size=6), st.lists(st.integers(0, 600), max_size=8), st.booleans())
 def test_however_a_body_is_cut_the_result_is_the_same(
     parts: list[bytes],
     cuts: list[int],
     escaped: bool,  # noqa: FBT001
-    prompt: bool,  # noqa: FBT001
 ) -> None:
     """Pieces of any size give what the whole gives; and what was cleaned is clean."""
     whole = b"".join(parts)
     made = scrubber(TOKEN, ODD)
     at_once = Scrub(made, escaped=escaped)
     expected = at_once.feed(whole) + at_once.end()
-    in_pieces = Scrub(made, escaped=escaped, prompt=prompt)
+    in_pieces = Scrub(made, escaped=escaped)
     out, last = b"", 0
     for cut in [*sorted(min(cut, len(whole)) for cut in cuts), len(whole)]:
         out += bytes(in_pieces.feed(memoryview(bytearray(whole))[last:cut]))
@@ -141,18 +140,6 @@ def test_however_a_body_is_cut_the_result_is_the_same(
     assert out + in_pieces.end() == expected
     if escaped:
         assert made.whole(expected) == expected
-
-
-@given(st.integers(0, len(TOKEN)))
-def test_of_messages_no_more_is_held_back_than_may_become_a_form(cut: int) -> None:
-    """The beginning of a value waits for the rest; a whole message goes on at once."""
-    step = Scrub(scrubber(TOKEN), prompt=True)
-    message = b'\0\0\0\0\7{"a": "ghp_"}'
-    assert step.feed(message) == message
-    begun = TOKEN[:cut].encode()
-    held = b"" if cut == len(TOKEN) else begun
-    assert step.feed(b"data: " + begun) == b"data: " + (SHOWN if cut == len(TOKEN) else b"")
-    assert step.feed(b"!\n\n") == held + b"!\n\n"
 
 
 @given(st.text(st.characters(min_codepoint=0, max_codepoint=0x7F), max_size=400), st.integers(0, len(TOKEN) - 1))

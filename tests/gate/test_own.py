@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from egress.gate.endpoints import METADATA_ADDRESSES
 from egress.gate.own import OwnListeners
 
 ADDRESSES = [
@@ -29,3 +30,18 @@ def test_own_listener_is_any_address_of_this_machine_on_its_port(*, address: str
 def test_without_listeners_nothing_is_ours() -> None:
     """The set starts empty."""
     assert not OwnListeners().includes(ip_address("127.0.0.1"), 3128)
+
+
+@pytest.mark.parametrize(
+    ("address", "ours"),
+    [
+        ("169.254.169.254", True),
+        ("fd00:ec2::254", True),
+        ("fd20:ce::254", True),
+        ("169.254.169.253", False),
+    ],
+)
+def test_what_is_stood_in_for_is_ours_at_any_port(*, address: str, ours: bool) -> None:
+    """INVARIANT no-identity-inside: each cloud's, by IPv6 too."""
+    own = OwnListeners(addresses=METADATA_ADDRESSES)
+    assert [own.includes(ip_address(address), port) for port in (80, 8080)] == [ours, ours]

@@ -237,6 +237,41 @@ def test_what_cannot_be_read_is_refused_before_it_is_sent(
         assert (reply.field("content-encoding"), reply.field("x-echo")) == (coding, SHOWN)
 
 
+COMPRESSED = [
+    {"content-type": "application/grpc", "grpc-encoding": "gzip"},
+    {"content-type": "application/grpc-web+proto", "grpc-encoding": "gzip"},
+    {"content-type": "application/connect+proto", "connect-content-encoding": "gzip"},
+    {"content-type": "application/grpc"},
+]
+
+
+def message(data: bytes, flags: int = 0) -> bytes:
+    """A message of gRPC."""
+    return bytes([flags]) + len(data).to_bytes(4) + data
+
+
+@carried("mode, case", *[(mode, case) for (mode,) in EVERY for case in range(len(COMPRESSED))])
+def test_compressed_messages_are_refused(mode: Mode, case: int, begin: Callable[..., Proxy], origin: Origins) -> None:
+    """A client asks for them by headers of their own; where the head tells nothing, the message itself does."""
+    proxy = begin(rules(origin))
+    hidden = gzip.compress(f"<{SECRET}>".encode())
+    with sending(origin, mode, COMPRESSED[case], message(hidden, 1)):
+        reply = ask(proxy, mode)
+    assert hidden not in reply.whole
+    _, outcome = proxy.ledger.only()
+    assert (outcome.error or "").startswith("response-unreadable")
+
+
+@carried("mode", *EVERY)
+def test_an_echo_in_a_message_of_grpc_is_covered(mode: Mode, begin: Callable[..., Proxy], origin: Origins) -> None:
+    """As long as it was: a message declares its length, and so does each text in it."""
+    proxy = begin(rules(origin))
+    said = message(b"\x0a\x05first") + message(b"<%s>" % SECRET.encode())
+    with sending(origin, mode, {"content-type": "application/grpc", "grpc-encoding": "identity"}, said):
+        reply = ask(proxy, mode)
+    assert (reply.status, reply.body) == (200, said.replace(SECRET.encode(), b"*" * len(SECRET)))
+
+
 WIDE = [
     "text/plain; charset=utf-16",
     'application/json; charset="UTF-16LE"',
@@ -286,13 +321,15 @@ def test_an_answer_is_asked_for_whole_and_uncoded(mode: Mode, begin: Callable[..
     proxy = begin(rules(origin))
     asked = (("accept-encoding", "gzip, br"), ("range", "bytes=3-3"), ("if-range", '"x"'), ("accept_encoding", "br"))
     asked += (("a-im", "gzip"), ("accept-charset", "utf-16"))
+    asked += (("grpc-accept-encoding", "gzip"), ("connect-accept-encoding", "gzip"))
     with sending(origin, mode, {}, b"ok"):
         assert ask(proxy, mode, more=asked).status == 200
     (request,) = [each for seen in origin.connections for each in seen.requests]
     fields = request.fields if hasattr(request, "fields") else request
     sent = {(_text(name), _text(value)) for name, value in fields}
     assert {value for name, value in sent if name == "accept-encoding"} == {"identity"}
-    assert not {name for name, _ in sent} & {"range", "if-range", "accept_encoding", "a-im", "accept-charset"}
+    gone = {"range", "if-range", "accept_encoding", "a-im", "accept-charset"}
+    assert not {name for name, _ in sent} & (gone | {"grpc-accept-encoding", "connect-accept-encoding"})
 
 
 @carried("mode, status", *[(mode, status) for (mode,) in EVERY for status in ("206", "226")])

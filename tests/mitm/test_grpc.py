@@ -68,6 +68,26 @@ def test_a_call_passes_with_its_trailers(begin: Callable[..., Proxy], origin: Or
     assert (fields["x-api-key"], fields["te"], fields["content-type"]) == (SECRET, "trailers", "application/grpc")
 
 
+@pytest.mark.parametrize("begun", [1, 8, len(SECRET) - 1])
+def test_a_guess_that_is_repeated_message_by_message_goes_on(
+    begun: int, begin: Callable[..., Proxy], origin: Origins
+) -> None:
+    """Were the right one alone to wait, a sandbox would learn a secret character by character."""
+    proxy, port = begin(), port_of(origin)
+    with origin.behaving(answer_grpc, alpn=("h2",)), proxy.http2(HOST, port) as client:
+        stream = call(client, port)
+        for guess in (SECRET[:begun], SECRET[: begun - 1] + "#"):
+            before = len(client.streams[stream].body)
+            client.connection.send_data(stream, b"\0" + len(guess).to_bytes(4) + guess.encode())
+            client.flush()
+            while len(client.streams[stream].body) < before + 5 + len(guess):
+                client.pump()
+                assert not client.gone
+        client.connection.end_stream(stream)
+        client.flush()
+        assert client.reply(stream).body.endswith(guess.encode())
+
+
 def test_an_answer_of_trailers_alone_passes(begin: Callable[..., Proxy], origin: Origins) -> None:
     """A call that fails at once has no body and no second head."""
     proxy, port = begin(), port_of(origin)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from egress.policy import Host, Request
 
 METADATA_HOSTS: Final = frozenset({"169.254.169.254", "metadata.google.internal", "metadata"})
-# By whatever name they are reached; the second is that of AWS.
-METADATA_ADDRESSES: Final = frozenset({ip_address("169.254.169.254"), ip_address("fd00:ec2::254")})
+# By whatever name they are reached; the second is that of AWS, the third that of Google.
+METADATA_ADDRESSES: Final = frozenset(map(ip_address, ("169.254.169.254", "fd00:ec2::254", "fd20:ce::254")))
 
 
 class Endpoints:
