@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from egress.policy import Host, NetworkTarget, target_covers  # pydantic looks at `Host` at run time
+# Pydantic looks at `Host` at run time.
+from egress.policy import AddressClass, Host, NetworkTarget, classify, target_covers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from egress.config.secret_sources import LeafSource
     from egress.policy import Address, Target
+
+
+_OF_THIS_MACHINE: Final = frozenset(
+    {AddressClass.LOOPBACK, AddressClass.LINK_LOCAL, AddressClass.UNSPECIFIED, AddressClass.METADATA}
+)
 
 
 class ProxyScheme(StrEnum):
@@ -57,11 +63,10 @@ class UpstreamProxy:
     def serves(self, host: Host, port: int, address: Address) -> bool:
         """Whether a connection to the destination, at this checked address, goes through the proxy.
 
-        Loopback and link-local addresses never do: at the proxy they would be its own machine, and its own cloud's
-        metadata, which is not what was judged.
+        Loopback, link-local and metadata addresses never do: at the proxy they would be its own machine, and its own
+        cloud's metadata, which is not what was judged.
         """
-        plain = getattr(address, "ipv4_mapped", None) or address
-        if plain.is_loopback or plain.is_link_local or plain.is_unspecified:
+        if classify(address) in _OF_THIS_MACHINE:
             return False
         return not any(target_covers(target, host, port) or _covers(target, port, address) for target in self.direct)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from egress.policy import Address
 
 _UPSTREAM_AT_MOST = 256
+# What the kernel says of an address that is no machine's, or another's: no such address here, one that needs a scope,
+# and a family that is switched off.
+_FOREIGN = frozenset({errno.EADDRNOTAVAIL, errno.EINVAL, errno.EAFNOSUPPORT})
 
 
 @dataclass(slots=True)
@@ -45,11 +49,14 @@ class OwnListeners:
 
 
 def is_local(address: Address) -> bool:
-    """Whether the address is one of this machine (or namespace): it could be bound here."""
+    """Whether the address is one of this machine (or namespace): it could be bound here.
+
+    INVARIANT fail-closed: also where that cannot be found out, as without a descriptor left.
+    """
     family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((str(address), 0))
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno not in _FOREIGN
     return True

@@ -3,7 +3,7 @@
 1. The proxy's certificate is verified for its configured host, against the roots of upstreams and its own; what is
    inside is verified again, for the origin, by the lane.
 2. A lane reads and writes a socket of the kernel. It gets one end of a pair; a task moves bytes between the other end
-   and TLS, and ends when either side has.
+   and TLS, and ends when either side has; also where the proxy takes nothing more of what is still to be sent.
 3. TLS here has no half-close: what the lane says no more is not passed on, while what comes back still is.
 """
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _CHUNK: Final = 65_536
 # How often a connection that the lane writes no more to is looked at: it may be gone.
 _LOOK_SECONDS: Final = 1.0
+# How often while there is more to send, and how long a part of that may take: no limit of the lane's holds it any more.
+_LAST_SECONDS: Final = 10.0
 
 
 def proxy_context(roots: Path, extra: Iterable[Path]) -> ssl.SSLContext:
@@ -56,6 +58,7 @@ class TlsTalk:
     def __init__(self, stream: TlsStream) -> None:
         self._stream = stream
         self.rest = b""
+        self._taken = 0
 
     @classmethod
     async def begin(cls, sock: socket.socket, host: str, context: ssl.SSLContext) -> Self:
@@ -100,7 +103,9 @@ class TlsTalk:
             near.close()
             self.abort()
             raise
-        up = asyncio.get_running_loop().create_task(self._up(reader, near))
+        loop = asyncio.get_running_loop()
+        up = loop.create_task(self._up(reader))
+        watch = loop.create_task(self._end_with(near, up))
         try:
             data = self.rest or await self._stream.read()
             while data:
@@ -111,18 +116,33 @@ class TlsTalk:
             writer.transport.abort()
         finally:
             up.cancel()
+            watch.cancel()
             writer.close()
             self._stream.close()
 
-    async def _up(self, reader: asyncio.StreamReader, near: socket.socket) -> None:
+    async def _up(self, reader: asyncio.StreamReader) -> None:
         try:
             while data := await reader.read(_CHUNK):
                 await self._stream.write(data)
-            while not _is_gone(near):  # noqa: ASYNC110 -- the kernel tells of no event
-                await asyncio.sleep(_LOOK_SECONDS)
-            # What was written last is still sent; `relay` then sees the end.
-            self._stream.close()
+                self._taken += len(data)
         except Exception:  # noqa: BLE001 - whichever side broke, there is nobody to deliver to
+            self.abort()
+
+    async def _end_with(self, near: socket.socket, up: asyncio.Task[None]) -> None:
+        """Once the lane is gone, close: `relay` then sees the end. INVARIANT bounded: a proxy that stalls is left."""
+        while not _is_gone(near):  # the kernel tells of no event
+            if up.done():
+                await asyncio.sleep(_LOOK_SECONDS)
+            else:
+                await asyncio.wait((up,), timeout=_LAST_SECONDS)
+        # What was written last is still sent, as long as it is taken.
+        taken = -1
+        while not up.done() and taken != self._taken:
+            taken = self._taken
+            await asyncio.wait((up,), timeout=_LAST_SECONDS)
+        if up.done():
+            self._stream.close()
+        else:
             self.abort()
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CHUNK: Final = 65_536
+# A peer that takes nothing more would else keep a closed connection for as long as it likes.
+_LAST_SECONDS: Final = 10.0
 
 
 class TlsStream:
@@ -64,22 +66,26 @@ class TlsStream:
         await self._flush()
 
     def close(self) -> None:
-        """Close it, once what was written is sent. Safe to call again."""
+        """Close it, once what was written is sent, or after a while. Safe to call again."""
         if not self._writer.is_closing():
             # The peer's own word is not waited for.
             with contextlib.suppress(OSError, ValueError):
                 self._tls.unwrap()
             self._writer.write(self._due.read())
             self._writer.close()
+            transport = self._writer.transport
+            if transport.get_write_buffer_size():
+                asyncio.get_running_loop().call_later(_LAST_SECONDS, transport.abort)
 
     def abort(self) -> None:
         """Close it at once."""
         self._writer.transport.abort()
 
     async def _flush(self) -> None:
+        """Send what is due, and wait for room. Who only reads waits for none: the peer may read once it has spoken."""
         if self._due.pending:
             self._writer.write(self._due.read())
-        await self._writer.drain()
+            await self._writer.drain()
 
     async def _when_ready[Result](self, step: Callable[[], Result]) -> Result:
         while True:

@@ -2,7 +2,8 @@
 
 1. plain HTTP  the page
 2. TLS         the page, inside a handshake with our leaf for the name that the client asked for; a client that cannot
-               speak HTTP/1.1 gets an alert; one that does not take our leaf says so itself
+               speak HTTP/1.1, or asks for a name that our CA may not sign for, gets an alert; one that does not take
+               our leaf says so itself
 3. else        a reset; also where nothing comes within a moment: a client that waits for its server waits in vain
 
 The refusal has its record already: whatever happens here adds none.
@@ -69,7 +70,8 @@ class DenialPages:
         if hello is None:
             return
         name = _name_of(hello, denial)
-        if name is None:
+        presentable = connection.gate.presentable
+        if name is None or not (presentable is None or presentable(name)):
             await connection.endpoint.send(TLS_ALERT)
             await linger(connection.endpoint)
             return

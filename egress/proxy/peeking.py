@@ -1,7 +1,8 @@
 """Looking at what a client has sent, and leaving it where it is for whoever reads it afterwards.
 
-What is not whole yet is waited for by a low-water mark, never by looking again and again; on a unix socket, whose poll
-knows no such mark, by looking again less and less often.
+What is not whole yet is waited for by a low-water mark, never by looking again and again; by looking again less and
+less often where the mark says nothing: on a unix socket, whose poll knows no such mark, and where it is reached by
+bytes that looking does not show, such as those behind urgent data.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from egress.proxy.endpoint import WOULD_READ
 if TYPE_CHECKING:
     from egress.proxy.connection import Connection
 
-# How long to wait before looking again for the rest on a unix socket: at first, and at most.
+# How long to wait before looking again for the rest where no mark tells of it: at first, and at most.
 _LOOK_FIRST_SECONDS: Final = 0.001
 _LOOK_LAST_SECONDS: Final = 0.05
 
@@ -26,7 +27,7 @@ async def peek(connection: Connection, size: int, seen: int = 0) -> bytes:
     sock = connection.endpoint.sock
     raised = False
     pause = 0.0
-    unix = seen > 0 and sock.family is socket.AF_UNIX
+    marked = not seen or sock.family is not socket.AF_UNIX
     try:
         while True:
             # First, so that what comes before the end is seen.
@@ -40,7 +41,7 @@ async def peek(connection: Connection, size: int, seen: int = 0) -> bytes:
                 return data
             if ended:
                 return b""
-            if unix:
+            if raised or not marked:
                 pause = min(max(pause * 2, _LOOK_FIRST_SECONDS), _LOOK_LAST_SECONDS)
                 await asyncio.sleep(pause)
                 continue

@@ -35,8 +35,7 @@ def prepare(sock: socket.socket) -> None:
     """Set up an accepted socket."""
     sock.setblocking(False)  # noqa: FBT003 - the method takes it so
     with contextlib.suppress(OSError):
-        if sock.family is socket.AF_UNIX:
-            # A byte out of band is one of the stream: what is looked at must be what is read afterwards.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-        else:
+        # A byte out of band is one of the stream: what is looked at must be what is read afterwards.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        if sock.family is not socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -4,7 +4,7 @@
 2. where to      the original destination, as the kernel has it. None, or an address of this machine: refused, since
                  nobody sent it elsewhere, or it would come back to us
 3. a given name  an address that our DNS gave out stands for one name, and is judged as that; one that stands for none
-                 is refused
+                 is refused. A name that the client may not ask for is not told to it
 4. first bytes   any other address: SNI or Host name the destination, which is then resolved by us and dialled there;
                  the original address counts for nothing any more
 5. no name       the address itself is the destination, judged as one. Where only raw TCP may reach it, nothing is

@@ -299,8 +299,11 @@ class _Way:
             self._pipe = self._tunnel.pipes.take()
         try:
             if self._pipe is not None:
-                self._pending = os.splice(self._source.fileno(), self._pipe[1], size, flags=_FLAGS)
-                return self._pending
+                with contextlib.suppress(BlockingIOError):
+                    self._pending = os.splice(self._source.fileno(), self._pipe[1], size, flags=_FLAGS)
+                    if self._pending:
+                        return self._pending
+                # Nothing is there, or an end; or urgent data, which no pipe takes in, whatever poll says. A read tells.
             data = self._source.recv(min(size, _FEW))
         except BlockingIOError:
             return None

@@ -133,17 +133,22 @@ def _record_size(data: bytes | bytearray, position: int) -> int | NeedMore | Rej
     """The payload size of the record whose header begins at `position`; what is there of a header is judged at once."""
     header = data[position : position + _RECORD_HEADER]
     if not header:
-        return NeedMore()
+        return _unfinished(position)
     if header[0] != _HANDSHAKE_RECORD:
         return _OTHER_RECORD if position else _NOT_TLS
     if not b"\x03\x01" <= header[1:3].ljust(2, b"\x03") <= b"\x03\x03":
         return _BAD_RECORD
     if len(header) < _RECORD_HEADER:
-        return NeedMore()
+        return _unfinished(position)
     size = int.from_bytes(header[3:5])
     if not 0 < size <= _LARGEST_RECORD:
         return _BAD_RECORD
     return size if position + _RECORD_HEADER + size <= LARGEST_HELLO else _TOO_LARGE
+
+
+def _unfinished(position: int) -> NeedMore | Reject:
+    """What a record comes to whose header is not whole: whoever looks at no more than the limit never sees its rest."""
+    return NeedMore() if position + _RECORD_HEADER < LARGEST_HELLO else _TOO_LARGE
 
 
 def _extensions(block: bytes) -> dict[int, bytes] | Reject:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from ipaddress import ip_address
+from types import SimpleNamespace
 
 import pytest
 
+from egress.gate import own
 from egress.gate.endpoints import METADATA_ADDRESSES
-from egress.gate.own import OwnListeners
+from egress.gate.own import OwnListeners, is_local
 
 ADDRESSES = [
     ("127.0.0.1", 3128, True),
@@ -45,3 +49,22 @@ def test_what_is_stood_in_for_is_ours_at_any_port(*, address: str, ours: bool) -
     """INVARIANT no-identity-inside: each cloud's, by IPv6 too."""
     own = OwnListeners(addresses=METADATA_ADDRESSES)
     assert [own.includes(ip_address(address), port) for port in (80, 8080)] == [ours, ours]
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EACCES])
+def test_an_address_that_cannot_be_looked_at_counts_as_ours(error: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """INVARIANT fail-closed: a sandbox that has used up the descriptors opens no way to this machine by that."""
+
+    def broken(*_: object) -> None:
+        raise OSError(error, "none")
+
+    monkeypatch.setattr(
+        own, "socket", SimpleNamespace(socket=broken, AF_INET=0, AF_INET6=0, SOCK_DGRAM=socket.SOCK_DGRAM)
+    )
+    assert is_local(ip_address("127.0.0.1"))
+
+
+@pytest.mark.parametrize("address", ["fe80::1", "192.0.2.1", "2001:db8::1"])
+def test_what_no_machine_here_has_is_not_local(address: str) -> None:
+    """Nor is a link-local address that names no link."""
+    assert not is_local(ip_address(address))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
-from rig.upstream_proxies import PASSWORD, USER, UpstreamServer, speak_http
+from harness.authority import TestAuthority
+from rig.ledger import wait_until
+from rig.upstream_proxies import PASSWORD, USER, UpstreamServer, ask_head, speak_http
 
 from egress.config import (
     EnvSource,
@@ -25,6 +28,7 @@ from egress.config import (
 )
 from egress.credentials import Secret
 from egress.errors import EgressError
+from egress.gate import proxy_tls, tls_stream
 from egress.gate.dial import DialFailure, Dialled
 from egress.gate.fetching import OwnCalls, check_way, take_password
 from egress.gate.grant import Grant
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 
     from egress.policy import Address
 
+OK = b"HTTP/1.1 200 Connection established\r\n\r\n"
 NOWHERE = ip_address("198.51.100.7")
 LOCAL = Host("127.0.0.1", ip_address("127.0.0.1"))
 
@@ -261,3 +266,90 @@ def test_the_proxy_s_own_requests_go_through_it(target: socket.socket, tmp_path:
         assert not asyncio.run(work("a b"))
         assert asyncio.run(work("198.51.100.9"))
         assert server.asked == [(str(NOWHERE), 443), ("198.51.100.9", 443)]
+
+
+@pytest.mark.parametrize("talks", [False, True])
+def test_a_proxy_that_takes_nothing_more_is_left_with_the_lane(
+    talks: bool,  # noqa: FBT001
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """INVARIANT bounded: a destination that never reads would else keep a relay for each connection that ended."""
+    over = threading.Event()
+
+    def takes_nothing(server: UpstreamServer, client: socket.socket) -> None:
+        ask_head(server, client)
+        client.sendall(OK)
+        while talks:
+            client.sendall(bytes(65_536))
+        over.wait(20)
+
+    monkeypatch.setattr(proxy_tls, "_LAST_SECONDS", 0.2)
+    monkeypatch.setattr(tls_stream, "_LAST_SECONDS", 0.2)
+    roots = TestAuthority(tmp_path)
+    with UpstreamServer(takes_nothing, tls=roots.server_context("127.0.0.1")) as server:
+        way = way_of(UpstreamProxy(ProxyAddress(ProxyScheme.HTTPS, LOCAL, server.port)))
+        way.roots = roots.ca_file
+
+        async def work() -> None:
+            outcome = await way.dial(grant(), timeout_seconds=5)
+            assert isinstance(outcome, Dialled)
+            with outcome.sock as sock:
+                await fill(sock)
+            async with asyncio.timeout(5):
+                await asyncio.gather(*way._relays)
+            if talks:
+                await asyncio.to_thread(wait_until, lambda: not server.open, "the end of the proxy's part")
+
+        try:
+            asyncio.run(work())
+        finally:
+            over.set()
+            wait_until(lambda: not server.open, "the end of the proxy's part")
+
+
+async def fill(sock: socket.socket) -> None:
+    """Send until nothing more is taken."""
+    refused = 0
+    while refused < 10:
+        try:
+            sock.send(bytes(65_536))
+            refused = 0
+        except BlockingIOError:
+            refused += 1
+            await asyncio.sleep(0.02)
+
+
+LARGE = 16 << 20
+
+
+def speaks_before_it_listens(server: UpstreamServer, client: socket.socket) -> None:
+    """Says yes and a lot more before it reads on."""
+    ask_head(server, client)
+    client.sendall(OK + bytes(LARGE))
+    left = LARGE
+    while left:
+        left -= len(client.recv(1 << 16))
+
+
+def test_a_proxy_that_does_not_listen_yet_is_heard(tmp_path: Path) -> None:
+    """A server that answers as it is asked may stop reading until its answer is taken: each way is its own."""
+    roots = TestAuthority(tmp_path)
+    with UpstreamServer(speaks_before_it_listens, tls=roots.server_context("127.0.0.1")) as server:
+        way = way_of(UpstreamProxy(ProxyAddress(ProxyScheme.HTTPS, LOCAL, server.port)))
+        way.roots = roots.ca_file
+
+        async def work() -> None:
+            outcome = await way.dial(replace(grant(), raw=True), timeout_seconds=5)
+            assert isinstance(outcome, Dialled)
+            loop = asyncio.get_running_loop()
+            with outcome.sock as sock:
+                async with asyncio.timeout(10):
+                    sending = asyncio.ensure_future(loop.sock_sendall(sock, bytes(LARGE)))
+                    left = LARGE
+                    while left:
+                        left -= len(await loop.sock_recv(sock, 1 << 20))
+                    await sending
+            await asyncio.gather(*way._relays)
+
+        asyncio.run(work())

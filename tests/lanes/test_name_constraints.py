@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rig.modes import HOST, Mode, carried, make_site
 from rig.proxy import LOOPBACK
+from rig.redirected import ELSEWHERE, Redirect
 
 from egress.certs import Authority, NameConstraints
 
@@ -66,6 +67,19 @@ def test_tls_where_none_was_to_be_expected_is_refused_at_its_hello(start: Callab
     proxy.until(lambda: bool(proxy.ledger.decisions), "the row")
     row = proxy.ledger.only()[0]
     assert (row.reason, row.host, row.port) == ("ca-constrained", HOST, 80)
+
+
+def test_a_page_that_no_certificate_can_carry_is_an_alert(
+    start: Callable[..., Proxy], origin: Origins, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And no fault of ours: a sandbox does not fill the log by naming others."""
+    redirect = Redirect()
+    site = make_site(start, origin, prepare=constrained("corp.example"), entrance=redirect.entrance())
+    redirect.aim(ELSEWHERE, 443)
+    with site.proxy.connect() as wire, pytest.raises(ssl.SSLError, match="ALERT_ACCESS_DENIED"):
+        site.proxy.secure(wire, "other.test", "http/1.1")
+    assert site.proxy.ledger.only()[0].reason == "host-not-allowed"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_a_rotation_lifts_the_constraints(start: Callable[..., Proxy], origin: Origins) -> None:

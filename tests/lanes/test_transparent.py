@@ -21,7 +21,7 @@ from rig.wire import Wire
 
 from egress.config import Limits, SandboxDefinition, hash_token
 from egress.policy import Sandbox
-from egress.proxy import transparent
+from egress.proxy import peeking, transparent
 from egress.proxy.limits import OwnClientSlots
 
 if TYPE_CHECKING:
@@ -103,6 +103,37 @@ def test_an_address_that_stands_for_no_name_is_refused(site: Site, redirect: Red
         assert wire.send(b"GET / HTTP/1.1\r\nHost: ok.test\r\n\r\n").reply().reason == "name-not-resolved"
     row = site.proxy.ledger.only()[0]
     assert (row.verdict, row.reason, row.host) == ("deny", "name-not-resolved", SYNTHETIC)
+
+
+def test_a_name_that_was_given_to_another_sandbox_is_not_told(site: Site, redirect: Redirect, given: Given) -> None:
+    """In no page and no certificate: who tries the addresses of the range learns of nobody's names. The row has it."""
+    given.names[SYNTHETIC] = "of-another.test"
+    redirect.aim(SYNTHETIC, site.port)
+    with site.proxy.connect() as wire:
+        wire.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        plain = wire.reply()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(cadata=site.proxy.authority.certificate_pem.decode())
+    with site.proxy.connect() as wire:
+        secured = context.wrap_socket(wire.carrier)
+        certificate = secured.getpeercert(binary_form=True) or b""
+        with Wire(secured) as inside:
+            page = inside.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").reply()
+    for told in (plain, page):
+        assert (told.reason, told.problem["destination"]) == ("host-not-allowed", f"{SYNTHETIC}:{site.port}")
+        assert "of-another" not in str(told.problem)
+    assert b"of-another" not in certificate
+    assert {(row.reason, row.host) for row in site.proxy.ledger.wait(2)} == {("host-not-allowed", "of-another.test")}
+
+
+def test_a_name_that_is_the_client_s_to_ask_for_is_told(site: Site, redirect: Redirect, given: Given) -> None:
+    """It is refused at this port alone, and its client knows it anyway."""
+    given.names[SYNTHETIC] = HOST
+    redirect.aim(SYNTHETIC, 81)
+    with site.proxy.connect() as wire:
+        page = wire.send(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()).reply()
+    assert page.problem["destination"] == f"{HOST}:81"
 
 
 def test_where_nobody_can_say_what_an_address_stands_for_nothing_passes(
@@ -269,7 +300,8 @@ def test_what_is_neither_http_nor_tls_is_judged_as_its_address_and_reset(site: S
         with site.proxy.connect() as wire:
             for segment in segments:
                 wire.send(segment)
-            assert was_reset(wire)
+            # Whichever call comes after the reset is the one that it ends.
+            assert wire.ended or was_reset(wire)
     rows = site.proxy.ledger.wait(2)
     assert {(row.verdict, row.reason, row.host) for row in rows} == {("deny", "address-not-allowed", ELSEWHERE)}
 
@@ -368,3 +400,48 @@ def test_a_client_that_leaves_is_no_refusal(site: Site) -> None:
             wire.send(sent).carrier.shutdown(socket.SHUT_WR)
             wire.rest()
     assert not site.proxy.ledger.decisions
+
+
+def test_a_hello_that_fills_every_limit_is_refused_at_once(site: Site) -> None:
+    """And not looked at again and again until its deadline."""
+    hello = b"\x01" + (65_532).to_bytes(3) + bytes(65_532)
+    sizes = (16_384, 16_384, 16_384, 16_364)
+    sent = b"".join(
+        b"\x16\x03\x01" + size.to_bytes(2) + hello[number * 16_384 :][:size] for number, size in enumerate(sizes)
+    )
+    assert len(sent) == 65_536
+    with site.proxy.connect() as wire:
+        wire.send(sent + b"\x16")
+        wait_until(lambda: bool(site.proxy.ledger.decisions), "the refusal")
+    assert site.proxy.ledger.decisions[0].reason == "request-malformed"
+
+
+def test_a_byte_out_of_band_is_one_of_the_stream(site: Site) -> None:
+    """Looked at and read alike: else a byte that was passed over could be there when the rest is read."""
+    with site.serving(Mode.PLAIN), site.proxy.connect() as wire:
+        wire.carrier.send(b"P", socket.MSG_OOB)
+        wire.send(f"UT /x HTTP/1.1\r\nHost: {HOST}:{site.port}\r\n\r\n".encode())
+        wire.reply()
+    assert site.proxy.ledger.only()[0].method == "PUT"
+
+
+def test_urgent_data_has_nobody_look_again_and_again(
+    make: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking stops before it, whatever comes behind: the kernel calls that readable all the time."""
+    looks: list[None] = []
+    ended = peeking._ended
+
+    def look(sock: socket.socket) -> bool:
+        looks.append(None)
+        return ended(sock)
+
+    monkeypatch.setattr(peeking, "_ended", look)
+    site = make(limits=QUICK)
+    with site.proxy.connect() as wire:
+        wire.send(b"\x16\x03\x01\x02\x00\x01")
+        wire.carrier.send(b"!", socket.MSG_OOB)
+        wire.send(bytes(64))
+        assert was_reset(wire)
+    assert site.proxy.ledger.only()[0].reason == "limit-time"
+    assert len(looks) < 100

@@ -205,6 +205,36 @@ def test_a_receiver_that_does_not_read_stops_its_sender_without_spinning(loop: s
     play(loop, scene)
 
 
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_urgent_data_in_bulk_stops_nothing_and_does_not_spin(loop: str, who: str) -> None:
+    """Splicing stops before it for good, while poll says that there is more; after an end it says that this is all."""
+    size = 200_000
+
+    async def scene(stage: Stage) -> None:
+        sender, receiver = (stage.client, stage.server) if who == "client" else (stage.server, stage.client)
+        carrying = asyncio.ensure_future(stage.carry())
+
+        def send() -> None:
+            for _ in range(2):
+                sender.sendall(bytes(size))
+                sender.send(b"!", socket.MSG_OOB)
+            sender.sendall(bytes(size))
+
+        def receive() -> None:
+            left = 3 * size
+            while left:
+                left -= len(receiver.recv(min(left, 65_536)))
+
+        await asyncio.gather(in_thread(receive), in_thread(send))
+        await in_thread(send)
+        sender.shutdown(socket.SHUT_WR)
+        assert (await in_thread(lambda: read_all(receiver))).count(0) >= 3 * size
+        receiver.shutdown(socket.SHUT_WR)
+        assert not await asyncio.wait_for(carrying, 5)
+
+    play(loop, scene)
+
+
 def test_an_ended_side_does_not_spin_while_the_other_idles(loop: str) -> None:
     """An end is readable for ever; nobody looks at it any more."""
 

@@ -327,6 +327,18 @@ def test_hello_at_its_size_limit_passes_and_one_byte_more_is_refused() -> None:
     assert early.kind is RejectKind.TOO_LARGE
 
 
+@pytest.mark.parametrize("begun", range(6))
+def test_a_limit_that_is_full_is_never_waited_on(begun: int) -> None:
+    """Nobody looks at more: who waited for the rest would look at the same bytes again and again."""
+    unfinished = b"\x01" + vector(3, bytes(LARGEST_HELLO - 4))
+    last = LARGEST_HELLO - 3 * (16_384 + 5) - 5 - begun
+    data = records(unfinished, 16_384, 16_384, 16_384, last)[:LARGEST_HELLO]
+    assert len(data) == LARGEST_HELLO
+    reject = parse_client_hello(data)
+    assert isinstance(reject, Reject)
+    assert reject.kind is RejectKind.TOO_LARGE
+
+
 def test_records_at_their_limit_pass_and_one_more_is_refused() -> None:
     """A hello in a great many tiny records would cost more to gather than any client needs."""
     assert accepted(records(GOOD, *[1] * (MOST_RECORDS - 1))).sni == "a.test"
