@@ -23,6 +23,7 @@ from egress.confine.exec_channel import Channel, Word
 from egress.confine.exec_environment import confined_environment, scrubbed, secret_variables
 from egress.confine.exec_order import run_folder, running_proxy
 from egress.confine.exec_plan import BUNDLE, CA, PROXY_ADDRESS, PROXY_URL, TRUST_FOLDER, ConfineError, Plan
+from egress.confine.exec_readable import identities
 from egress.confine.exec_terminal import size_of_terminal
 from egress.confine.exec_trust import LOCAL, client_contents
 from egress.confine.exec_user import user_for
@@ -30,7 +31,7 @@ from egress.confine.exec_view import view_of
 from egress.confine.exec_wait import Signals, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from egress.config import ServerConfig
     from egress.confine.exec_order import Order
@@ -57,10 +58,14 @@ def run_confined(order: Order) -> int:
             for sock in opened.values():
                 sock.close()
             plan = _plan(order, config, user, proxy)
+            before = identities(plan.view.loose)
             inside.send(Word.GO, plan)
             if plan.terminal is None:
                 _leave_streams()
-            return Waiting(inside, signals).wait()
+            try:
+                return Waiting(inside, signals).wait()
+            finally:
+                _tell_replaced(order, before)
 
 
 @contextlib.contextmanager
@@ -85,6 +90,13 @@ def _listening(inside: Channel) -> list[socket.socket]:
     if word is not Word.LISTENING:
         raise ConfineError(value[0], hint=value[1])
     return [socket.socket(fileno=descriptor) for descriptor in descriptors]
+
+
+def _tell_replaced(order: Order, before: Mapping[Path, tuple[int, int] | None]) -> None:
+    now = identities(before)
+    for path in before:
+        if now[path] != before[path]:
+            order.warn(f"`{path}` was replaced while the command ran, which could write it since: look at it again")
 
 
 def _leave_streams() -> None:

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import resource
 import select
 import signal
 import struct
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
 _NOT_EXECUTABLE: Final = 126
 _NOT_FOUND: Final = 127
+_LAST_STREAM: Final = 2
 # Python's own doing: it ignores some, and handles others. What our caller ignores, as nohup does, stays ignored.
 _OWN: Final = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
 
@@ -45,6 +45,9 @@ def main(plan: Plan, channel: Channel) -> NoReturn:
         # The parent is in another PID namespace, and has no number here.
         end_with_parent(0)
         show_name(INIT_NAME)
+        # The kernel keeps from number 1 every signal of the command's but those that it handles, as Python does this.
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         _prepare(plan)
         terminal = _terminal(plan, channel)
         wake = _woken_by_children()
@@ -137,11 +140,22 @@ def _start(plan: Plan, terminal: int | None) -> int:
         for number in _OWN:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        # What was open around us is not the command's: the channel, the proxy's sockets, a caller's descriptors.
-        os.closerange(3, max(os.sysconf("SC_OPEN_MAX"), *resource.getrlimit(resource.RLIMIT_NOFILE)))
+        _close_others()
         _execute(plan)
     finally:
         os._exit(_NOT_EXECUTABLE)
+
+
+def _close_others() -> None:
+    """What was open around us is not the command's: the channel, the proxy's sockets, a caller's descriptors.
+
+    As they are listed: a limit that was lowered since says nothing of the highest.
+    """
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names alone
+        if int(name) > _LAST_STREAM:
+            # The one that listed them is gone already.
+            with contextlib.suppress(OSError):
+                os.close(int(name))
 
 
 def _leave_streams() -> None:

@@ -7,8 +7,11 @@
 4. pinned     each folder on the way to what is protected is a mount point: it cannot be renamed, so that nothing else
               can be put in its place, for the next start to find
 5. hidden     a folder is empty, a file has no content; both read-only
-6. read-only  files that steer the proxy can be read and not written
-7. /proc      is that of the command's own processes
+6. read-only  files that steer the proxy can be read and not written. A cover over a file goes when somebody outside
+              puts another file in its place, as editors do: where it can be, the folder is read-only too
+7. kernel     /proc is that of the command's own processes, and there is no other; /sys and control groups are
+              read-only: a group can be ended or stopped whole, whatever its processes' namespaces
+8. elsewhere  what is hidden, read-only or emptied is so by every path that leads to it (exec_aliases)
 
 INVARIANT out-of-the-sandbox's-reach: none of it can be undone inside. The command has no capability in the user
 namespace that owns these mounts; a mount namespace that it makes itself gets them locked together
@@ -17,11 +20,13 @@ namespace that owns these mounts; a mount namespace that it makes itself gets th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from egress.confine.exec_aliases import aliases, mounts
 from egress.confine.exec_kernel import (
     MS_BIND,
     MS_MOVE,
@@ -33,11 +38,12 @@ from egress.confine.exec_kernel import (
     make_read_only,
     mount,
 )
-from egress.confine.exec_plan import TRUST_FOLDER
+from egress.confine.exec_plan import TRUST_FOLDER, ConfineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from egress.confine.exec_aliases import Mounted
     from egress.confine.exec_plan import User, View
 
 # Emptied, with the modes of what is put in their place.
@@ -53,11 +59,18 @@ _DEVICE_LINKS: Final = {
     "stderr": "/proc/self/fd/2",
 }
 _PLAIN: Final = MS_NOSUID | MS_NODEV
+# Of the machine's processes, terminals and devices: a chroot has them a second time.
+_OF_THE_MACHINE: Final = frozenset({"proc", "devpts", "devtmpfs"})
+_REPLACED: Final = (*map(Path, MEETING_PLACES), Path("/dev"), Path("/proc"))
+# What steers the kernel, wherever it is mounted.
+_STEERING: Final = frozenset({"sysfs", "cgroup", "cgroup2", "bpf"})
 
 
 def build(view: View, user: User, trust: Mapping[str, bytes]) -> None:
     """Carry it out, in a mount and PID namespace that were just made. Raises OSError."""
     mount("", "/", flags=MS_REC | MS_PRIVATE)
+    machine = mounts()
+    again = _seen_again(machine)
     kept = _opened((*view.kept, *_ALWAYS_KEPT, view.folder))
     places = [Path(place) for place in MEETING_PLACES if Path(place).is_dir() and not Path(place).is_symlink()]
     for place in places:
@@ -69,25 +82,57 @@ def build(view: View, user: User, trust: Mapping[str, bytes]) -> None:
         os.close(descriptor)
     _trust(trust)
     _runtime_folder(user)
-    protected = [path for path in (*view.hidden, *view.read_only) if _there(path)]
-    for folder in pinned(protected):
+    # With what was just brought back.
+    known = mounts()
+    hidden = [*view.hidden, *aliases(view.hidden, known), *again]
+    read_only = [*view.read_only, *aliases(view.read_only, known), *view.closed, *aliases(view.closed, known)]
+    for folder in pinned([path for path in (*hidden, *read_only) if _there(path)]):
         mount(str(folder), folder, flags=MS_BIND | MS_REC)
-    for path in _outermost(view.read_only):
+    for path in _outermost(read_only):
         if _there(path):
             mount(str(path), path, flags=MS_BIND | MS_REC)
             make_read_only(path)
     # After what is read-only: a file may be both, and is then hidden.
-    for path in _outermost(view.hidden):
+    for path in _outermost(hidden):
         if os.path.lexists(path):
             _hide(path)
+    _close_kernel(machine)
     mount("proc", "/proc", "proc", _PLAIN | MS_NOEXEC)
 
 
 def pinned(protected: Iterable[Path]) -> list[Path]:
     """Every folder on the way to what is protected, the outermost first."""
     folders = {folder for path in protected for folder in path.parents if folder != folder.parent}
-    # A meeting place is a mount point already.
-    return sorted((folder for folder in folders if not folder.is_mount()), key=lambda folder: len(folder.parts))
+    # Also one that looks like a mount point: a subvolume has a device number of its own, and can be renamed.
+    return sorted(folders, key=lambda folder: len(folder.parts))
+
+
+def _seen_again(machine: Sequence[Mounted]) -> list[Path]:
+    """What is replaced here and would be seen at another place still. Before it is replaced."""
+    # A piece of one, as a folder of /tmp is, was shown elsewhere by intent.
+    found = [path for path, original in aliases(_REPLACED, machine).items() if original in _REPLACED]
+    found += [one.point for one in machine if one.kind in _OF_THE_MACHINE]
+    return [path for path in found if not any(place == path or place in path.parents for place in _REPLACED)]
+
+
+def _close_kernel(machine: Iterable[Mounted]) -> None:
+    system = Path("/sys")
+    for one in machine:
+        if one.kind in _STEERING or system == one.point or system in one.point.parents:
+            _close(one.point)
+
+
+def _close(point: Path) -> None:
+    # One that lies under another is not there to be changed; what counts is what is seen.
+    with contextlib.suppress(OSError):
+        make_read_only(point)
+    try:
+        closed = os.statvfs(point).f_flag & os.ST_RDONLY
+    except (PermissionError, FileNotFoundError):
+        # Out of our reach, and so of the command's.
+        return
+    if not closed:
+        raise ConfineError(f"`{point}` cannot be made read-only, and the command could steer the kernel by it")
 
 
 def _there(path: Path) -> bool:

@@ -43,13 +43,16 @@ class View:
 
     `folder`: where it starts. `hidden`: files and folders that seem empty. `read_only`: files that it may read. What is
     in either cannot be replaced from inside, nor can a folder on the way to it. `kept`: what is shown of folders that
-    are otherwise empty, as /tmp is.
+    are otherwise empty, as /tmp is. `closed`: folders of read-only files, in which it writes nothing. `loose`:
+    read-only files whose folder it needs: who replaces one outside makes a file that it can write.
     """
 
     folder: Path
     hidden: tuple[Path, ...] = ()
     read_only: tuple[Path, ...] = ()
     kept: tuple[Path, ...] = ()
+    closed: tuple[Path, ...] = ()
+    loose: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,19 @@
 """Files that steer the proxy: none of them may be one that the command could write. Looked at before, tried inside.
 
 1. before   a file with another name (a hard link) could be written through that; a link in the way to it could be
-            turned to another file. Neither is closed by mounts, so such a file is refused
+            turned to another file. Neither is closed by mounts, so such a file is refused; so is a program that is
+            looked for in a folder where the command could put another first
 2. inside   after all privileges are dropped, writing is tried on each: what can be written ends the start
+3. after    a cover over a file goes when somebody outside puts another file in its place (rename(2) detaches what is
+            mounted there). Where its folder cannot be closed, no change counts while the command runs, and it is told
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from egress.config.wording import printable
@@ -17,7 +22,6 @@ from egress.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from egress.confine.exec_plan import User
 
@@ -39,6 +43,55 @@ def replaceable(paths: Iterable[Path], user: User) -> tuple[Problem, ...]:
             message = "this file has another name (a hard link), by which the command could change it"
             problems.append(Problem(name, None, "", message, "use a copy that has one name, or another user"))
     return tuple(problems)
+
+
+def exchangeable(path: Path, user: User) -> bool:
+    """Whether the user could write the file, or one that is put in its place."""
+    return _may_write(path.stat(), user) or _may_write(path.parent.stat(), user)
+
+
+def written_after(paths: Iterable[Path]) -> tuple[Problem, ...]:
+    """What is wrong with watching files whose folder the command needs."""
+    message = "with --watch the command could change the policy: it could write this file once you have replaced it"
+    hint = "put it in a folder of its own, away from where the command works, or leave out --watch"
+    return tuple(Problem(printable(str(path)), None, "", message, hint) for path in paths)
+
+
+def identities(paths: Iterable[Path]) -> dict[Path, tuple[int, int] | None]:
+    """Which file each is now. None: there is none."""
+    return {path: _identity(path) for path in paths}
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
+
+
+def shadowed(programs: Iterable[str], user: User) -> tuple[Problem, ...]:
+    """Programs without a folder that the user could put another one in front of, by the PATH."""
+    problems = []
+    for program in programs:
+        found = shutil.which(program)
+        if "/" in program or found is None:
+            continue
+        for folder in os.get_exec_path():
+            if Path(folder) == Path(found).parent:
+                break
+            if _may_write(_nearest(Path(folder).absolute()).stat(), user):
+                message = (
+                    f"the proxy looks for this program in `{printable(folder)}`, where the command could put another"
+                )
+                problems.append(Problem(printable(program), None, "", message, f"write its whole path, `{found}`"))
+                break
+    return tuple(problems)
+
+
+def _nearest(folder: Path) -> Path:
+    # Not Path.exists, which raises for a folder that this user may not enter.
+    return next(place for place in (folder, *folder.parents) if os.path.exists(place))  # noqa: PTH110
 
 
 def check_unwritable(paths: Iterable[Path]) -> None:
@@ -76,4 +129,6 @@ def _may_write(state: os.stat_result, user: User) -> bool:
     if state.st_uid == user.uid:
         # Its owner can give itself the permission.
         return True
-    return bool(state.st_mode & _OTHERS_WRITE) or (state.st_gid == user.gid and bool(state.st_mode & _GROUP_WRITE))
+    # Who stays the same user keeps every group.
+    groups = {user.gid} if user.change else {user.gid, *os.getgroups()}
+    return bool(state.st_mode & _OTHERS_WRITE) or (state.st_gid in groups and bool(state.st_mode & _GROUP_WRITE))

@@ -6,16 +6,19 @@ says so. Abstract sockets need nothing: they belong to a network namespace, and 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from egress.confine.exec_mounts import MEETING_PLACES
+from egress.confine.exec_plan import ConfineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+_TABLE: Final = Path("/proc/net/unix")
 # The seven fields before a socket's path (proc_net(5) calls the file `unix`).
 _FIELDS_BEFORE: Final = 7
 # Of programs that run in another network namespace, or start later: folders whole, since only agents are in them.
@@ -46,18 +49,33 @@ def foreign_sockets(home: Path, kept: Iterable[Path], allowed: Iterable[Path], t
 
 
 def _bound(table: str | None) -> Iterator[Path]:
+    """Sockets that were made where they are, and all others of the same folders.
+
+    A socket keeps the name that it was made with: ssh makes that of a shared connection under another one, and renames
+    it, so that it is never there half made.
+    """
     text = _read() if table is None else table
-    for line in text.splitlines():
-        path = line.split(None, _FIELDS_BEFORE)[_FIELDS_BEFORE:]
-        if path and path[0].startswith("/") and _is_socket(path[0]):
-            yield Path(path[0])
+    rows = (line.split(None, _FIELDS_BEFORE)[_FIELDS_BEFORE:] for line in text.split("\n"))
+    paths = [row[0] for row in rows if row and row[0].startswith("/")]
+    yield from (Path(path) for path in paths if _is_socket(path))
+    for folder in dict.fromkeys(os.path.dirname(path) for path in paths):  # noqa: PTH120 - may be any text
+        yield from _sockets_in(folder)
+
+
+def _sockets_in(folder: str) -> Iterator[Path]:
+    with contextlib.suppress(OSError, ValueError), os.scandir(folder) as entries:
+        for entry in entries:
+            common = entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
+            if not common and _is_socket(entry.path):
+                yield Path(entry.path)
 
 
 def _read() -> str:
     try:
-        return Path("/proc/net/unix").read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return ""
+        return _TABLE.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        message = f"which sockets other programs listen on cannot be read: {error.strerror}"
+        raise ConfineError(message, hint="the command could use them; mount /proc whole") from error
 
 
 def _is_socket(path: str) -> bool:

@@ -1,23 +1,27 @@
 """What a confined command may see: worked out from the configuration, outside, before anything is hidden.
 
 1. hidden      state folder, CA, audit, key of the store, files that secrets are read from, sockets of other programs
-2. read-only   whatever steers the proxy: policies, presets, lists, the configuration, roots for upstreams
-3. refused     a start in which the command's folder is itself one of the hidden, and a policy that it could replace
+2. read-only   whatever steers the proxy: policies, presets, lists, the configuration, roots for upstreams, and programs
+              that it asks for secrets: it runs them unconfined, also while the command runs
+3. closed      folders of such files and of the audit, unless the command works in them or lives there
+4. refused     a start in which the command's folder is itself one of the hidden, and a policy that it could replace
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from egress.audit.database import beside
 from egress.audit.signing import KEY_NAME
-from egress.config import KeyFile, default_key_source
+from egress.config import KeyCommand, KeyFile, default_key_source
+from egress.config.secret_sources import CommandSource
 from egress.confine.exec_plan import ConfineError, View
-from egress.confine.exec_readable import replaceable
+from egress.confine.exec_readable import exchangeable, replaceable, shadowed, written_after
 from egress.confine.exec_sockets import foreign_sockets
 from egress.errors import ConfigError, StateError
 
@@ -37,19 +41,38 @@ def view_of(
     for place in hidden:
         if place == folder or place in folder.parents:
             raise ConfineError(f"the command cannot work in `{place}`, which is kept from it", hint="change to another")
-    steering = list(steering_files(config, loaded))
-    if problems := replaceable(steering, user):
+    named = list(programs(config, loaded.secrets))
+    steering = [*steering_files(config, loaded), *(Path(path) for path in map(shutil.which, named) if path)]
+    if problems := (*replaceable(steering, user), *shadowed(named, user)):
         raise ConfigError(problems)
     read_only = [path for path in _real(steering) if path not in hidden]
     shown = [path.absolute() for path in (*kept, *allowed)]
+    # What it could not write to or work in any more must not be closed.
+    needed = {place for path in (folder, Path(user.home), *shown) for place in (path, *path.parents)}
+    # Beside the audit, a journal that is none of SQLite's would be played back into it.
+    record = Path(os.path.realpath(config.audit.path))
+    written = [path for path in (*read_only, record) if exchangeable(path, user)]
+    closed = dict.fromkeys(path.parent for path in written if path.parent not in needed)
+    loose = [path for path in written if path.parent in needed and path != record]
+    if config.watch and loose:
+        raise ConfigError(written_after(loose))
     sockets = foreign_sockets(Path(user.home), (folder, *shown), allowed)
-    return View(folder, (*hidden, *sockets), tuple(read_only), tuple(shown))
+    return View(folder, (*hidden, *sockets), tuple(read_only), tuple(shown), tuple(closed), tuple(loose))
 
 
 def steering_files(config: ServerConfig, loaded: LoadedPolicy) -> Iterator[Path]:
     """The files that decide what the proxy lets out, as they were named."""
     named = [*loaded.files, *config.presets, *config.upstream.ca, *([] if config.file is None else [config.file])]
     yield from dict.fromkeys(path for path in named if path.exists())
+
+
+def programs(config: ServerConfig, secrets: Mapping[str, SecretDefinition]) -> Iterator[str]:
+    """What the proxy runs for values of secrets and for the store's key, as it is named."""
+    for definition in secrets.values():
+        if isinstance(definition.source, CommandSource):
+            yield definition.source.argv[0]
+    if isinstance(config.secrets_key, KeyCommand):
+        yield config.secrets_key.argv[0]
 
 
 def secret_files(secrets: Mapping[str, SecretDefinition]) -> Iterator[Path]:

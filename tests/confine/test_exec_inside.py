@@ -55,6 +55,7 @@ EXPECTED = {
     "vsock": {"EAFNOSUPPORT"},
     "abstract socket": {"ECONNREFUSED"},
     "socket in home": {"ECONNREFUSED"},
+    "connection of ssh": {"ECONNREFUSED"},
     "socket in tmp": {"ENOENT"},
     "control socket": {"ENOENT"},
     "state folder": HIDDEN,
@@ -114,6 +115,17 @@ def listening(*names: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def renamed(name: Path) -> Iterator[None]:
+    """A unix socket that has another name than it was made with, as a shared connection of ssh."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"{name}.b0rn")
+        Path(f"{name}.b0rn").rename(name)
+        name.chmod(0o777)
+        sock.listen()
+        yield
+
+
 @pytest.fixture(scope="module")
 def origin() -> Iterator[int]:
     """The port of a server on the machine's loopback."""
@@ -145,7 +157,9 @@ def tried(place: Place, origin: int) -> dict[str, Any]:
         "tmp_socket": f"{tempfile.gettempdir()}/egress-exec-{os.getpid()}.sock",
     }
     told["outside"] = os.getpid()
-    with listening(f"\0{told['abstract']}", str(place.home / "agent.sock"), told["tmp_socket"]):
+    (place.home / ".ssh").mkdir()
+    sockets = listening(f"\0{told['abstract']}", str(place.home / "agent.sock"), told["tmp_socket"])
+    with sockets, renamed(place.home / ".ssh" / "shared"):
         done = place.run(
             *("--policy", str(policy), "--resolve", "origin.test:127.0.0.1"),
             argv=[sys.executable, str(script), json.dumps(told)],
@@ -168,7 +182,7 @@ def test_what_is_tried_inside_fails(tried: dict[str, Any], name: str) -> None:
 def test_every_attempt_has_an_expectation(tried: dict[str, Any]) -> None:
     """An attempt that nobody looks at would prove nothing."""
     facts = {"seconds", "kill init", "descriptors", "uid", "processes", "status", "own key", "allowed", "denied"}
-    assert set(tried) - facts - {"said", "policy", "inode of policy"} == set(EXPECTED)
+    assert set(tried) - facts - {"said", "policy", "inode of policy", "system"} == set(EXPECTED)
 
 
 def test_nothing_of_it_waits(tried: dict[str, Any]) -> None:
@@ -192,6 +206,11 @@ def test_the_command_has_no_privileges(tried: dict[str, Any], place: Place) -> N
     assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
     assert tried["uid"] == (UID if place.road is Road.USER else 65_534)
+
+
+def test_nothing_steers_the_kernel(tried: dict[str, Any]) -> None:
+    """All of /sys is read-only: a control group of the user's own could be ended whole, the proxy in it."""
+    assert tried["system"] == []
 
 
 def test_only_own_processes_and_descriptors_are_there(tried: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from egress.confine.exec_filter import network_filter
 from egress.confine.exec_folder import make_run_folder
 from egress.confine.exec_mounts import pinned
 from egress.confine.exec_plan import ConfineError, User
-from egress.confine.exec_readable import check_unwritable, replaceable
+from egress.confine.exec_readable import check_unwritable, exchangeable, replaceable
 from egress.confine.exec_sockets import foreign_sockets
 from egress.confine.exec_user import user_for
 
@@ -135,8 +136,37 @@ def test_sockets_that_show_are_hidden(tmp_path: Path) -> None:
     assert foreign_sockets(home, [], [], table) == []
 
 
-def test_every_folder_on_the_way_is_pinned() -> None:
-    """The outermost first, each once, and not the root."""
+def test_a_socket_that_was_renamed_is_hidden(tmp_path: Path) -> None:
+    """The table has the name that it was made with; it is found in that folder."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "shared.b0rn"))
+        (tmp_path / "shared.b0rn").rename(tmp_path / "shared")
+    (tmp_path / "file").touch()
+    line = "0000000000000000: 00000002 00000000 00010000 0001 01 12345"
+    found = foreign_sockets(tmp_path / "home", [tmp_path], [], f"{line} {tmp_path}/shared.b0rn\n")
+    assert found == [tmp_path / "shared"]
+
+
+def test_without_a_table_of_sockets_nothing_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which ones to hide would not be known."""
+    monkeypatch.setattr("egress.confine.exec_sockets._TABLE", tmp_path / "gone")
+    with pytest.raises(ConfineError, match="cannot be read"):
+        foreign_sockets(tmp_path, [], [])
+
+
+def test_a_group_that_is_kept_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stays the same user writes by each of its groups; another user has its own alone."""
+    policy = tmp_path / "policy"
+    policy.touch()
+    policy.chmod(0o660)
+    monkeypatch.setattr("os.getgroups", lambda: [policy.stat().st_gid])
+    assert exchangeable(policy, replace(OTHER, change=False))
+    assert not exchangeable(policy, OTHER)
+
+
+def test_every_folder_on_the_way_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outermost first, each once, and not the root; also one that looks like a mount, as a subvolume does."""
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == Path("/nothing/a"))
     paths = [Path("/nothing/a/b/state"), Path("/nothing/a/policy")]
     assert pinned(paths) == [Path("/nothing"), Path("/nothing/a"), Path("/nothing/a/b")]
 

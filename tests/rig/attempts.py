@@ -98,6 +98,7 @@ def main() -> None:
         "vsock": lambda: socket.socket(40, socket.SOCK_STREAM).close(),
         "abstract socket": lambda: connects(socket.AF_UNIX, f"\0{told['abstract']}"),
         "socket in home": lambda: connects(socket.AF_UNIX, f"{home}/agent.sock"),
+        "connection of ssh": lambda: connects(socket.AF_UNIX, f"{home}/.ssh/shared"),
         "socket in tmp": lambda: connects(socket.AF_UNIX, told["tmp_socket"]),
         "control socket": lambda: connects(socket.AF_UNIX, f"{state}/control.sock"),
         "state folder": lambda: lists_something(state),
@@ -150,6 +151,7 @@ def main() -> None:
             found[name] = errno.errorcode.get(error.errno or 0, str(error))
     found["seconds"] = time.monotonic() - begun
     found["kill init"] = survives()
+    found["system"] = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if steers(line)]
     found["uid"] = os.getuid()
     found["processes"] = len([name for name in os.listdir("/proc") if name.isdecimal()])
     found["status"] = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -162,9 +164,15 @@ def main() -> None:
 def survives() -> str:
     """What becomes of number 1 when it is told to end."""
     with contextlib.suppress(OSError):
-        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP, signal.SIGHUP, signal.SIGINT):
             os.kill(1, number)
     return "survives"
+
+
+def steers(line: str) -> bool:
+    """Whether a line of mountinfo is of a mount by which the kernel can be steered, and written to."""
+    point, options = line.split(" ")[4:6]
+    return f"{point}/".startswith("/sys/") and "ro" not in options.split(",")
 
 
 def is_open(number: int) -> bool:
