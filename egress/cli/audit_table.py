@@ -16,8 +16,17 @@ from rich.table import Table
 from rich.text import Text
 
 from egress.audit import printable
-from egress.audit.figures import show_bytes, show_duration
-from egress.cli.audit_rows import destination, moment, rule_place
+from egress.audit.figures import show_duration
+from egress.audit.lines import (
+    IMPLIED_PORTS,
+    clock_text,
+    destination,
+    has_failed,
+    moment,
+    rule_place,
+    status_text,
+    traffic_text,
+)
 from egress.policy import Reason
 
 if TYPE_CHECKING:
@@ -27,8 +36,6 @@ if TYPE_CHECKING:
 
 _GAP: Final = 2
 _DESTINATION_LEAST: Final = 26
-_SERVER_ERROR: Final = 400
-_IMPLIED_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _VERDICT_STYLES = {"allow": "green", "deny": "bold red", "ask": "yellow"}
 _REASON_STYLES = {
     Reason.PLACEHOLDER_MISDIRECTED.value: "bold white on red",
@@ -52,24 +59,14 @@ class Column:
     least: int = 0
 
 
-def _clock(row: AuditRow) -> str:
-    return f"{moment(row.time_us).astimezone():%H:%M:%S}"
-
-
 def _day_and_clock(row: AuditRow) -> str:
     return f"{moment(row.time_us).astimezone():%m-%d %H:%M:%S}"
-
-
-def _status(row: AuditRow) -> str:
-    if row.state == "open":
-        return "open"
-    return "" if row.status is None else str(row.status)
 
 
 def _status_style(row: AuditRow) -> str:
     if row.state == "open":
         return "cyan"
-    return "red" if row.error or (row.status or 0) >= _SERVER_ERROR else ""
+    return "red" if has_failed(row) else ""
 
 
 def _reason(row: AuditRow) -> str:
@@ -91,7 +88,7 @@ def _verdict_style(row: AuditRow) -> str:
 
 def _destination(row: AuditRow) -> str:
     """Without the port that the scheme implies, so that more of the path is seen; a bare destination keeps it."""
-    implied = row.path is not None and row.port == _IMPLIED_PORTS.get(row.scheme or "")
+    implied = row.path is not None and row.port == IMPLIED_PORTS.get(row.scheme or "")
     shown = replace(row, port=None) if implied else row
     if row.rewritten is None:
         return destination(shown)
@@ -110,20 +107,16 @@ def _rule(row: AuditRow) -> str:
     return "" if place is None else PurePath(place).name
 
 
-def _traffic(row: AuditRow) -> str:
-    return "" if row.bytes_up is None else f"{show_bytes(row.bytes_up)}/{show_bytes(row.bytes_down)}"
-
-
 _DESTINATION = Column("destination", _destination, 200)
 _COLUMNS = (
     Column("verdict", _verdict, 12, style=_verdict_style),
     Column("sandbox", lambda row: row.sandbox, 16, 1),
     Column("method", lambda row: row.method or "", 8, least=7),
     _DESTINATION,
-    Column("status", _status, 6, justify="right", style=_status_style),
+    Column("status", status_text, 6, justify="right", style=_status_style),
     Column("reason", _reason, 23, style=_reason_style),
     Column("rule", _rule, 26, 2),
-    Column("up/down", _traffic, 11, 5, "right"),
+    Column("up/down", traffic_text, 11, 5, "right"),
     Column("took", lambda row: show_duration(row.duration_us), 6, 4, "right"),
     Column("secrets", lambda row: ",".join(row.secrets), 20, 3),
 )
@@ -136,7 +129,7 @@ class AuditTable:
         self._console = console or Console(markup=False, highlight=False, emoji=False)
         today = datetime.now().astimezone().date()
         is_today = all(moment(row.time_us).astimezone().date() == today for row in rows)
-        clock = Column("time", _clock, 8) if is_today else Column("time", _day_and_clock, 14)
+        clock = Column("time", clock_text, 8) if is_today else Column("time", _day_and_clock, 14)
         self._columns = [clock, *_COLUMNS]
         self._widths = {column.title: _natural_width(column, rows) for column in self._columns}
         self._hidden: list[str] = []

@@ -188,7 +188,8 @@ class _Escaped(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         from egress.audit import printable  # noqa: PLC0415
 
-        return "\n".join(printable(line) for line in super().format(record).split("\n"))
+        # What follows the first line, of a traceback as well, is set in: only we begin a line.
+        return "\n    ".join(printable(line) for line in super().format(record).split("\n"))
 
 
 def set_up_logging(*, verbose: bool) -> None:

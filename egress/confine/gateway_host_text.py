@@ -2,7 +2,9 @@
 
 1. `redirected` (output, nat): TCP to the proxy, DNS to its resolver. What is addressed to this host is left alone.
 2. `leaving` (output): of what is left, only loopback is open, and not the proxy's own ports.
-3. `forwarding` (forward), where everybody but some is confined: nothing.
+3. `looping` (postrouting): what is addressed to loopback stays there. A socket that is bound to another interface would
+   have it sent out by that one, redirected connections as well; only here is it known by which one a packet leaves.
+4. `forwarding` (forward), where everybody but some is confined: nothing.
 
 A packet without a socket belongs to no user: a reset that the kernel sends, or what is left to send of a connection
 that was closed. Where users are named it passes. Where everybody but some is confined it is held, unless it is an
@@ -37,13 +39,19 @@ def this_host_chains(gateway: Gateway) -> Chains:
         redirect = [("divert", list(_divert(gateway))), ("redirected", into)]
     leaving = [hook("filter", "output", "filter"), *_leaving(confined)]
     permitted = ("permitted", list(_permitted(gateway, confined)))
-    return [*redirect, permitted, ("leaving", leaving), *_forwarding(confined)]
+    looping = [hook("filter", "postrouting", "filter"), *_looping()]
+    return [*redirect, permitted, ("leaving", leaving), ("looping", looping), *_forwarding(confined)]
 
 
 def _forwarding(confined: ThisHost) -> Chains:
     # A container engine of the sandbox's own would send from behind a bridge, as no user of this host.
     refuse = [hook("filter", "forward", "filter"), counted("", "jump refuse", "rejected", _WHOM)]
     return [("forwarding", refuse)] if confined.except_uids else []
+
+
+def _looping() -> Iterator[str]:
+    # Whoever sends it: nothing that is meant to leave is addressed so. Nothing can be refused here, only dropped.
+    yield from (counted(f'oifname != "lo" {there}', "drop", "rejected", _WHOM) for there in _LOOPBACK)
 
 
 def _into(confined: ThisHost) -> Iterator[str]:

@@ -5,7 +5,9 @@
    is addressed to this host is left alone: it is judged by 4.
 3. `entering` (prerouting): whatever is not for this host by now is refused.
 4. `arriving` (input): this host's own ports, of which only the proxy's are open.
-5. `forwarding` (forward): nothing, in either direction. No packet should come that far.
+5. `resuming` (output): a connection from before the rules, in which this host speaks first. It would count as one that
+   this host made, and 4 would let the answers in.
+6. `forwarding` (forward): nothing, in either direction. No packet should come that far.
 
 Proxy gone: nobody listens on the port that 2 leads to, so the connection is reset.
 """
@@ -59,6 +61,7 @@ def subnet_chains(gateway: Gateway) -> Chains:
         ("entering", [hook("filter", "prerouting", "filter"), *_entering(gateway, whose)]),
         ("permitted", list(_permitted(gateway, confined))),
         ("arriving", [hook("filter", "input", "filter"), *_arriving(whose)]),
+        ("resuming", [hook("filter", "output", "filter"), *_resuming(confined)]),
         ("forwarding", [hook("filter", "forward", "filter"), *_forwarding(confined)]),
     ]
 
@@ -153,6 +156,15 @@ def _arriving(whose: list[_From]) -> Iterator[str]:
     for each in whose:
         yield f"{each.match} jump permitted"
         yield counted(each.match, "jump refuse", "rejected", each.whom)
+
+
+def _resuming(confined: Subnet) -> Iterator[str]:
+    toward = [(f'oifname "{name}"', name) for name in confined.behind]
+    if not toward:
+        found = _families(confined.sources)
+        toward = [(f"{family} daddr {one_of(networks)}", "sources") for family, networks in found if networks]
+    for match, whom in toward:
+        yield counted(f"{match} ct state new tcp flags & (syn | ack) != syn", "jump refuse", "rejected", whom)
 
 
 def _forwarding(confined: Subnet) -> Iterator[str]:

@@ -7,8 +7,16 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
-from egress.audit.figures import show_bytes, show_duration
-from egress.audit.lines import moment, rule_place
+from egress.audit.figures import show_duration
+from egress.audit.lines import (
+    IMPLIED_PORTS,
+    clock_text,
+    has_failed,
+    moment,
+    rule_place,
+    status_text,
+    traffic_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +27,6 @@ if TYPE_CHECKING:
 GAP: Final = 1
 # Never colour alone: a verdict has a sign and a word.
 SIGNS: Final = {"allow": "\u2713", "deny": "\u2717", "ask": "?"}
-_FAILED: Final = 400
-_IMPLIED: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 # Of the room that is left, host and path share.
 _HOST_SHARE: Final = 0.45
 _HOST_MOST: Final = 44
@@ -47,7 +53,7 @@ def host_text(row: AuditRow) -> str:
     """The host, with the port where the scheme does not imply it."""
     host = row.host or "-"
     host = f"[{host}]" if ":" in host else host
-    implied = row.port is None or row.port == _IMPLIED.get(row.scheme or "")
+    implied = row.port is None or row.port == IMPLIED_PORTS.get(row.scheme or "")
     return host if implied else f"{host}:{row.port}"
 
 
@@ -68,24 +74,10 @@ def why_text(row: AuditRow) -> str:
     return row.reason
 
 
-def _status(row: AuditRow) -> str:
-    if row.state == "open":
-        return "open"
-    return "" if row.status is None else str(row.status)
-
-
 def _status_tone(row: AuditRow) -> str:
     if row.state == "open":
         return "open"
-    return "bad" if row.error or (row.status or 0) >= _FAILED else ""
-
-
-def _traffic(row: AuditRow) -> str:
-    return "" if row.bytes_up is None else f"{show_bytes(row.bytes_up)}/{show_bytes(row.bytes_down)}"
-
-
-def _clock(row: AuditRow) -> str:
-    return f"{moment(row.time_us).astimezone():%H:%M:%S}"
+    return "bad" if has_failed(row) else ""
 
 
 def _day_and_clock(row: AuditRow) -> str:
@@ -110,12 +102,12 @@ _COLUMNS: Final = (
     _HOST,
     _PATH,
     Column("rule or reason", why_text, 16, 2, tone=lambda row: row.verdict if row.verdict != "allow" else ""),
-    Column("stat", _status, 4, right=True, tone=_status_tone),
+    Column("stat", status_text, 4, right=True, tone=_status_tone),
     Column("took", lambda row: show_duration(row.duration_us), 6, 4, right=True),
-    Column("up/down", _traffic, 11, 5, right=True, tone=lambda _: "quiet"),
+    Column("up/down", traffic_text, 11, 5, right=True, tone=lambda _: "quiet"),
 )
 _TIMES: Final = {
-    "clock": Column("time", _clock, 8, tone=lambda _: "quiet"),
+    "clock": Column("time", clock_text, 8, tone=lambda _: "quiet"),
     "day": Column("time", _day_and_clock, 12, tone=lambda _: "quiet"),
     "all": Column("time", _day_and_seconds, 15, tone=lambda _: "quiet"),
 }

@@ -253,7 +253,7 @@ def test_log_lines_are_escaped(hostile: str) -> None:
     assert told != hostile
 
 
-def test_log_lines_keep_their_own_line_breaks() -> None:
-    """A traceback, or a list of problems, stays readable."""
-    record = logging.LogRecord("x", logging.WARNING, "f", 1, "one\ntwo", (), None)
-    assert run_module._Escaped("%(message)s").format(record) == "one\ntwo"
+def test_what_follows_the_first_line_of_a_message_is_set_in() -> None:
+    """A traceback, or a list of problems, stays readable; nothing that a client sent looks like a line of ours."""
+    record = logging.LogRecord("x", logging.WARNING, "f", 1, "%s", ("one\n2026-01-01 ERROR two",), None)
+    assert run_module._Escaped("%(message)s").format(record) == "one\n    2026-01-01 ERROR two"

@@ -341,6 +341,6 @@ def test_the_guide_names_every_command_and_source() -> None:
 
 @pytest.mark.parametrize("block", blocks(GUIDE, "yaml"), ids=str)
 def test_the_guides_configuration_loads(home: Path, block: object) -> None:
-    """What people copy works."""
+    """What people copy works, and says where the key is."""
     (home / "egress.yaml").write_text(block.text)  # type: ignore[attr-defined]
-    load_server_config(home / "egress.yaml", ServerOverrides(), {})
+    assert load_server_config(home / "egress.yaml", ServerOverrides(), {}).secrets_key is not None

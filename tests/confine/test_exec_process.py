@@ -281,6 +281,7 @@ def test_a_terminal_passes_keys_sizes_and_jobs(place: Place) -> None:
         time.sleep(0.5)
         terminal.type("\x1a")
         terminal.says("Stopped")
+        terminal.says("inner> ")
         terminal.type("fg\n")
         time.sleep(0.5)
         terminal.type("\x03")

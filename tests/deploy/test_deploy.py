@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from documents import ROOT, links
+from rig.netns import Machine
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from egress.cli.main import app
 from egress.config import PolicySource, ServerOverrides, UnixListener, load_policy, load_server_config
 from egress.confine.environment import child_environment
+from egress.confine.gateway import ThisHost
+from egress.confine.gateway_nft import Table
+from egress.confine.gateway_status import status
 from egress.policy import Scope
 
 if TYPE_CHECKING:
@@ -149,7 +154,32 @@ def test_the_pods_rules_come_before_the_proxy_and_the_proxy_before_the_agent() -
     for probe in ("startupProbe", "readinessProbe"):
         assert proxy[probe]["exec"]["command"] == ["/opt/egress/bin/egress", "status", "--ready"]
     assert "--admin" not in proxy["args"]
-    assert gateway["args"][gateway["args"].index("--uid") + 1] == str(proxy["securityContext"]["runAsUser"]) == str(UID)
+    assert proxy["securityContext"]["runAsUser"] == UID
+
+
+def shared() -> Iterator[tuple[str, list[str], list[str], int]]:
+    """Of each namespace that is shared: the gateway's words, the proxy's, and the sandbox's user."""
+    services = compose("sidecar.yaml")["services"]
+    uid, _, _ = services["sandbox"]["user"].partition(":")
+    yield "compose", services["gateway"]["command"], services["egress"]["command"], int(uid)
+    gateway, proxy, _ = pod()["initContainers"]
+    (agent,) = pod()["containers"]
+    yield "kubernetes", gateway["args"], proxy["args"], agent["securityContext"]["runAsUser"]
+
+
+@pytest.mark.parametrize(("name", "words", "proxy", "agent"), [*shared()])
+def test_in_a_shared_namespace_all_are_confined_but_the_proxy(
+    name: str, words: list[str], proxy: list[str], agent: int
+) -> None:
+    """By the rules themselves, as `egress gateway` writes them; and they lead to where the proxy listens."""
+    assert words[0] == "up", name
+    told = CliRunner().invoke(app, ["gateway", "print", *words[1:]])
+    assert told.exit_code == 0, told.output
+    gateway = Table(told.stdout).described()
+    assert isinstance(gateway.confined, ThisHost)
+    assert [gateway.confined.confines(uid) for uid in (0, agent, 65_534, UID)] == [True, True, True, False]
+    listens = {option: proxy[proxy.index(option) + 1] for option in ("--transparent", "--dns")}
+    assert listens == {"--transparent": f"127.0.0.1:{gateway.port}", "--dns": f"127.0.0.1:{gateway.dns_port}"}
 
 
 def test_the_agent_mounts_neither_state_nor_credentials() -> None:
@@ -214,6 +244,33 @@ def test_the_rules_come_before_the_network_and_stay() -> None:
     assert (service["Type"], service["RemainAfterExit"]) == ("oneshot", "yes")
     assert not {"ExecStop", "ExecStopPost"} & set(service)
     assert service["CapabilityBoundingSet"] == "CAP_NET_ADMIN"
+    # What flushes all rules when it starts must not do so afterwards.
+    assert "nftables.service" in gateway["Unit"]["After"].split()
+    assert gateway["Unit"]["PartOf"] == "nftables.service"
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("there", [False, True], ids=["before its interface", "after it"])
+def test_the_units_command_sets_the_rules(there: bool, tmp_path: Path) -> None:  # noqa: FBT001 -- a parameter
+    """Whether the interface is there or not; and it fails where they could not be written."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from egress.cli.main import main; main()"
+    program = tmp_path / "egress"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c {shlex.quote(code)} "$@"\n')
+    program.chmod(0o755)
+    told = unit("egress-gateway.service")["Service"]["ExecStart"].replace("$$", "$")
+    machine = Machine("unit")
+    try:
+        if there:
+            machine.ip("link", "add", "sandbox0", "type", "bridge")
+        words = [word.replace("/opt/egress/bin/egress", str(program)) for word in shlex.split(told)]
+        done = machine.run(words)
+        assert done.returncode == 0, done.stderr
+        found = machine.call(lambda: status("egress", None))
+        assert found.differences == (() if there else ("missing: the interface sandbox0",))
+        machine.nft("flush ruleset")
+        assert machine.run([word.replace("--dns-port 5353", "--dns-port 0") for word in words]).returncode != 0
+    finally:
+        machine.close()
 
 
 def test_the_units_configuration_loads(tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ def test_counts_are_recorded_by_themselves_soon(monkeypatch: pytest.MonkeyPatch)
         async with asyncio.timeout(5):
             while len(book.taken) < 2:  # noqa: ASYNC110 - a timer of its own
                 await asyncio.sleep(0.005)
+        assert [event.count for event in book.taken] == [1, 1]
 
     run(play())
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -139,6 +141,29 @@ def test_at_the_same_time_they_take_turns(network: Network) -> None:
         told = [each.result() for each in asked]
     assert [done.stderr for done in told] == [""] * 6
     assert "NOT AS SET" not in "".join(done.stdout for done in told)
+
+
+HOLDING = """
+import fcntl, os, sys
+os.setuid(65534)
+with open("/proc/self/ns/net") as namespace:
+    fcntl.flock(namespace, fcntl.LOCK_EX)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_nobody_can_keep_the_rules_from_being_closed(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any user of the namespace can hold the lock, and who does so for ever is passed over."""
+    monkeypatch.setattr(gateway_nft, "_TURN_SECONDS", 0.1)
+    network.gateway.call(lambda: up(LAN))
+    command = network.gateway.command(sys.executable, "-c", HOLDING)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert network.gateway.call(lambda: down("egress", leave_closed=True))
+        assert look(network).state is State.CLOSED
+        assert holder.poll() is None
 
 
 def test_comparing_leaves_nothing_and_changes_nothing(network: Network) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from dataclasses import replace
 
@@ -178,6 +179,30 @@ def test_a_connection_that_was_open_before_ends(network: Network, host: str) -> 
                     sock.recv(100)
                 assert wire.packets() == []
             assert outside.seen == []
+
+
+@pytest.mark.parametrize("own", [GATEWAY, GATEWAY6])
+@pytest.mark.parametrize(
+    "confined",
+    [Subnet(interfaces=("lan0",)), Subnet(sources=(parse_source("10.66.1.0/24"), parse_source("fd66:1::/64")))],
+    ids=["interface", "sources"],
+)
+def test_a_connection_to_the_gateway_from_before_does_not_go_on(network: Network, own: str, confined: Subnet) -> None:
+    """Nor if the gateway is the first to speak in it, which makes it look like one that the gateway began."""
+    with network.gateway.listener(own, 22) as listening, network.sandbox.socket(listening.family) as sock:
+        sock.settimeout(0.5)
+        sock.connect((own, 22))
+        accepted, _ = listening.accept()
+        with accepted:
+            accepted.settimeout(0.5)
+            confine(network, Gateway(confined))
+            accepted.send(b"first")
+            with pytest.raises(OSError):  # noqa: PT011 -- refused, or silence
+                sock.recv(100)
+            with contextlib.suppress(ConnectionError):
+                sock.send(b"late")
+            with pytest.raises(OSError):  # noqa: PT011 -- likewise
+                accepted.recv(100)
 
 
 @pytest.mark.usefixtures("proxy")

@@ -5,13 +5,16 @@ The sandbox's machine stands for a sidecar's network namespace: the proxy is a u
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import sys
 import threading
 import time
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import pytest
-from rig.netns import ELSEWHERE, ELSEWHERE6, Network, Server, original_destination, own_name
+from rig.netns import ELSEWHERE, ELSEWHERE6, GATEWAY, Network, Server, Wire, original_destination, own_name
 from rig.roads_out import SILENCE, tcp, udp
 from rig.user_roads import Road, ask_as
 
@@ -21,7 +24,6 @@ from egress.confine.gateway_up import up
 from egress.errors import GatewayError
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.e2e
@@ -32,6 +34,7 @@ FORMS = pytest.mark.parametrize(
     [ThisHost(uids=(AGENT,), closed_ports=(9464,)), ThisHost(except_uids=(PROXY, 0), closed_ports=(9464,))],
     ids=["one user", "everybody but the proxy"],
 )
+LOOPBACK = {ip_address("127.0.0.1").packed, ip_address("::1").packed}
 REFUSED = {"EPERM", "EHOSTUNREACH", "EACCES"}
 
 
@@ -153,6 +156,38 @@ def test_loopback_is_open_but_for_the_proxys_own_ports(host: Network, confined: 
             assert ask(host, AGENT, *roads) == ["local", "datagram", "ECONNREFUSED", "ECONNREFUSED"]
         assert admin.seen == []
         assert ask(host, PROXY, ("tcp", "127.0.0.1", 9464)) == ["admin"]
+
+
+BOUND = """
+import contextlib, os, socket, sys
+os.setuid(int(sys.argv[1]))
+for host in sys.argv[2:]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        with socket.socket(family, kind) as sock, contextlib.suppress(OSError):
+            sock.settimeout(0.2)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+            sock.connect((host, 443))
+            sock.send(b"bound")
+"""
+
+
+def to(packet: bytes) -> bytes:
+    """The address that a packet is for."""
+    return packet[16:20] if packet[0] >> 4 == 4 else packet[24:40]
+
+
+@FORMS
+@pytest.mark.usefixtures("local")
+def test_what_is_for_loopback_leaves_by_no_other_interface(host: Network, confined: ThisHost) -> None:
+    """A socket that is bound to one has it sent there, where the next hop may take 127.0.0.1 for its own."""
+    asking = [sys.executable, "-c", BOUND, str(AGENT), "127.0.0.1", "::1", ELSEWHERE, ELSEWHERE6]
+    with contextlib.closing(host.sandbox.socket(kind=socket.SOCK_DGRAM)) as sender:
+        wire = Wire(host.gateway, "lan0", lambda mark: sender.sendto(mark, (GATEWAY, 9)))
+        with contextlib.closing(wire):
+            confine(host, Gateway(confined))
+            assert host.sandbox.run(asking).returncode == 0
+            assert {at for packet in wire.packets() if (at := to(packet)) in LOOPBACK} == set()
 
 
 @FORMS

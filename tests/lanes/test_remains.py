@@ -48,10 +48,12 @@ def parts() -> list[str]:
 def test_a_connection_that_has_ended_leaves_nothing(start: Callable[..., Proxy], origin: Origins, mode: Mode) -> None:
     """In the front, after an exchange of each mode; what mitmproxy leaves is the collector's."""
     site = make_site(start, origin)
-    site.exchange(mode)
+    assert site.exchange(mode).status == 200
     site.proxy.ledger.wait(1)
     wait_until(lambda: not parts(), "the end of the first connection")
+    with site.proxy.connect():
+        wait_until(lambda: parts() == ["Connection"], "a connection that is seen while it lasts")
     with without_collections():
         for _ in range(3):
-            site.exchange(mode)
+            assert site.exchange(mode).status == 200
         wait_until(lambda: not parts(), "the end of all that a connection consists of")

@@ -53,10 +53,17 @@ class UnableError(RuntimeError):
     """The machine cannot do this; the message says what."""
 
 
+def _require() -> None:
+    """Raise UnableError where there can be no namespaces; whatever fails after that is a failure."""
+    if os.geteuid() != 0 or not all(map(shutil.which, ("ip", "nft", "unshare"))):
+        raise UnableError("it needs root, iproute2, nftables and util-linux")
+    if subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True).returncode:
+        raise UnableError("it needs network namespaces")
+
+
 def _run(*words: str, text: str | None = None) -> None:
     done = subprocess.run(words, check=False, capture_output=True, text=True, input=text)
-    if done.returncode:
-        raise UnableError(f"`{' '.join(words)}` failed: {done.stderr.strip()}")
+    assert done.returncode == 0, f"`{' '.join(words)}` failed: {done.stderr.strip()}"
 
 
 class Space:
@@ -119,8 +126,7 @@ class Network:
     """The three, wired; `rules` are the gateway's."""
 
     def __init__(self, rules: str) -> None:
-        if os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("nft") is None:
-            raise UnableError("it needs root, iproute2 and nftables")
+        _require()
         _remove_stale()
         self._spaces: list[Space] = []
         try:
