@@ -76,7 +76,8 @@ class PolicyDesk:
         question = question_of(row)
         if question is None:
             return Today("unknown", (("note", "what was refused before it could be read cannot be asked again"),))
-        answer = explain(question, self._around.load(self._sources), pins=self._around.pins)
+        loaded = self._around.load([*self._sources, *self._around.own_policies(row.sandbox)])
+        answer = explain(question, loaded, pins=self._around.pins)
         return Today(answer.verdict.value, tuple(answer_rows(answer)))
 
     def propose(self, row: AuditRow, wish: Wish) -> Proposal:

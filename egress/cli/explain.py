@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from egress.cli.loading import Surroundings
     from egress.config import LoadedPolicy
     from egress.policy import Address
+    from egress.policy import Sandbox as SandboxOfRules
 
 What = Annotated[
     str,
@@ -114,14 +115,12 @@ def explain(
     around = surroundings(config, presets, resolve)
     moment = None if at is None else _moment(at)
     if review.DECISION_ID.match(what):
-        allowed = _retell(what, around, policy, moment, (audit_file, state_dir), as_json=as_json)
+        allowed = _retell(what, around, (policy, label), moment, (audit_file, state_dir), as_json=as_json)
         raise typer.Exit(0 if allowed else 1)
     who = around.who(sandbox, label)
     loaded = around.load_named(policy or (), at=moment, sandbox=sandbox)
     if who is not None:
-        # What cannot be written out for it is told with its line, before anything is judged.
-        loaded.of(who)
-        loaded = replace(loaded, sandboxes={who.name: who})
+        loaded = _knowing(loaded, who)
     if what == "-":
         if body is not None:
             raise typer.BadParameter("each line has its own: write it as `body`", param_hint="--body")
@@ -157,6 +156,12 @@ def _moment(text: str) -> datetime:
     return moment
 
 
+def _knowing(loaded: LoadedPolicy, who: SandboxOfRules) -> LoadedPolicy:
+    """The policy that knows this sandbox's labels. What cannot be written out for it is told with its line."""
+    loaded.of(who)
+    return replace(loaded, sandboxes={**loaded.sandboxes, who.name: who})
+
+
 def _read_body(name: str) -> bytes:
     from pathlib import Path  # noqa: PLC0415
 
@@ -179,20 +184,26 @@ def _answer_lines(loaded: LoadedPolicy, pins: Mapping[str, tuple[Address, ...]])
 def _retell(
     row_id: str,
     around: Surroundings,
-    policies: list[str] | None,
+    named: tuple[list[str] | None, list[str] | None],
     at: datetime | None,
     audit: tuple[Path | None, Path | None],
     *,
     as_json: bool,
 ) -> bool:
-    """Tell the row again, and what the policy says now if one is named. True if it was (or now is) allowed."""
+    """Tell the row again, and what the policy says now if one is named. True if it was (or now is) allowed.
+
+    `named`: policies, and labels of the row's sandbox, which the record has not.
+    """
     from egress import review  # noqa: PLC0415
     from egress.cli import explain_row, explain_text  # noqa: PLC0415
 
+    policies, labels = named
     row = explain_row.row_named(row_id, audit if any(audit) else (around.audit, None))
     answer = None
     if policies or around.policies:
-        loaded = around.load_named(policies or (), at=at)
+        loaded = around.load_named(policies or (), at=at, sandbox=row.sandbox)
+        who = around.who(row.sandbox, labels) if labels else None
+        loaded = loaded if who is None else _knowing(loaded, who)
         question = explain_row.question_of(row)
         answer = None if question is None else review.explain(question, loaded, pins=around.pins)
     if as_json:

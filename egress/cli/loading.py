@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -46,11 +46,15 @@ class Surroundings:
         return with_policies(self.policies, named)
 
     def load(self, sources: Sequence[PolicySource], *, at: datetime | None = None) -> LoadedPolicy:
-        """Load these policies, and no others, as they are now or at a moment. Raises ConfigError with every problem."""
+        """Load these policies, and no others, as they are now or at a moment. Raises ConfigError with every problem.
+
+        Who asks by the name of a sandbox of the configuration alone is answered with that one's labels.
+        """
         from egress.config import load_policy, wall_clock  # noqa: PLC0415
 
         clock = wall_clock if at is None else at.timestamp
-        return load_policy(sources, secrets=self.secrets, presets=self.presets, clock=clock)
+        loaded = load_policy(sources, secrets=self.secrets, presets=self.presets, clock=clock)
+        return replace(loaded, sandboxes={own.name: own.sandbox for own in self.sandboxes})
 
     def who(self, name: str | None, labels: list[str] | None) -> Sandbox | None:
         """The sandbox that is asked about; its labels are those of the configuration, unless some are named."""
@@ -66,14 +70,18 @@ class Surroundings:
 
         `sandbox`: with the files that this one has of its own, if it is configured.
         """
-        own = self._configured(sandbox)
-        sources = [*self.sources(find(texts)), *(() if own is None else own.policies)]
+        sources = [*self.sources(find(texts)), *self.own_policies(sandbox)]
         if not sources:
             raise typer.BadParameter(_NONE_NAMED, param_hint="--policy")
         loaded = self.load(sources, at=at)
         for warning in loaded.warnings:
             typer.echo(f"warning: {warning}", err=True)
         return loaded
+
+    def own_policies(self, sandbox: str | None) -> tuple[PolicySource, ...]:
+        """The files that a sandbox of the configuration has beside those of all."""
+        own = self._configured(sandbox)
+        return () if own is None else own.policies
 
     def _configured(self, name: str | None) -> SandboxDefinition | None:
         return next((own for own in self.sandboxes if own.name == name), None)

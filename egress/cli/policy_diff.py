@@ -139,7 +139,8 @@ def _told(found: Comparison) -> Iterator[str]:
 def _replayed(found: Replay) -> Iterator[str]:
     if found.same:
         yield "no recorded decision would change"
-    yield f"{found.asked} recorded decisions, asked of both; {found.unread} more cannot be (refused unread, or cut)"
+    unread = f"{found.unread} more cannot be (refused unread, cut, or of a sandbox whose labels are not known)"
+    yield f"{found.asked} recorded decisions, asked of both; {unread}"
     yield "header values and the values of queries are not recorded, so rules that ask for them are judged without"
 
 

@@ -64,7 +64,7 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
     yield "ready" if answer["ready"] else "NOT READY"
     yield from (f"  {reason}" for reason in answer["reasons"])
     policy = answer["policy"]
-    reporting = [scope["scope"] for scope in policy["scopes"] if scope["mode"] == "report"]
+    reporting = policy["reporting"]
     if reporting:
         yield f"REPORT MODE: what scope {' and scope '.join(reporting)} would refuse PASSES, recorded as would-deny"
     if policy["last_good"]:

@@ -118,7 +118,7 @@ class Host:
         open_files = [path for path in found["files"] if Path(path).stat().st_mode & stat.S_IWOTH]
         if open_files:
             return problem(f"everybody can write {', '.join(open_files)}", "chmod o-w; the next start refuses them")
-        reporting = [scope["scope"] for scope in found["scopes"] if scope["mode"] == "report"]
+        reporting = found["reporting"]
         if reporting:
             told_so = f"mode report: what scope {' and scope '.join(reporting)} would refuse passes"
             return warning(told_so, "remove `mode: report` once the record shows nothing that it should let pass")

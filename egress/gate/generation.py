@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from egress.gate.roster import digest_of
+from egress.policy import Mode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from egress.config import SandboxDefinition
     from egress.credentials import CredentialStore
     from egress.gate.roster import Roster
-    from egress.policy import Policy, ScopeRules
+    from egress.policy import Policy, Scope, ScopeRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,14 @@ class Generation:
         roster = self.roster
         configured = () if roster is None else tuple(own for own in roster.members if not own.definition.registered)
         return digest_of(configured) if configured else self.policy.digest
+
+    @property
+    def reporting(self) -> tuple[Scope, ...]:
+        """The scopes that report in place of refusing, of whichever sandbox, once each."""
+        policies = (self.policy, *(() if self.roster is None else self.roster.policies.values()))
+        distinct = {id(policy): policy for policy in policies}.values()
+        scopes = (scope for policy in distinct for scope in policy.scopes)
+        return tuple(dict.fromkeys(scope.scope for scope in scopes if scope.mode is Mode.REPORT))
 
     @property
     def expiries(self) -> tuple[float, ...]:

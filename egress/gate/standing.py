@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from egress.gate.permit import Refused
-from egress.policy import Certainty, Protocol
+from egress.policy import Certainty, Protocol, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,13 +42,21 @@ class ConnectDecisions:
 
     @property
     def denied(self) -> Refused | None:
-        """Why nothing may come, as it helps most: a rule's word before none. None: something may."""
+        """Why nothing may come, as it helps most. None: something may.
+
+        Of what one scope allows, why another does not; else a rule's word before none.
+        """
         possible = self.https.certainty is not Certainty.NO or self.http.certainty is not Certainty.NO
         if possible or self.tcp.allowed:
             return None
         candidates = (self.https.decision, self.http.decision, self.tcp)
-        best = next((decision for decision in candidates if decision.rule is not None), self.https.decision)
+        best = next((decision for decision in candidates if _is_allowed_by_some(decision)), None)
+        best = best or next((decision for decision in candidates if decision.rule is not None), self.https.decision)
         return Refused(best.reason, best.detail, best)
+
+
+def _is_allowed_by_some(decision: Decision) -> bool:
+    return any(say.verdict is Verdict.ALLOW for say in decision.says)
 
 
 def decide_connect(policy: Policy, request: Request) -> ConnectDecisions:

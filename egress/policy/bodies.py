@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from egress.policy.graphql import operations_of
 from egress.policy.mcp import CALL, messages_of
-from egress.policy.parameters import header_pairs, query_pairs
+from egress.policy.parameters import header_pairs, nominated, query_pairs
 from egress.policy.request import Body
 from egress.policy.strict_json import read_json
 from egress.policy.vocabulary import Protocol
@@ -51,11 +51,13 @@ def read_body(request: Request, data: bytes | None) -> Body:
     if data is None or request.protocol not in _HTTP:
         return UNREADABLE
     headers: dict[str, list[str]] = {}
-    for name, text in header_pairs(request.headers):
+    pairs = header_pairs(request.headers)
+    for name, text in pairs:
         headers.setdefault(name.replace("_", "-"), []).append(text)
     if request.method == "GET" and not data:
         return Body(graphql=_asked_in_url(request))
-    if request.method != "POST" or not _is_json(headers):
+    # Of a body whose type ends at the proxy, a server guesses what it is.
+    if request.method != "POST" or not _is_json(headers) or "content-type" in nominated(pairs):
         return UNREADABLE
     try:
         value = read_json(data)

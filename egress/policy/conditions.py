@@ -154,6 +154,14 @@ def fit_opaque(entry: Entry, question: Question) -> Fit:  # noqa: PLR0911 -- one
     return Fit.INSIDE if rule.needs_inside or covered != question.alternatives else Fit.MATCH
 
 
+def fit_certain(entry: Entry, question: Question) -> Fit:
+    """How the rule meets a name whose request is not known yet: a refusal matches if it must, an allow if it could."""
+    could, must, _ = possible(entry, question)
+    if could and (must or entry.rule.allows):
+        return Fit.MATCH
+    return fit_opaque(entry, question) if entry.rule.allows else Fit.PROTOCOL
+
+
 def possible(entry: Entry, question: Question) -> tuple[bool, bool, bool]:
     """What the name step can tell of a rule: (it could match, it must match, it needs the inside to know)."""
     rule = entry.rule

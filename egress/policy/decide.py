@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from egress.policy import address_step, law
-from egress.policy.conditions import TOKEN, Fit, Question, fit_known, fit_opaque
+from egress.policy.conditions import TOKEN, Fit, Question, fit_certain, fit_known, fit_opaque
 from egress.policy.decision import Decision, NameDecision
 from egress.policy.names import MAX_PORT, is_canonical_name
 from egress.policy.overrides import asks_for_another
@@ -121,6 +121,8 @@ class Policy:
         if certainty is Certainty.MAYBE and not unseen:
             return _MAYBE_HTTP2 if survey.http2 else _MAYBE
         opaque = verdicts.judge(_as_opaque(request), entries, question, fit_opaque)
+        if not unseen and certainty is Certainty.NO and opaque.verdict is Verdict.DENY:
+            opaque = _asked(verdicts.judge(_as_opaque(request), entries, question, fit_certain), opaque)
         if unseen:
             return NameDecision(Certainty.YES if opaque.allowed else Certainty.NO, opaque, TlsMode.TUNNEL)
         if certainty is Certainty.YES and not opaque.allowed:
@@ -201,6 +203,11 @@ class Policy:
 def _is_of_all(told: NameDecision) -> bool:
     """Whether the decision is one for every name that the same rules name. A refusal tells its own."""
     return told.certainty is Certainty.MAYBE or told.decision.reason in _OF_ALL
+
+
+def _asked(certain: Decision, refused: Decision) -> Decision:
+    """Where a person is asked whatever the request is, that is told, and not a deny that is for some requests only."""
+    return certain if certain.verdict is Verdict.ASK else refused
 
 
 def _no_time() -> float:

@@ -4,7 +4,7 @@ A condition is a name, and perhaps a pattern for its value (`*` stands for any t
 from what we read, so doubt counts against the request:
 
 1. an allow holds only where the name stands once, spelled as the rule spells it (headers: in any case), and its value
-   can be read one way only
+   can be read one way only; and, of headers, where it goes up: what `Connection` names ends at the proxy
 2. a deny or ask holds for every spelling that some server takes for the name, for any of several values, and for a
    query that cannot be read
 """
@@ -25,15 +25,18 @@ type Named = tuple[tuple[str, str | None], ...]
 _TAIL = re.compile(r"[\[.\s].*", re.DOTALL)
 _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNREADABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SEPARATOR: Final = re.compile(r"[^0-9a-z]")
+_NOMINATING: Final = frozenset({"connection", "proxy-connection"})
 
 
 class Values:
     """The conditions of one rule on values of one kind, ready to be asked."""
 
-    __slots__ = ("_allows", "_loose", "_wanted")
+    __slots__ = ("_allows", "_headers", "_loose", "_wanted")
 
     def __init__(self, named: Named, *, allows: bool, headers: bool) -> None:
         self._allows = allows
+        self._headers = headers
         self._loose = _loose_header if headers else _loose_parameter
         # A header's name is the same in any case (RFC 9110, section 5.1), a parameter's is not.
         self._wanted = tuple(
@@ -53,6 +56,9 @@ class Values:
         if len(found) != 1:
             return False
         key, value = found[0]
+        # Else a sandbox shows us a header that the server never gets.
+        if self._headers and key in nominated(pairs):
+            return False
         return key == name and (pattern is None or pattern.fullmatch(value) is not None)
 
     def _met_by_refusal(self, pairs: Sequence[Pair], name: str, loose: str, pattern: re.Pattern[str] | None) -> bool:
@@ -89,6 +95,12 @@ def header_pairs(headers: Sequence[Pair]) -> tuple[Pair, ...]:
     return tuple((name.lower(), value.strip(" \t")) for name, value in headers)
 
 
+def nominated(pairs: Sequence[Pair]) -> frozenset[str]:
+    """The headers that `Connection` keeps from the next hop (RFC 9110, section 7.6.1), of lower-case names."""
+    values = [value for name, value in pairs if name in _NOMINATING]
+    return frozenset(member.strip(" \t").lower() for value in values for member in value.split(","))
+
+
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
 
@@ -98,5 +110,5 @@ def _loose_parameter(name: str) -> str:
 
 
 def _loose_header(name: str) -> str:
-    # CGI and its heirs read `X_Key` as `X-Key`.
-    return name.lower().replace("_", "-")
+    # CGI and its heirs read `X_Key`, and some of them `X.Key`, as `X-Key`.
+    return _SEPARATOR.sub("-", name.lower())

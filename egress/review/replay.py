@@ -1,7 +1,8 @@
 """Asks two policies again what an audit has recorded, and gathers what would change.
 
 The record has no header values and no values of a query, so rules that ask for those are judged without them. What
-was refused before it could be read, or is stored cut, cannot be asked again; it is counted, never guessed.
+was refused before it could be read, or is stored cut, cannot be asked again; nor can what a sandbox asked for which a
+denial cannot be written out, since its labels are not known. It is counted, never guessed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from egress.errors import ConfigError
 from egress.policy import WITHOUT_REQUEST, Certainty, Protocol, Refusal, Request, parse_host
 from egress.review.changes import Answer, Changes, Kind, differences, request_text
 from egress.review.explain import judge
@@ -66,18 +68,22 @@ class Replay:
 def replay(rows: Iterable[Recorded], old: LoadedPolicy, new: LoadedPolicy) -> Replay:
     """Ask both policies each row, as it comes. Memory does not grow with their number."""
     found = Replay()
-    known: dict[tuple[Request, tuple[Address, ...]], list[tuple[Kind, str, str]]] = {}
+    known: dict[tuple[Request, tuple[Address, ...]], list[tuple[Kind, str, str]] | None] = {}
     for row in rows:
         read = _request(row)
         if read is None:
             found.unread += row.count
             continue
-        found.asked += row.count
         if read not in known:
             if len(known) >= _REMEMBERED_AT_MOST:
                 known.clear()
             known[read] = _differences(*read, old, new)
-        for kind, before, after in known[read]:
+        changed = known[read]
+        if changed is None:
+            found.unread += row.count
+            continue
+        found.asked += row.count
+        for kind, before, after in changed:
             request, addresses = read
             example = request_text(request, addresses[0] if addresses else None)
             found.changes.add(kind, before, after, example, requests=row.count)
@@ -100,7 +106,13 @@ def _request(row: Recorded) -> tuple[Request, tuple[Address, ...]] | None:
 
 def _differences(
     request: Request, addresses: tuple[Address, ...], old: LoadedPolicy, new: LoadedPolicy
-) -> list[tuple[Kind, str, str]]:
+) -> list[tuple[Kind, str, str]] | None:
+    """What differs between the two answers; None where a policy cannot be written out for the sandbox that asked."""
+    try:
+        for side in (old, new):
+            side.of(request.sandbox)
+    except ConfigError:
+        return None
     answers = [_answer(request, addresses, side) for side in (old, new)]
     before, after = (
         None if told is None else Answer(told, side) for told, side in zip(answers, (old, new), strict=True)
@@ -116,7 +128,7 @@ def _differences(
 def _answer(request: Request, addresses: tuple[Address, ...], side: LoadedPolicy) -> Explanation | None:
     """The policy's answer; None where it depends on a request that was not recorded."""
     if request.method is None and request.protocol not in WITHOUT_REQUEST:
-        name = side.policy.decide_name(request)
+        name = side.of(request.sandbox).decide_name(request)
         if name.certainty is Certainty.MAYBE:
             return None
         if name.certainty is Certainty.YES:

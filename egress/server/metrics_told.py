@@ -49,7 +49,9 @@ def _policy(policy: Mapping[str, Any], last: Mapping[str, Any] | None) -> Iterat
     scopes = policy["scopes"]
     rules = [({"scope": scope["scope"]}, scope["rules"]) for scope in scopes]
     yield many("egress_policy_rules", Type.GAUGE, "Rules of each scope.", rules)
-    reporting = [({"scope": scope["scope"]}, scope["mode"] == "report") for scope in scopes]
+    # A sandbox may have files of its own, of a scope that the common ones have not.
+    known_scopes = dict.fromkeys([*(scope["scope"] for scope in scopes), *policy["reporting"]])
+    reporting = [({"scope": scope}, scope in policy["reporting"]) for scope in known_scopes]
     yield many(
         "egress_policy_report_mode",
         Type.GAUGE,

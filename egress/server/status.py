@@ -184,6 +184,7 @@ class Status:
             "loaded": self._reloads.loaded,
             "files": [str(absolute(path)) for path in generation.files],
             "scopes": [_scope(scope) for scope in generation.policy.scopes],
+            "reporting": [scope.value for scope in generation.reporting],
             "watched": self._config.watch,
             "last_good": begun.warning or None,
             "problems": list(begun.problems),

@@ -210,3 +210,54 @@ def test_an_unknown_id_is_an_error(audit: Path) -> None:
     result = run("01j0000000000000000000000z", "--audit", str(audit))
     assert isinstance(result.exception, EgressError)
     assert "the audit has no row with the id" in str(result.exception)
+
+
+SANDBOXED = """\
+version: 1
+rules:
+  - allow: api.example.com
+    sandboxes: [team=data]
+"""
+CONFIG = """\
+policy: [./common.yaml]
+sandboxes:
+  ci: {source: 10.0.0.0/8, labels: {team: TEAM}OWN}
+"""
+
+
+def configured(folder: Path, team: str, own: str = "") -> tuple[str, ...]:
+    """A configuration in which the row's sandbox is of a team, perhaps with a file of its own."""
+    (folder / "common.yaml").write_text(SANDBOXED)
+    (folder / "own.yaml").write_text("version: 1\nrules:\n  - deny: api.example.com\n")
+    (folder / "egress.yaml").write_text(CONFIG.replace("TEAM", team).replace("OWN", own))
+    return ("--config", "egress.yaml", "--json")
+
+
+@pytest.mark.parametrize(
+    ("team", "own", "verdict"),
+    [("data", "", "allow"), ("build", "", "deny"), ("data", ", scopes: {team: [own.yaml]}", "deny")],
+)
+def test_an_id_is_judged_for_the_sandbox_of_its_row(
+    audit: Path, folder: Path, team: str, own: str, verdict: str
+) -> None:
+    """With the labels and the files that the configuration gives to that one, as the proxy judges it."""
+    told = json.loads(run(ROW, "--audit", str(audit), *configured(folder, team, own)).stdout)
+    assert told["now"]["verdict"] == verdict
+
+
+def test_labels_of_a_sandbox_that_was_registered_can_be_given_with_an_id(audit: Path, folder: Path) -> None:
+    """The record has its name alone."""
+    (folder / "common.yaml").write_text(SANDBOXED)
+    named = (ROW, "--audit", str(audit), "--policy", "./common.yaml")
+    assert run(*named).exit_code == 1
+    assert run(*named, "--label", "team=data").exit_code == 0
+    assert run(*named, "--label", "team=build").exit_code == 1
+
+
+def test_lines_are_judged_with_the_labels_of_the_configuration(folder: Path) -> None:
+    """A line names its sandbox, and the configuration says what that is."""
+    line = '{"url": "https://api.example.com/", "sandbox": "SANDBOX"}\n'
+    for sandbox, verdict in (("ci", "allow"), ("other", "deny")):
+        arguments = ["explain", "-", *configured(folder, "data")]
+        told = CliRunner().invoke(app, arguments, input=line.replace("SANDBOX", sandbox))
+        assert json.loads(told.stdout)["verdict"] == verdict

@@ -39,6 +39,7 @@ def answer(*scopes: dict[str, object]) -> dict[str, object]:
             "loaded": 1_800_000_000.0,
             "watched": True,
             "scopes": list(scopes),
+            "reporting": [scope["scope"] for scope in scopes if scope["mode"] == "report"],
             "sandboxes": None,
             "files": ["/etc/egress/policy.yaml"],
         },

@@ -39,7 +39,7 @@ TOLD: dict[str, Any] = {
     "listening": "127.0.0.1:3128",
     "version": __version__,
     "pid": os.getpid(),
-    "policy": {"generation": 3, "last_good": None, "files": [], "scopes": [SCOPE]},
+    "policy": {"generation": 3, "last_good": None, "files": [], "scopes": [SCOPE], "reporting": []},
 }
 
 
@@ -94,7 +94,7 @@ def test_what_the_proxy_tells_becomes_a_finding(telling: Callable[..., Host], tm
         ({"policy": {**policy, "last_good": "kept"}}, Host.policy, State.PROBLEM, "kept"),
         ({"policy": {**policy, "files": ["/nowhere.yaml"]}}, Host.policy, State.WARNING, "/nowhere.yaml"),
         ({"policy": {**policy, "files": [str(open_file)]}}, Host.policy, State.PROBLEM, "everybody can write"),
-        ({"policy": {**policy, "scopes": [{**SCOPE, "mode": "report"}]}}, Host.policy, State.WARNING, "scope org"),
+        ({"policy": {**policy, "reporting": ["team"]}}, Host.policy, State.WARNING, "scope team"),
     )
     for told, look, state, words in cases:
         found = look(telling(**told))

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egress.config import SandboxDefinition, UnixListener, hash_token
+from egress.credentials import CredentialStore
 from egress.gate import roster as roster_module
+from egress.gate.generation import Generation
 from egress.gate.roster import ClientPlace, Member, Roster
-from egress.policy import Sandbox, compile_policy
+from egress.policy import Mode, Sandbox, Scope, ScopeRules, compile_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -201,3 +203,13 @@ def test_an_address_is_read_once_however_many_sandboxes_there_are(monkeypatch: p
     assert many.at(ClientPlace("10.77.49.3")) == "s49"
     assert many.at(ClientPlace("10.78.0.1")) is None
     assert read == ["10.77.49.3", "10.78.0.1"]
+
+
+def test_a_generation_tells_which_scopes_report() -> None:
+    """Those of a sandbox's own files, too: whoever asks how the proxy is must hear that something passes."""
+    common = ScopeRules(Scope.ORG, ())
+    for mode, reporting in ((Mode.REPORT, (Scope.TEAM,)), (Mode.ENFORCE, ())):
+        own = compile_policy([common, ScopeRules(Scope.TEAM, (), mode=mode)], digest="d", clock=lambda: 0.0)
+        members = Roster([Member(sandbox("one", "10.0.0.0/8"), POLICY), Member(sandbox("two", "10.1.0.0/16"), own)])
+        generation = Generation(1, POLICY, CredentialStore({}, env={}), roster=members)
+        assert generation.reporting == reporting

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from harness.origins import Stream, answer_ok, answer_raw
 from rig.asking import denying_site, line, paths
-from rig.modes import HOST, Mode, Site
-from rig.proxy import LOOPBACK, SECRET, Proxy
+from rig.modes import HOST, Mode, Site, carried
+from rig.proxy import LOOPBACK, SECRET, Proxy, port_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -298,6 +298,29 @@ def test_hop_by_hop_fields_stay_behind(site: Site) -> None:
     assert names & {b"proxy-authorization", b"proxy-connection", b"x-hop", b"keep-alive", b"x_api_key"} == set()
     assert sent.values(b"x-api-key") == [SECRET.encode()]
     assert sent.values(b"host") == [f"{HOST}:{site.port}".encode()]
+
+
+NOMINATED = ("Connection: X-Dry-Run", "connection: keep-alive, x-dry-run", "Proxy-Connection: x-dry-run")
+
+
+@carried("mode, nominated", *((mode, field) for mode in (Mode.PLAIN, Mode.TLS1) for field in ("", *NOMINATED)))
+def test_a_header_that_a_rule_asks_for_reaches_the_server(
+    start: Callable[..., Proxy], origin: Origins, mode: Mode, nominated: str
+) -> None:
+    """Whoever shows it to the proxy alone, by naming it in Connection, is refused, and nothing leaves."""
+    port = port_of(origin)
+    rule = f'  - {{allow: "{HOST}:{port}", headers: ["x-dry-run=1"], {LOOPBACK}}}\n'
+    site = Site(start(f"version: 1\nrules:\n{rule}", HOST), origin, port)
+    context = site.proxy.connect() if mode is Mode.PLAIN else site.proxy.inside(HOST, port, "http/1.1")
+    fields = ("X-Dry-Run: 1", *filter(None, [nominated]))
+    with origin.behaving(answer_ok), context as wire:
+        wire.send(line(site, "/", "GET", *fields, scheme=mode is Mode.PLAIN))
+        reply = wire.reply()
+    sent = [request.values(b"x-dry-run") for record in origin.connections for request in record.requests]
+    if nominated:
+        assert (reply.status, reply.reason, sent) == (403, "header-not-allowed", [])
+    else:
+        assert (reply.status, sent) == (200, [[b"1"]])
 
 
 def test_a_secret_does_not_go_in_the_clear(site: Site) -> None:

@@ -172,6 +172,7 @@ ODD_HEADERS: dict[str, tuple[tuple[str, str], ...]] = {
     "two types": (*JSON, *JSON),
     "two spellings": (*JSON, ("content_type", "text/plain")),
     "another charset": (("Content-Type", "application/json; charset=utf-16"),),
+    "a type that ends at the proxy": (*JSON, ("Connection", "Content-Type")),
     "gzip": (*JSON, ("Content-Encoding", "gzip")),
     "two codings": (*JSON, ("Content-Encoding", "identity"), ("content-encoding", "identity")),
     "another method in a header": (*JSON, ("Mcp-Method", "tools/call")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from policy_builders import INJECT, policy, request, rule, scope
 
-from egress.policy import Certainty, Reason, Rule, Scope, TlsMode
+from egress.policy import Certainty, Reason, Rule, Scope, ScopeRules, TlsMode
 
 INSPECT, AUTO, TUNNEL = TlsMode.INSPECT, TlsMode.AUTO, TlsMode.TUNNEL
 A = "a.example"
@@ -153,3 +153,26 @@ def test_auto_looks_inside_for_a_rule_of_any_scope() -> None:
         scope(rule("deny", "**", methods="DELETE"), rank=Scope.ORG), scope(rule("allow", A, tls=AUTO))
     ).decide_name(request(f"https://{A}"))
     assert (layered.certainty, layered.tls) == (Certainty.MAYBE, INSPECT)
+
+
+GUARD = scope(rule("deny", A, methods="DELETE"), rank=Scope.ORG)
+TEAM = Scope.TEAM
+ASKED = [
+    # scopes below the guard, asked, the verdict that is told, and why
+    ((scope(rule("ask", A), rank=TEAM),), f"https://{A}", "ask", "approval-required"),
+    ((scope(rule("allow", A), rank=TEAM), scope(rule("ask", A))), f"https://{A}", "ask", "approval-required"),
+    # what is denied whatever it is, and what nobody will look into
+    ((scope(rule("ask", A), rank=TEAM), scope(rule("deny", A))), f"https://{A}", "deny", "rule-deny"),
+    ((scope(rule("ask", A), rank=TEAM), scope(rule("allow", A, tls=TUNNEL))), f"https://{A}", "deny", "rule-deny"),
+    ((scope(rule("ask", A), rank=TEAM),), f"tcp://{A}:443", "deny", "rule-deny"),
+    ((scope(rule("ask", A, methods="GET"), rank=TEAM),), f"https://{A}", "deny", "rule-deny"),
+]
+
+
+@pytest.mark.parametrize(("below", "url", "verdict", "reason"), ASKED)
+def test_a_name_that_is_asked_for_is_told_so_beside_a_guard(
+    below: tuple[ScopeRules, ...], url: str, verdict: str, reason: str
+) -> None:
+    """A deny of some requests is not why the connection is refused, where a person is asked about every one."""
+    told = policy(GUARD, *below).decide_name(request(url))
+    assert (told.certainty, told.decision.verdict, told.decision.reason) == (Certainty.NO, verdict, reason)

@@ -58,6 +58,13 @@ HEADERS = [
     ((("X-Key", "1"), ("x-key", "1")), ("X-Key", "1"), False, True),
     ((("X_Key", "1"),), ("X-Key", "1"), False, True),
     ((("X-Key", "1"), ("X_Key", "2")), ("X-Key", "1"), False, True),
+    ((("X.Key", "1"),), ("X-Key", "1"), False, True),
+    ((("X-Key", "1"), ("X.Key", "2")), ("X-Key", "1"), False, True),
+    # what ends at the proxy, the server never gets
+    ((("X-Key", "1"), ("Connection", "x-key")), ("X-Key", "1"), False, True),
+    ((("X-Key", "1"), ("Connection", "close"), ("connection", "a,\t X-KEY ,b")), ("X-Key", "1"), False, True),
+    ((("Proxy-Connection", "X-Key"), ("X-Key", "1")), ("X-Key", None), False, True),
+    ((("X-Key", "1"), ("Connection", "keep-alive, x-keys")), ("X-Key", "1"), True, True),
 ]
 
 

@@ -133,6 +133,7 @@ OVERRIDES = [
     "x-http-method",
     "X-Method-Override",
     "X_HTTP_Method_Override",
+    "X.HTTP.Method.Override",
     "X-Original-URL",
     "X-Rewrite-URL",
     "X-Original-URI",

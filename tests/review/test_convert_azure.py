@@ -463,3 +463,17 @@ def test_two_scopes_are_not_one_policy(tmp_path: Path) -> None:
     loaded = load_policy([PolicySource(Scope.ORG, path), PolicySource(Scope.SANDBOX, path)])
     with pytest.raises(ConversionError, match="the formats know no scopes"):
         to_azure_policy(loaded)
+
+
+@pytest.mark.parametrize(
+    ("paths", "narrower"),
+    [("[/admin]", True), ("[/a/*]", True), ("[/admin, /admin/**]", False), ("[/admin/**]", False)],
+)
+def test_a_denied_path_that_becomes_a_prefix_is_told(paths: str, narrower: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    """There it refuses what is below as well; what a rule refuses whole is no loss."""
+    text = f"version: 1\nrules:\n  - deny: api.example.com\n    paths: {paths}\n  - allow: api.example.com\n"
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    converted = to_azure_policy(load_policy([PolicySource(Scope.SANDBOX, path)]))
+    told = [loss for loss in converted.losses if loss.line == 3 and loss.effect is Effect.NARROWER]
+    assert bool(told) is narrower

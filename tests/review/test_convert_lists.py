@@ -146,6 +146,13 @@ LISTS = (
         (3, "left out"),
     ),
     ("default: allow\nrules:\n  - deny: a.example.com\n", [], ["a.example.com"], (None, "narrower")),
+    # a host that cannot be denied there, beside one that counts for two
+    (
+        "rules:\n  - deny: [localhost, .example.com]\n  - allow: [localhost, a.example.org]\n",
+        [],
+        ["example.com", "*.example.com"],
+        (4, "left out"),
+    ),
 )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from egress.config import LoadedPolicy, PolicySource, load_policy
-from egress.policy import Scope
+from egress.policy import Sandbox, Scope
 from egress.review import Recorded, replay
 from egress.review import replay as replay_function
 
@@ -158,3 +158,26 @@ def test_memory_does_not_grow_with_the_record(monkeypatch: pytest.MonkeyPatch, t
     assert len(seen) == 50
     (group,) = found.changes.in_order()
     assert group.requests == 50
+
+
+OF_ONE = "  - {allow: api.example.com, sandboxes: [agent], methods: [GET]}\n"
+OF_LABEL = '  - deny: "${sandbox.label.team}.example.com"\n  - allow: api.example.com\n'
+
+
+def test_a_connect_is_asked_of_the_policy_of_its_sandbox(tmp_path: Path) -> None:
+    """A rule for the sandbox that asked is one that stands there; for another it is none."""
+    connect = replace(GET, method=None, path=None)
+    old, new = written(tmp_path, "  - deny: x.test\n", "old.yaml"), written(tmp_path, OF_ONE, "new.yaml")
+    for sandbox, kinds in (("agent", ["now depends on the request"]), ("other", [])):
+        found = replay([replace(connect, sandbox=sandbox)], old, new)
+        assert [group.kind.value for group in found.changes.in_order()] == kinds
+
+
+def test_what_a_sandbox_of_unknown_labels_asked_is_not_guessed(tmp_path: Path) -> None:
+    """A denial that cannot be written out for it says nothing; one whose labels are known is asked."""
+    old, new = written(tmp_path, "  - deny: x.test\n", "old.yaml"), written(tmp_path, OF_LABEL, "new.yaml")
+    found = replay([GET], old, new)
+    assert (found.asked, found.unread, found.same) == (0, 1, True)
+    known = replace(new, sandboxes={"agent": Sandbox("agent", (("team", "web"),))})
+    found = replay([GET], old, known)
+    assert (found.asked, found.unread, found.same) == (1, 0, False)

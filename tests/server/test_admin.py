@@ -33,6 +33,7 @@ READY: dict[str, Any] = {
         "loaded": 1_800_000_000,
         "last_good": None,
         "scopes": [{"scope": "org", "rules": 2, "mode": None}],
+        "reporting": [],
         "sandboxes": None,
     },
     "reload": None,

@@ -193,3 +193,12 @@ def test_the_guide_names_every_label() -> None:
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         missing += [(family.full_name, label) for label in labels if f"`{label}`" not in line]
     assert missing == []
+
+
+def test_a_sandboxs_own_scope_that_reports_is_counted() -> None:
+    """The common files need not have that scope."""
+    told = measured()
+    told = {**told, "policy": {**told["policy"], "reporting": ["team"]}}
+    text = rendered(families(told), open_metrics=False)
+    assert 'egress_policy_report_mode{scope="org"} 0\n' in text
+    assert 'egress_policy_report_mode{scope="team"} 1\n' in text

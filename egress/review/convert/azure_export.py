@@ -24,7 +24,7 @@ from egress.review.rule_fields import conditions
 from egress.review.yaml_text import text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from egress.config import LoadedPolicy, SecretDefinition
     from egress.config.secret_sources import SecretSource
@@ -101,6 +101,7 @@ class _Writer:
             losses.of(rule, Effect.NARROWER, "its conditions cannot be said there, so it refuses more")
         if lost:
             paths, _ = to_azure(None)
+        self._note_prefixes(rule, paths)
         hosts: list[str | None] = [None]
         if not every:
             hosts = [host for target in names(rule) for host in patterns(target)]
@@ -180,6 +181,11 @@ class _Writer:
         if isinstance(self.loaded.secrets[name].source, StoreSource):
             message = f"what the store binds the secret `{name}` to besides is not read here, and holds nowhere there"
             self.out.losses.add(Effect.OPEN, message)
+
+    def _note_prefixes(self, rule: Rule, paths: Iterable[AzurePath]) -> None:
+        if any(path.guard for path in paths):
+            message = "a path is a prefix there, so what is below its paths is refused as well"
+            self.out.losses.of(rule, Effect.NARROWER, message)
 
     def _note_wildcard(self, rule: Rule, target: Target) -> None:
         found = patterns(target)

@@ -79,8 +79,9 @@ class _Lists:
         if has_any(rule):
             out.lose(rule, "`**` cannot be said there")
             return
-        hosts = [host for target in names(rule) for host in patterns(target) if "." in host]
-        if len(hosts) < len(names(rule)):
+        named = [host for target in names(rule) for host in patterns(target)]
+        hosts = [host for host in named if "." in host]
+        if len(hosts) < len(named):
             out.lose(rule, "a domain has a dot there")
         conditional = bool(conditions(rule)) or any(target.port is not None for target in rule.targets)
         if not hosts or (conditional and not out.is_needed(rule)):
