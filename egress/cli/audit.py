@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from egress.cli import audit_events, audit_export, audit_sql, audit_summary, audit_verify
+from egress.cli import audit_export, audit_sql, audit_summary, audit_verify
 from egress.cli.audit_filter import (
     FailOnDeny,
     FilterText,
@@ -24,18 +23,10 @@ from egress.cli.audit_filter import (
     Since,
     VerdictOption,
     as_text,
-    is_refused,
     read_filter,
 )
+from egress.cli.audit_print import Printing, print_audit
 from egress.cli.options import AuditFile, ConfigFile, Policies, Presets, StateDir, audit_database
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from egress.audit import AuditReader, AuditRow, Filter
-
-_POLL_SECONDS = 0.25
-_INTERRUPTED = 130
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes; a row that was open comes again.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, with every column.")]
@@ -110,41 +101,18 @@ def audit(
     if context.invoked_subcommand is not None:
         _refuse_options(context)
         return
-    from egress.audit import AuditReader  # noqa: PLC0415 -- `egress --help` needs none of it
-
     if follow and fail_on_deny:
         raise typer.BadParameter("--follow has no end at which it could fail", param_hint="--fail-on-deny")
     shorthands = {"verdict": verdict, "host": host, "sandbox": sandbox, "reason": reason, "since": since}
     wanted = read_filter(filters, **shorthands)
     printed = as_json or plain or table or fail_on_deny or events or group or _is_named(context, "limit")
     views = not printed and _is_on_terminal()
-    asks = bool(views and policy)
-    _refuse_idle(asks=asks, policy=policy, presets=presets, config=config)
+    _refuse_idle(asks=bool(views and policy), policy=policy, presets=presets, config=config)
+    database = audit_database(audit_file, state_dir)
     if views:
-        _view(audit_database(audit_file, state_dir), as_text(filters, shorthands), policy, presets, config)
+        _view(database, as_text(filters, shorthands), policy, presets, config)
         return
-    try:
-        # What the terminal cannot encode is escaped rather than an error in the middle of a table.
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        with AuditReader(audit_database(audit_file, state_dir)) as reader:
-            if events:
-                _refuse_beside_events(group=group, fail_on_deny=fail_on_deny)
-                audit_events.show_events(reader, wanted, limit, follow=follow, as_json=as_json, plain=plain)
-                return
-            batches = _batches(reader, wanted, limit, follow=follow)
-            if group:
-                batches = _grouped(batches)
-            if as_json or plain or not sys.stdout.isatty():
-                _write_lines(batches, as_json=as_json)
-            else:
-                _write_table(batches, wanted, follow=follow)
-            if fail_on_deny and is_refused(reader, wanted):
-                raise typer.Exit(1)
-    except KeyboardInterrupt:
-        raise typer.Exit(_INTERRUPTED) from None
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print_audit(database, wanted, Printing(limit, follow, as_json, plain, events, group, fail_on_deny))
 
 
 def _is_named(context: typer.Context, option: str) -> bool:
@@ -159,7 +127,7 @@ def _is_on_terminal() -> bool:
 
 def _view(database: Path, text: str, policy: list[str] | None, presets: list[Path] | None, config: Path | None) -> None:
     """Open the viewer. What cannot be read is said before the screen is taken."""
-    from egress.audit import PagedReader  # noqa: PLC0415 -- as below
+    from egress.audit import PagedReader  # noqa: PLC0415 -- `egress --help` needs none of it
     from egress.viewer.app import Viewer  # noqa: PLC0415 -- loads textual
 
     with PagedReader(database) as reader:
@@ -185,54 +153,3 @@ def _refuse_options(context: typer.Context) -> None:
     given = [name for name in context.params if _is_named(context, name)]
     if given:
         raise typer.BadParameter(f"write options after `{context.invoked_subcommand}`")
-
-
-def _refuse_beside_events(**given: bool) -> None:
-    for name, is_given in given.items():
-        if is_given:
-            raise typer.BadParameter(
-                "this is about requests, not about events", param_hint=f"--{name.replace('_', '-')}"
-            )
-
-
-def _grouped(batches: Iterator[list[AuditRow]]) -> Iterator[list[AuditRow]]:
-    """Each list with its repeats as one row."""
-    from egress.audit import as_rows, repeats  # noqa: PLC0415 -- as above
-
-    for rows in batches:
-        yield list(as_rows(repeats(rows)))
-
-
-def _batches(reader: AuditReader, wanted: Filter, limit: int, *, follow: bool) -> Iterator[list[AuditRow]]:
-    """The rows that are there, then, following, those that come, a list each time."""
-    yield reader.newest(wanted, limit=limit)
-    while follow:
-        time.sleep(_POLL_SECONDS)
-        if rows := reader.arrived(wanted):
-            yield rows
-
-
-def _write_lines(batches: Iterator[list[AuditRow]], *, as_json: bool) -> None:
-    from egress.cli.audit_rows import json_line, plain_line  # noqa: PLC0415 -- as above
-
-    line = json_line if as_json else plain_line
-    for rows in batches:
-        sys.stdout.writelines(f"{line(row)}\n" for row in rows)
-        sys.stdout.flush()
-
-
-def _write_table(batches: Iterator[list[AuditRow]], wanted: Filter, *, follow: bool) -> None:
-    from egress.audit import Filter  # noqa: PLC0415 -- as above
-    from egress.cli.audit_table import AuditTable  # noqa: PLC0415 -- loads rich
-
-    rows = next(batches)
-    table = AuditTable(rows)
-    if rows or follow:
-        table.show(rows, header=True)
-    if not follow:
-        if rows:
-            table.show_footer(len(rows))
-        else:
-            typer.echo("no rows yet" if wanted == Filter() else "no rows match", err=True)
-    for more in batches:
-        table.show(more, header=False)

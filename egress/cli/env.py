@@ -114,10 +114,7 @@ def env(
     import os  # noqa: PLC0415  # what a command needs is loaded by the command, so that --help is fast
 
     from egress.cli.client_trust import Road, Wanted  # noqa: PLC0415
-    from egress.cli.identity_variables import identity_names, identity_variables  # noqa: PLC0415
-    from egress.cli.placeholder_variables import placeholder_names, placeholder_variables  # noqa: PLC0415
     from egress.config import ServerOverrides, load_server_config  # noqa: PLC0415
-    from egress.confine.environment import VARIABLES  # noqa: PLC0415
 
     overrides = ServerOverrides(
         listen=listen,
@@ -130,17 +127,12 @@ def env(
     shell = _shell(shell, {Shell.DOTENV: dotenv, Shell.JSON: json, Shell.DOCKER: docker, Shell.K8S: k8s})
     server = load_server_config(config, overrides, os.environ)
     if unset:
-        names = (*VARIABLES, *placeholder_names(server), *identity_names(server))
+        names = _names(server)
         _print(lambda: unset_text(names, shell))
         return
     url = _proxy(server.listens) if proxy is None else named_proxy(proxy)
     road = Road(url, tuple(no_proxy or ()), socks=socks)
-    placeholders = placeholder_variables(server)
-    more = {**placeholders, **identity_variables(server)}
-    _print(lambda: _text(server, road, Wanted(files, bundle, at, java=not without_java), shell, more))
-    if placeholders:
-        told = ", ".join(placeholders)
-        typer.echo(f"egress: placeholders, worth nothing beyond the proxy, are in {told}", err=True)
+    _print_variables(server, road, Wanted(files, bundle, at, java=not without_java), shell)
 
 
 def _shell(given: Shell, asked: Mapping[Shell, bool]) -> Shell:
@@ -148,6 +140,27 @@ def _shell(given: Shell, asked: Mapping[Shell, bool]) -> Shell:
     if len(chosen) > 1 or (chosen and given not in {Shell.SH, *chosen}):
         raise typer.BadParameter("one format at a time", param_hint="--shell")
     return chosen[0] if chosen else given
+
+
+def _names(server: ServerConfig) -> tuple[str, ...]:
+    """All that may be set."""
+    from egress.cli.identity_variables import identity_names  # noqa: PLC0415
+    from egress.cli.placeholder_variables import placeholder_names  # noqa: PLC0415
+    from egress.confine.environment import VARIABLES  # noqa: PLC0415
+
+    return (*VARIABLES, *placeholder_names(server), *identity_names(server))
+
+
+def _print_variables(server: ServerConfig, road: Road, wanted: Wanted, shell: Shell) -> None:
+    from egress.cli.identity_variables import identity_variables  # noqa: PLC0415
+    from egress.cli.placeholder_variables import placeholder_variables  # noqa: PLC0415
+
+    placeholders = placeholder_variables(server)
+    more = {**placeholders, **identity_variables(server)}
+    _print(lambda: _text(server, road, wanted, shell, more))
+    if placeholders:
+        told = ", ".join(placeholders)
+        typer.echo(f"egress: placeholders, worth nothing beyond the proxy, are in {told}", err=True)
 
 
 def _print(text: Callable[[], str]) -> None:

@@ -117,10 +117,7 @@ def explain(
     if review.DECISION_ID.match(what):
         allowed = _retell(what, around, (policy, label), moment, (audit_file, state_dir), as_json=as_json)
         raise typer.Exit(0 if allowed else 1)
-    who = around.who(sandbox, label)
-    loaded = around.load_named(policy or (), at=moment, sandbox=sandbox)
-    if who is not None:
-        loaded = _knowing(loaded, who)
+    loaded = _load(around, policy, moment, sandbox, label)
     if what == "-":
         if body is not None:
             raise typer.BadParameter("each line has its own: write it as `body`", param_hint="--body")
@@ -144,6 +141,15 @@ def explain(
         explain_text.print_answer(question.url if isinstance(question, review.Question) else what, answer)
     if not answer.allowed:
         raise typer.Exit(1)
+
+
+def _load(
+    around: Surroundings, policies: list[str] | None, at: datetime | None, sandbox: str | None, labels: list[str] | None
+) -> LoadedPolicy:
+    """What is asked, with the labels of the sandbox that is asked about, if one is."""
+    who = around.who(sandbox, labels)
+    loaded = around.load_named(policies or (), at=at, sandbox=sandbox)
+    return loaded if who is None else _knowing(loaded, who)
 
 
 def _moment(text: str) -> datetime:

@@ -12,45 +12,44 @@ A step that raises, or takes too long, ends in a refusal with reason `internal-e
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from egress.audit import OutcomeEvent
 from egress.config import wall_clock
 from egress.credentials import BodyLook
+from egress.gate.cutting import (
+    EXPIRED,
+    NO_SANDBOX,
+    NOW_DENIED,
+    RELOADED,
+    cut_exchanges,
+    cut_standing,
+    still_allowed,
+)
 from egress.gate.denial import Denial
 from egress.gate.dial import DialFailure, Dialled, dial
 from egress.gate.exchange import Exchange
+from egress.gate.expiry import ExpiryWatch
 from egress.gate.grant import GRANT_SECONDS, Grant, GrantBook
-from egress.gate.identity import arrived, as_unknown, identify
+from egress.gate.identity import arrived, identify
 from egress.gate.ids import new_decision_id
 from egress.gate.judged_body import BodyRoom, BodyWanted
 from egress.gate.own import OwnListeners
 from egress.gate.own_answer import answered
 from egress.gate.permit import Permit, Refused, is_secure, permit
 from egress.gate.quota import Over
-from egress.gate.shares import ShareBook, limit_detail
+from egress.gate.refusing import record_refusal, refused_over
+from egress.gate.shares import ShareBook
 from egress.gate.standing import Standing, decide_connect
 from egress.gate.within import within
-from egress.policy import (
-    Certainty,
-    Decision,
-    Host,
-    NameDecision,
-    Protocol,
-    Reason,
-    Request,
-    TlsMode,
-    Verdict,
-)
+from egress.policy import Certainty, Host, Protocol, Reason, Request, TlsMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
-    from egress.audit import DecisionEvent
+    from egress.audit import DecisionEvent, OutcomeEvent
     from egress.credentials import Secret
     from egress.credentials.wanted import SecretService
     from egress.gate.body import Buffer
@@ -63,18 +62,11 @@ if TYPE_CHECKING:
     from egress.gate.resolver import NameService
     from egress.gate.roster import ClientPlace
     from egress.gate.upstream_way import UpstreamWay
-    from egress.policy import Address, Policy, Refusal
+    from egress.policy import Address, NameDecision, Policy, Refusal
 
 logger = logging.getLogger(__name__)
 
-# The outcome of what a reload cut.
-RELOADED = "policy-reload"
-_NOW_DENIED = "the policy was reloaded and denies it"
-_NO_SANDBOX = "the sandbox is not known any more"
-_EXPIRED = "the rule that allowed it has expired"
 _PLAIN_PORT = 80
-# The next expiry is looked for again after so long at most: the clock may be set.
-_LOOK_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +148,11 @@ class Gate:
     given: GivenNames | None = None
     presentable: Callable[[str], bool] | None = None
     open: dict[str, Exchange] = field(default_factory=dict)
-    _expiry: asyncio.TimerHandle | None = None
-    _expires: tuple[float, ...] = ()
+    _expiring: ExpiryWatch | None = None
 
     def __post_init__(self) -> None:
-        """Know when rules expire: asked at each request, and the same for a whole generation."""
-        self._expires = self.generation.expiries
+        """Know whether rules expire: asked at each request, and the same for a whole generation."""
+        self._expiring = self._expiry_watch()
         if self.fetcher is not None:
             self.generation.credentials.serve(self.fetcher)
 
@@ -242,7 +233,7 @@ class Gate:
         if peer not in exchange.addresses:  # else it was judged as this request was
             policy = exchange.generation.policy_of(request.sandbox)
             if policy is None:
-                return _NO_SANDBOX
+                return NO_SANDBOX
             judged = policy.decide_address(request, exchange.decision, [peer])
             if not judged.addresses:
                 return judged.decision.detail or "the connection's address is not permitted"
@@ -277,59 +268,27 @@ class Gate:
         if self.fetcher is not None:
             generation.credentials.serve(self.fetcher)
         self.generation = generation
-        self._expires = generation.expiries
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
-        if self.open:
-            self._watch_expiries(wall_clock())
+        if self._expiring is not None:
+            self._expiring.stop()
+        self._expiring = self._expiry_watch()
+        if self._expiring is not None and self.open:
+            self._expiring.look(wall_clock())
 
-    def cut_denied(self, code: str = RELOADED, detail: str = _NOW_DENIED) -> int:
+    def cut_denied(self, code: str = RELOADED, detail: str = NOW_DENIED) -> int:
         """Cut what the generation in force denies now. Returns how many were cut."""
-        doomed = [exchange for exchange in self.open.values() if not self._still_allowed(exchange)]
-        for exchange in doomed:
-            try:
-                exchange.finish(f"{code}: {detail}")
-                exchange.cut(code)
-            except Exception:  # INVARIANT reload-is-atomic: one connection's end must not keep the others
-                logger.exception("a connection that the new policy denies could not be cut")
-        return len(doomed) + sum([self._cut_if_denied(standing) for standing in tuple(self.standing())])
+        cut = cut_exchanges(self.open.values(), self.generation, code, detail)
+        return cut + cut_standing(self.standing(), self.generation, self.recorder)
 
-    def _cut_if_denied(self, standing: Standing) -> bool:
-        try:
-            denied = self._denied_now(standing)
-            if denied is None:
-                return False
-            self._record_cut(standing, denied)
-        except Exception:
-            logger.exception("a connection could not be judged again, and is cut")
-        try:
-            standing.cut(RELOADED)
-        except Exception:  # INVARIANT reload-is-atomic: as above
-            logger.exception("a connection that the new policy denies could not be cut")
-        return True
+    def _expiry_watch(self) -> ExpiryWatch | None:
+        """That of the generation in force; None where no rule of it expires."""
+        moments = self.generation.expiries
+        return ExpiryWatch(moments, self._cut_expired) if moments else None
 
-    def _denied_now(self, standing: Standing) -> Refused | None:
-        policy = self.generation.policy_of(standing.client.sandbox)
-        if policy is None:
-            # Nobody's connection that has not said who it is may still do so.
-            return Refused(Reason.SANDBOX_UNKNOWN, "") if standing.bound or standing.client.settled else None
-        return decide_connect(policy, standing.request).denied if standing.bound else None
-
-    def _record_cut(self, standing: Standing, denied: Refused) -> None:
-        """The row of a connection on which nothing was under way; nothing waits for it, since it closes anyhow."""
-        decision_id = new_decision_id()
-        gone = denied.reason is Reason.SANDBOX_UNKNOWN
-        detail = f"{RELOADED}: {_NO_SANDBOX if gone else _NOW_DENIED}"
-        said = denied.decision
-        verdict = Verdict.ASK if said is not None and said.verdict is Verdict.ASK else Verdict.DENY
-        decision = Decision(verdict, denied.reason, detail, (), None if said is None else said.rule)
-        asked = standing.client, standing.request, None
-        event = self.recorder.event(decision_id, asked, decision, self.generation.digest)
-        audit = self.recorder.audit
-        now = time.time_ns() // 1000
-        if not (audit.offer(event) and audit.offer(OutcomeEvent(id=decision_id, time_us=now, error=detail))):
-            logger.error("the end of an idle connection could not be recorded")
+    def _cut_expired(self) -> bool:
+        cut = self.cut_denied(Reason.RULE_EXPIRED.value, EXPIRED)
+        if cut:
+            self.recorder.note_cut(cut, EXPIRED)
+        return bool(self.open)
 
     async def _judge_connect(self, client: Client, request: Request) -> Destination | Denial:
         if self.draining:
@@ -371,7 +330,7 @@ class Gate:
         if self.draining:
             return await self.refuse(client, request, Reason.SHUTTING_DOWN, sni=sni)
         generation = self.generation
-        since = wall_clock() if self._expires else 0.0
+        since = 0.0 if self._expiring is None else wall_clock()
         outcome = await permit(
             generation, self.resolver, self.own, request, asked.peer, reads_body=asked.reads_body, body=asked.body
         )
@@ -383,7 +342,7 @@ class Gate:
         if outcome.decision.limits:
             over = await self.quotas.hold(client.sandbox, outcome.decision.limits)
             if isinstance(over, Over):
-                return await self._refuse(client, request, _refused_over(over, outcome, generation), sni)
+                return await self._refuse(client, request, refused_over(over, outcome, generation), sni)
             exchange.quota = over
         told = outcome.told or outcome.decision
         if self.way is not None:
@@ -394,11 +353,11 @@ class Gate:
         if not await self._recorded(exchange, event):
             return Denial(exchange.id, Reason.AUDIT_UNAVAILABLE, host=request.host.text, port=request.port)
         self.open[exchange.id] = exchange
-        if self._expires:
-            self._watch_expiries(since)
-        if generation is not self.generation and not self._still_allowed(exchange):
+        if self._expiring is not None:
+            self._expiring.look(since)
+        if generation is not self.generation and not still_allowed(exchange, self.generation):
             # A reload came while this was being judged; it could not be cut yet, so it ends here.
-            exchange.finish(f"{RELOADED}: {_NOW_DENIED}")
+            exchange.finish(f"{RELOADED}: {NOW_DENIED}")
             return Denial(exchange.id, Reason.HOST_NOT_ALLOWED, host=request.host.text, port=request.port)
         expires = time.monotonic() + GRANT_SECONDS
         sent = outcome.request
@@ -438,29 +397,8 @@ class Gate:
             look=None if seeker is None or asked.body is not None or request.method is None else BodyLook(seeker),
         )
 
-    async def _refuse(self, client: Client, request: Request, refused: Refused, sni: str | None) -> Denial:
-        decision_id = new_decision_id()
-        said = refused.decision
-        verdict = Verdict.ASK if said is not None and said.verdict is Verdict.ASK else Verdict.DENY
-        rule = None if said is None else said.rule
-        labels = () if said is None else said.labels
-        denied = Decision(
-            verdict, refused.reason, refused.detail, () if said is None else said.says, rule, labels=labels
-        )
-        host, port, retry = request.host.text, request.port, refused.retry_after
-        denial = Denial(decision_id, refused.reason, refused.detail, verdict, rule, host, port, retry)
-        if refused.reason is Reason.SANDBOX_UNKNOWN:
-            client, denial = as_unknown(self.generation.roster, client, denial)
-        digest = refused.digest or self.generation.digest
-        event = self.recorder.event(decision_id, (client, request, sni), denied, digest, sent=refused.sent)
-        if self.recorder.counts(event):
-            return denial
-        if await self.recorder.record(event):
-            now = time.time_ns() // 1000
-            self.recorder.audit.offer(OutcomeEvent(id=decision_id, time_us=now, status=denial.status, duration_us=0))
-        else:
-            logger.error("a denial could not be recorded: %s", refused.reason.value)
-        return denial
+    def _refuse(self, client: Client, request: Request, refused: Refused, sni: str | None) -> Awaitable[Denial]:
+        return record_refusal(self.generation, self.recorder, (client, request, sni), refused)
 
     async def _internal_error(self, error: Exception, client: Client, request: Request, sni: str | None) -> Denial:
         logger.error("a request could not be judged", exc_info=error)
@@ -474,50 +412,6 @@ class Gate:
         self.open.pop(exchange.id, None)
         if not self.recorder.audit.offer(outcome):
             logger.error("the outcome of decision %s could not be recorded", exchange.id)
-
-    def _watch_expiries(self, since: float) -> None:
-        """Have what an expiring rule lets pass cut when the rule expires.
-
-        `since`: what is open was judged then or later. A moment that has come meanwhile would else be met by nobody.
-        """
-        coming = next((moment for moment in self._expires if moment > since), None)
-        if coming is None:
-            return
-        left = max(coming - wall_clock(), 0.0)
-        if self._expiry is not None:
-            if left:
-                return
-            self._expiry.cancel()
-        self._expiry = asyncio.get_running_loop().call_later(min(left, _LOOK_SECONDS), self._at_expiry)
-
-    def _at_expiry(self) -> None:
-        self._expiry = None
-        since = wall_clock()
-        cut = self.cut_denied(Reason.RULE_EXPIRED.value, _EXPIRED)
-        if cut:
-            self.recorder.note_cut(cut, _EXPIRED)
-        if self.open:
-            self._watch_expiries(since)
-
-    def _still_allowed(self, exchange: Exchange) -> bool:
-        asked = exchange.asked or exchange.request
-        policy = self.generation.policy_of(asked.sandbox)
-        if policy is None:
-            return False
-        try:
-            now = policy.follow(asked, policy.decide_request(asked))
-            # What would go elsewhere now is as good as denied where it goes.
-            same = now.request == exchange.request
-            return same and bool(policy.decide_address(now.request, now.decision, exchange.addresses).addresses)
-        except Exception:
-            logger.exception("a connection could not be judged again, and is cut")
-            return False
-
-
-def _refused_over(over: Over, permitted: Permit, generation: Generation) -> Refused:
-    """A limit of a rule that allows is reached."""
-    digest = generation.digest
-    return Refused(over.reason, limit_detail(over), permitted.decision, digest, permitted.request, over.seconds)
 
 
 def _is_auto(policy: Policy, https: NameDecision) -> bool:

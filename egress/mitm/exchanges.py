@@ -1,10 +1,9 @@
-"""The hooks of one HTTP exchange: judged anew for each request, carried, answered, recorded once.
+"""The hooks of a request: judged anew each time, then carried (`answers` has those of what comes back).
 
 1. requestheaders   the request (`Gate.admit_head`); a refused one is answered at once
 2. request          the request again where a rule asked for its body, which is whole now (`awaited_hooks`)
 3. upstream_ready   the connection that will carry it (`Gate.ready`), then header changes, secrets last
-4. responseheaders  what the upstream may not say is taken out; bodies are counted as they stream
-5. response, error, websocket_end  the outcome
+4. body_part        what of a body may pass, either way, where it is looked at or limited
 """
 
 from __future__ import annotations
@@ -16,19 +15,17 @@ from typing import TYPE_CHECKING
 from mitmproxy import http
 from mitmproxy.connection import Server
 
-from egress.gate.body import count_down, count_up, is_misdirected, misdirection
+from egress.gate.body import count_up, is_misdirected
 from egress.gate.denial import Denial, failure
-from egress.gate.exchange import Exchange
 from egress.gate.gate import Asked
 from egress.gate.judged_body import BodyWanted, unread_bytes
 from egress.gate.naming import Route, name_request, unnamed
-from egress.gate.outbound import VIA, WEBSOCKET, authority_of, client_fields, origin_of, upstream_head
+from egress.gate.outbound import WEBSOCKET, authority_of, origin_of, upstream_head
 from egress.gate.permit import is_secure
-from egress.gate.reflection import Answer
+from egress.mitm.answers import LINGER_SECONDS, exchange_of, finish
+from egress.mitm.arming import refusal
 from egress.mitm.awaited_hooks import AwaitedHooks, forget_expectation, head_of_flow
-from egress.mitm.handler import refusal
-from egress.mitm.http1 import HEAD
-from egress.mitm.stream import ANSWER, BODY, EXCHANGE, FAILURE, INVALID, LIMITED, LOOKED_AT, UNREADABLE, Failure
+from egress.mitm.stream import BODY, EXCHANGE, INVALID, LIMITED, LOOKED_AT
 from egress.policy import Reason, Refusal, Request
 from egress.wire.head import NoBody, Reject, RejectKind, RequestHead
 
@@ -36,18 +33,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from egress.gate.body import Buffer
+    from egress.gate.exchange import Exchange
     from egress.gate.gate import Gate
     from egress.mitm.connection import ClientConnection
     from egress.mitm.hooks_of_ours import BodyPart, RefusedHead, UpstreamUse
     from egress.policy import Address
 
 NAMED = "egress.named"
-
-# A refused request's body is thrown away for this long, so that the client reads the refusal, before the cut.
-_LINGER_SECONDS = 5.0
-_SWITCHING_PROTOCOLS = 101
-_VERIFY_FAILED = "Certificate verify failed"
-_NOT_OUR_TLS = "The remote server "
 
 # Fields of a connection, which HTTP/2 has none of (RFC 9113, section 8.2.2).
 _NOT_IN_HTTP2 = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
@@ -172,7 +164,7 @@ class ExchangeHooks:
             return
         if not whole and (isinstance(head, Reject) or not isinstance(head.framing, NoBody)):
             flow.response.headers["Connection"] = "close"
-            connection.expect(_LINGER_SECONDS, connection.close)
+            connection.expect(LINGER_SECONDS, connection.close)
 
     async def upstream_ready(self, connection: ClientConnection, use: UpstreamUse) -> None:
         """A connection is open for the request: judge it, then put on what the rule injects."""
@@ -236,134 +228,6 @@ class ExchangeHooks:
         connection.recorded += 1
         refused.answer = denial.http1()
 
-    # 6. responses
-
-    async def responseheaders(self, _connection: ClientConnection, flow: http.HTTPFlow) -> None:
-        """The answer's head is here: clean it, count its body."""
-        exchange = exchange_of(flow)
-        response = flow.response
-        if exchange is None or response is None:
-            return
-        exchange.response_started(response.status_code)
-        switching = response.status_code == _SWITCHING_PROTOCOLS
-        if switching and not (exchange.request.protocol in WEBSOCKET and _opens_websocket(response)):
-            exchange.finish(Reason.UPSTREAM_MALFORMED.value)
-            flow.kill()
-            return
-        last = "close" in _options(response)
-        answer = flow.metadata.get(ANSWER)
-        if isinstance(answer, Answer):
-            last = _clean(flow, response, answer, exchange) or last
-        response.headers = _for_client(response.headers, switching=switching)
-        if self._gate.via:
-            response.headers.fields = (*response.headers.fields, VIA)
-        head = getattr(flow.request, HEAD, None)
-        if last or (head is not None and not head.keep_alive):
-            # mitmproxy looks here for which connections to close, and what the two ends said of theirs stayed behind.
-            response.headers["Connection"] = "close"
-        if not switching:
-            response.stream = _counting_down(exchange)
-
-    async def response(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
-        """The answer is complete."""
-        exchange = exchange_of(flow)
-        if exchange is None:
-            return
-        if flow.response is not None and flow.response.trailers is not None:
-            answer, trailers = flow.metadata.get(ANSWER), flow.response.trailers
-            if isinstance(answer, Answer):
-                trailers = http.Headers(answer.fields(trailers.fields))
-            flow.response.trailers = _for_client(trailers)
-        if ANSWER in flow.metadata and flow.request.timestamp_end is None and not flow.request.is_http2:
-            # What of the request is not on its way never goes (`GuardedStream.end_early`).
-            connection.expect(_LINGER_SECONDS, connection.close)
-        if flow.websocket is None:
-            finish(connection, exchange)
-
-    async def error(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
-        """The upstream failed, or the client went away. A page is made for a client that has seen no answer."""
-        exchange = exchange_of(flow)
-        if exchange is None:
-            self.bodies.never_whole(connection, flow)
-            return
-        connection.book.drop(exchange.id)
-        reason, detail = _failure(flow, exchange)
-        if flow.response is None and reason is not None:
-            denial = failure(exchange, reason, detail)
-            flow.response = refusal(denial)
-            flow.response.headers["Connection"] = "close"
-            exchange.response_started(denial.status)
-        if reason in (Reason.LIMIT_BYTES, Reason.PLACEHOLDER_MISDIRECTED) and not flow.request.is_http2:
-            # What the client still sends is thrown away, so that it reads why, but not for ever.
-            connection.expect(_LINGER_SECONDS, connection.close)
-        code = "client-closed" if reason is None else reason.value
-        finish(connection, exchange, f"{code}: {detail}" if detail else code)
-
-    async def websocket_message(self, _connection: ClientConnection, flow: http.HTTPFlow) -> None:
-        """Count the messages, and keep none."""
-        exchange = exchange_of(flow)
-        if flow.websocket is None or exchange is None:
-            return
-        answer = flow.metadata.get(ANSWER)
-        for message in flow.websocket.messages:
-            if isinstance(answer, Answer) and not message.from_client:
-                message.content = answer.text(message.content)
-            if message.from_client:
-                exchange.bytes_up += len(message.content)
-            else:
-                exchange.bytes_down += len(message.content)
-        flow.websocket.messages.clear()
-
-    async def websocket_end(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
-        """The WebSocket is closed."""
-        exchange = exchange_of(flow)
-        if exchange is not None:
-            finish(connection, exchange)
-
-
-def finish(connection: ClientConnection, exchange: Exchange, error: str = "") -> None:
-    """Record the outcome of an exchange that is no longer under way."""
-    connection.exchanges.pop(exchange.id, None)
-    if connection.limited is exchange:
-        connection.limited = None
-    exchange.finish(error)
-
-
-def exchange_of(flow: http.HTTPFlow) -> Exchange | None:
-    """The admitted request that a flow carries, if there is one."""
-    found = flow.metadata.get(EXCHANGE)
-    return found if isinstance(found, Exchange) else None
-
-
-def _clean(flow: http.HTTPFlow, response: http.Response, answer: Answer, exchange: Exchange) -> bool:
-    """Take secrets out of a head, and frame its body anew; whether the connection must end with that body."""
-    response.headers = http.Headers(answer.fields(response.headers.fields))
-    response.data.reason = answer.text(response.data.reason)
-    if not exchange.downward.steps:
-        return False
-    for name in ("content-length", "transfer-encoding"):
-        response.headers.pop(name, None)
-    if flow.request.is_http2:
-        return False
-    if flow.request.http_version == "HTTP/1.0":
-        return True
-    response.headers["Transfer-Encoding"] = "chunked"
-    return False
-
-
-def _for_client(headers: http.Headers, *, switching: bool = False) -> http.Headers:
-    return http.Headers(client_fields(list(headers.fields), switching=switching))
-
-
-def _opens_websocket(response: http.Response) -> bool:
-    """Whether a 101 agrees to what was asked for (RFC 6455, section 4.2.2)."""
-    return response.headers.get("upgrade", "").lower() == "websocket" and "upgrade" in _options(response)
-
-
-def _options(response: http.Response) -> list[str]:
-    """The members of Connection, in lower case."""
-    return [option.strip().lower() for option in response.headers.get("connection", "").split(",")]
-
 
 def _address_to(flow: http.HTTPFlow, exchange: Exchange) -> None:
     """Have the flow go where the request was judged to go."""
@@ -402,16 +266,6 @@ def _counting_up(exchange: Exchange) -> Callable[[bytes], Sequence[bytes]]:
     return pass_on
 
 
-def _counting_down(exchange: Exchange) -> Callable[[bytes], Sequence[bytes]]:
-    """The place in the body's path towards the client; as above."""
-
-    def pass_on(chunk: bytes) -> Sequence[bytes]:
-        passed = bytes(count_down(exchange, chunk)) if chunk else bytes(exchange.downward.end())
-        return (passed,) if passed else ()
-
-    return pass_on
-
-
 # Peers are few, and asked for at each request.
 _address = lru_cache(maxsize=1024)(ip_address)
 
@@ -437,36 +291,3 @@ def _unnamed(connection: ClientConnection, head: RequestHead | Reject | None) ->
     destination = connection.destination
     route = None if destination is None else Route(destination.host, destination.port, connection.hello_checked)
     return unnamed(connection.client.sandbox, head if isinstance(head, RequestHead) else None, route)
-
-
-def _failure(flow: http.HTTPFlow, exchange: Exchange) -> tuple[Reason | None, str]:  # noqa: PLR0911 -- one a failure
-    """What went wrong with an admitted request, in our own words; no reason means that the client went away."""
-    match flow.metadata.get(FAILURE):
-        case Failure.CLIENT:
-            return None, ""
-        case Failure.REQUEST:
-            return Reason.REQUEST_MALFORMED, "the body breaks the rules of HTTP, or fields follow it"
-        case Failure.LIMIT:
-            return Reason.LIMIT_BYTES, ""
-        case Failure.PLACEHOLDER:
-            refusal = misdirection(exchange)
-            return refusal.reason, refusal.detail
-        case Failure.MALFORMED:
-            return Reason.UPSTREAM_MALFORMED, ""
-        case Failure.UNREADABLE:
-            return Reason.RESPONSE_UNREADABLE, str(flow.metadata.get(UNREADABLE, ""))
-        case Failure.CLOSED:
-            return Reason.UPSTREAM_UNREACHABLE, "the server closed the connection"
-        case Failure.CONNECT:
-            return _connect_failure("" if flow.error is None else flow.error.msg, exchange)
-        case _:
-            return Reason.UPSTREAM_UNREACHABLE, ""
-
-
-def _connect_failure(message: str, exchange: Exchange) -> tuple[Reason, str]:
-    """Tell our own sentences, and OpenSSL's of a certificate, from mitmproxy's, which repeat bytes of the wire."""
-    if message.startswith(_VERIFY_FAILED):
-        return Reason.UPSTREAM_TLS, message
-    if is_secure(exchange.request) and ("SSL" in message or message.startswith(_NOT_OUR_TLS)):
-        return Reason.UPSTREAM_TLS, "the TLS handshake with the server failed"
-    return Reason.UPSTREAM_UNREACHABLE, "" if "SSL" in message else message

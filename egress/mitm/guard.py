@@ -12,7 +12,7 @@ from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.proxy.layers.http import _http1, _http2
 
 from egress.errors import StartError
-from egress.mitm import handler, http1, http2, stream
+from egress.mitm import dialling, draining, handler, hook_runs, http1, http2, stream
 
 
 class _Installed:
@@ -24,10 +24,10 @@ def install() -> None:
     if _Installed.done:
         return
     replacements: tuple[tuple[object, str, object], ...] = (
-        (mode_servers.ProxyConnectionHandler, "handle_hook", handler.handle_hook),
-        (mode_servers.ProxyConnectionHandler, "open_connection", handler.open_connection),
+        (mode_servers.ProxyConnectionHandler, "handle_hook", hook_runs.handle_hook),
+        (mode_servers.ProxyConnectionHandler, "open_connection", dialling.open_connection),
         (mode_servers.ProxyConnectionHandler, "server_event", handler.server_event),
-        (mode_servers.ProxyConnectionHandler, "drain_writers", handler.drain_writers),
+        (mode_servers.ProxyConnectionHandler, "drain_writers", draining.drain_writers),
         (mode_servers.ProxyConnectionHandler, "log", handler.log),
         (_http1.Http1Server, "read_headers", http1.read_request),
         (_http1.Http1Client, "read_headers", http1.read_response),

@@ -11,7 +11,7 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layers.http import HttpLayer
 
 from egress.mitm.attachment import attached
-from egress.mitm.handler import run_now
+from egress.mitm.hook_runs import run_now
 
 if TYPE_CHECKING:
     from mitmproxy.proxy.layer import CommandGenerator

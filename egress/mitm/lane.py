@@ -1,7 +1,7 @@
 """The mitm lane: which hook of mitmproxy asks what, and what a connection may be while it lives.
 
-`tunnels` has the hooks up to the first request, `exchanges` those of each request. Before each hook its data is put
-in the state of refusal (`handler.arm`); a hook's last statement takes it out.
+`tunnels` has the hooks up to the first request, `exchanges` those of each request, `answers` those of what comes back.
+Before each hook its data is put in the state of refusal (`arming.arm`); a hook's last statement takes it out.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from mitmproxy import http
 from egress.gate.dial import DialFailure
 from egress.gate.naming import unnamed
 from egress.gate.standing import Standing
+from egress.mitm.answers import AnswerHooks, exchange_of, finish
+from egress.mitm.arming import ANSWERED
 from egress.mitm.arrival import Carrier
 from egress.mitm.connection import ClientConnection, peer_of
-from egress.mitm.exchanges import ExchangeHooks, exchange_of, finish
-from egress.mitm.handler import ANSWERED
+from egress.mitm.exchanges import ExchangeHooks
 from egress.mitm.tunnels import TunnelHooks
 from egress.policy import Lane, Protocol, Reason, Request
 
@@ -81,7 +82,8 @@ class MitmLane:
         self._tls_seconds = tls_seconds
         self._others = others
         self._tunnels = tunnels = TunnelHooks(gate, contexts)
-        self._exchanges = exchanges = ExchangeHooks(gate)
+        exchanges = ExchangeHooks(gate)
+        self._answers = answers = AnswerHooks(gate, exchanges.bodies)
         self._hooks: dict[str, Hook] = {
             "client_disconnected": self._client_disconnected,
             "server_connect": self._server_connect,
@@ -101,10 +103,10 @@ class MitmLane:
             "egress_body_part": exchanges.body_part,
             "egress_head_refused": exchanges.head_refused,
             "responseheaders": self._responseheaders,
-            "response": exchanges.response,
-            "error": exchanges.error,
-            "websocket_message": exchanges.websocket_message,
-            "websocket_end": exchanges.websocket_end,
+            "response": answers.response,
+            "error": answers.error,
+            "websocket_message": answers.websocket_message,
+            "websocket_end": answers.websocket_end,
         }
 
     # dispatch
@@ -254,7 +256,7 @@ class MitmLane:
     async def _responseheaders(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
         if connection.handshakes:
             self._tunnels.answered(connection, flow.server_conn.id)
-        await self._exchanges.responseheaders(connection, flow)
+        await self._answers.responseheaders(connection, flow)
 
     async def _client_disconnected(self, connection: ClientConnection, client: MitmClient) -> None:
         self.connections.pop(client.id, None)

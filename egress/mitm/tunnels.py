@@ -20,7 +20,7 @@ from egress.gate.denial import Denial
 from egress.gate.gate import Asked, Destination
 from egress.gate.hello import hello_problem
 from egress.gate.naming import NOWHERE, name_connect
-from egress.mitm.handler import refusal
+from egress.mitm.arming import refusal
 from egress.mitm.http1 import HEAD
 from egress.mitm.http_layer import PromptHttpLayer
 from egress.mitm.sessions import Place

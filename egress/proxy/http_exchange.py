@@ -11,11 +11,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from egress.gate.body import STRAIGHT, BodyPath, count_down, limited_down, whole_body
+from egress.gate.body import STRAIGHT, BodyPath, whole_body
 from egress.gate.denial import Denial, failure
 from egress.gate.exchange import Exchange
 from egress.gate.frames import CoveredFrames
@@ -26,11 +25,20 @@ from egress.gate.reflection import answer_of, cleaned
 from egress.gate.shares import ByteLimitError
 from egress.policy import Reason, Refusal
 from egress.proxy import heads
-from egress.proxy.bodies import BodyError, IncomingBody, chunk, last_chunk
+from egress.proxy.bodies import BodyError, IncomingBody
 from egress.proxy.connection import CLIENT_CLOSED
+from egress.proxy.download import (
+    SERVER_CLOSED,
+    SERVER_MALFORMED,
+    ClientGoneError,
+    broken,
+    send_answer,
+    to_client,
+    unreadable,
+)
 from egress.proxy.held import HeldUpload, held_head, hold
 from egress.proxy.relay import relay
-from egress.proxy.upload import OVER, TURN, Upload
+from egress.proxy.upload import Upload
 from egress.proxy.upstreams import key_of
 from egress.wire.head import (
     ContentLength,
@@ -46,7 +54,6 @@ from egress.wire.head import (
 )
 
 if TYPE_CHECKING:
-    from egress.gate.body import Buffer
     from egress.gate.reflection import Answer
     from egress.policy import Request
     from egress.proxy.connection import Connection
@@ -57,8 +64,6 @@ if TYPE_CHECKING:
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _INTERIMS_AT_MOST = 16
 
-_SERVER_CLOSED = Refusal(Reason.UPSTREAM_UNREACHABLE, "the server closed the connection")
-_SERVER_MALFORMED = Refusal(Reason.UPSTREAM_MALFORMED, "")
 # What is decoded may be a hundred times as long, and is held until the client has taken it.
 _CODED_AT_ONCE = 16_384
 
@@ -144,7 +149,7 @@ class HttpExchange:
                 return await self._switch(exchange, head, rest)
             framing = response_framing(head, self._head.method)
             if isinstance(framing, Reject):
-                return await self._fail(exchange, _SERVER_MALFORMED)
+                return await self._fail(exchange, SERVER_MALFORMED)
             if exchange.rendered.scrubbed:
                 return await self._answer_cleaned(exchange, head, framing, rest)
             return await self._answer(exchange, head, framing, rest)
@@ -164,7 +169,7 @@ class HttpExchange:
         kept = self._kept
         if kept is not None and self._parts.pool.take(kept):
             answer = await self._ask_on(kept, exchange)
-            stale = answer is _SERVER_CLOSED and not self._began
+            stale = answer is SERVER_CLOSED and not self._began
             if not (stale and self._repeatable()):
                 return answer
             kept.endpoint.close()
@@ -192,10 +197,10 @@ class HttpExchange:
             else:
                 await self._send_with_body(upstream, exchange)
             return await self._read_answer(upstream, exchange)
-        except _ClientGoneError:
+        except ClientGoneError:
             raise
         except OSError:
-            return self._problem or _SERVER_CLOSED
+            return self._problem or SERVER_CLOSED
 
     async def _send_with_body(self, upstream: Upstream, exchange: Exchange) -> None:
         if self._held is not None:
@@ -257,14 +262,14 @@ class HttpExchange:
             if buffer:
                 head = parse_response_head(buffer, resume=resume)
                 if isinstance(head, Reject):
-                    return _SERVER_MALFORMED
+                    return SERVER_MALFORMED
                 if isinstance(head, ResponseHead):
                     rest = bytes(buffer[head.length :])
                     if not head.interim:
                         return head, rest
                     interims += 1
                     if interims > _INTERIMS_AT_MOST:
-                        return _SERVER_MALFORMED
+                        return SERVER_MALFORMED
                     await self._pass_interim(head, exchange)
                     buffer, resume = rest, None
                     continue
@@ -272,7 +277,7 @@ class HttpExchange:
             data = await upstream.endpoint.receive()
             self._connection.moved()
             if not data:
-                return _SERVER_MALFORMED if buffer else self._problem or _SERVER_CLOSED
+                return SERVER_MALFORMED if buffer else self._problem or SERVER_CLOSED
             self._began = True
             buffer = data if not buffer else bytearray(buffer) + data
 
@@ -281,7 +286,7 @@ class HttpExchange:
             return
         if exchange.rendered.scrubbed:
             head = heads.cleaned_head(head, answer_of(exchange))
-        await self._to_client(heads.interim_head(head))
+        await to_client(self._connection, heads.interim_head(head))
 
     async def _answer_cleaned(
         self, exchange: Exchange, head: ResponseHead, framing: Framing | UntilClose, rest: bytes
@@ -296,7 +301,7 @@ class HttpExchange:
             try:
                 rest = bytes(exchange.downward.pass_on(rest)) + bytes(exchange.downward.end())
             except UnreadableError as error:
-                return await self._fail(exchange, _unreadable(error))
+                return await self._fail(exchange, unreadable(error))
             exchange.bytes_down -= len(rest)
             exchange.downward = STRAIGHT
             framing = ContentLength(len(rest))
@@ -328,7 +333,7 @@ class HttpExchange:
         if here == len(rest) and not exchange.downward.steps and exchange.quota is None:
             # All of the answer came with its head, as most small ones do.
             exchange.bytes_down += here
-            await self._to_client(written + rest if here else written)
+            await to_client(self._connection, written + rest if here else written)
             if self._whole and head.keep_alive:
                 self._upstream = None
                 self._parts.pool.give(upstream)
@@ -337,11 +342,11 @@ class HttpExchange:
         buffer = self._parts.buffer[:_CODED_AT_ONCE] if coded else self._parts.buffer
         body = IncomingBody(upstream.endpoint, framing, rest, buffer)
         try:
-            await self._send_answer(exchange, body, written, answer, chunked=chunked)
+            await send_answer(self._connection, exchange, body, written, answer, chunked=chunked)
         except (BodyError, ByteLimitError, UnreadableError, OSError) as error:
-            if isinstance(error, _ClientGoneError):
+            if isinstance(error, ClientGoneError):
                 raise
-            told = self._problem or _broken(error)
+            told = self._problem or broken(error)
             self._connection.finish(f"{told.reason.value}: {told.detail}" if told.detail else told.reason.value)
             self._connection.endpoint.abort()
             return False
@@ -357,57 +362,6 @@ class HttpExchange:
             await self._upload.stop()
             await self._lane.linger()
         return keep
-
-    async def _send_answer(
-        self, exchange: Exchange, body: IncomingBody, written: bytes, answer: Answer | None, *, chunked: bool
-    ) -> None:
-        pending = written
-        data = body.here()
-        if exchange.quota is not None:
-            data = await self._limited(exchange, data, pending, chunked=chunked)
-        data = count_down(exchange, data)
-        turn = 0
-        while not body.done:
-            if pending or len(data):
-                part = chunk(data) if chunked else data
-                await self._to_client(b"".join((pending, part)) if pending else part)
-                pending = b""
-            data = await body.next()
-            if exchange.quota is not None:
-                data = await self._limited(exchange, data, pending, chunked=chunked)
-            data = count_down(exchange, data)
-            self._connection.moved()
-            turn += 1
-            if turn % TURN == 0:
-                data = bytes(data)
-                await asyncio.sleep(0)
-        rest = exchange.downward.end() if exchange.downward.steps else b""
-        if len(rest):
-            data = bytes(data) + bytes(rest)
-        if chunked:
-            trailers = heads.trailer_lines(body.trailers if answer is None else answer.fields(body.trailers))
-            await self._to_client(b"".join((pending, chunk(data), last_chunk(trailers))))
-        elif pending or len(data):
-            await self._to_client(b"".join((pending, data)) if pending else data)
-
-    async def _limited(self, exchange: Exchange, data: Buffer, pending: bytes, *, chunked: bool) -> Buffer:
-        """What may go on; where that is less than came, it goes, behind what is pending. Then raises ByteLimitError."""
-        came = len(data)
-        data = await limited_down(exchange, data)
-        if len(data) < came:
-            last = count_down(exchange, data)
-            await self._to_client(b"".join((pending, chunk(last) if chunked else last)))
-            raise ByteLimitError
-        return data
-
-    async def _to_client(self, data: bytes | bytearray | memoryview) -> None:
-        endpoint = self._connection.endpoint
-        try:
-            sent = endpoint.send_now(data)
-            if sent != len(data):
-                await endpoint.send_rest(data, sent)
-        except OSError as error:
-            raise _ClientGoneError from error
 
     async def _fail(self, exchange: Exchange, refusal: Refusal) -> bool:
         """Tell the client, in a page of ours, that its request was admitted and failed."""
@@ -426,14 +380,14 @@ class HttpExchange:
         upstream = self._upstream
         asked = exchange.request.protocol in WEBSOCKET
         if upstream is None or not asked or not heads.opens_websocket(head):
-            return await self._fail(exchange, _SERVER_MALFORMED)
+            return await self._fail(exchange, SERVER_MALFORMED)
         client = self._connection.endpoint
         client.unasked = None
         if exchange.rendered.scrubbed:
             answer = answer_of(exchange)
             head = heads.cleaned_head(head, answer)
             exchange.downward = BodyPath((CoveredFrames(answer.scrubber), *exchange.downward.steps))
-        await self._to_client(heads.switching_head(head))
+        await to_client(self._connection, heads.switching_head(head))
         first = (self._lane.rest, rest)
         self._lane.rest = b""
         try:
@@ -444,21 +398,3 @@ class HttpExchange:
             self._connection.finish(Reason.RESPONSE_UNREADABLE.value)
         self._connection.finish()
         return False
-
-
-def _unreadable(error: UnreadableError) -> Refusal:
-    return Refusal(Reason.RESPONSE_UNREADABLE, f"the server sent a body that cannot be read: {error}")
-
-
-def _broken(error: BodyError | ByteLimitError | UnreadableError | OSError) -> Refusal:
-    """Why an answer ended before its end."""
-    if isinstance(error, UnreadableError):
-        return _unreadable(error)
-    if isinstance(error, ByteLimitError):
-        return OVER
-    early = not isinstance(error, BodyError) or error.early
-    return _SERVER_CLOSED if early else _SERVER_MALFORMED
-
-
-class _ClientGoneError(ConnectionError):
-    """The client cannot be written to any more."""

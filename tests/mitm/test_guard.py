@@ -14,13 +14,13 @@ from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.proxy.layers.http import _http1, _http2
 from mitmproxy.test import tflow
 
-from egress.mitm import attachment, guard, handler, http1, http2, stream
+from egress.mitm import arming, attachment, dialling, draining, guard, handler, hook_runs, http1, http2, stream
 
 REPLACED = [
-    (mode_servers.ProxyConnectionHandler, "handle_hook", handler.handle_hook),
-    (mode_servers.ProxyConnectionHandler, "open_connection", handler.open_connection),
+    (mode_servers.ProxyConnectionHandler, "handle_hook", hook_runs.handle_hook),
+    (mode_servers.ProxyConnectionHandler, "open_connection", dialling.open_connection),
     (mode_servers.ProxyConnectionHandler, "server_event", handler.server_event),
-    (mode_servers.ProxyConnectionHandler, "drain_writers", handler.drain_writers),
+    (mode_servers.ProxyConnectionHandler, "drain_writers", draining.drain_writers),
     (mode_servers.ProxyConnectionHandler, "log", handler.log),
     (_http1.Http1Server, "read_headers", http1.read_request),
     (_http1.Http1Client, "read_headers", http1.read_response),
@@ -104,24 +104,24 @@ def test_arm_is_a_denial_before_any_hook() -> None:
     flow = tflow.tflow()
     for name in ("requestheaders", "http_connect"):
         flow.response = None
-        handler.arm(name, flow)
+        arming.arm(name, flow)
         assert flow.response is not None
         assert json.loads(flow.response.content or b"")["reason"] == "internal-error"
     client = SimpleNamespace(error=None)
-    handler.arm("client_connected", client)
+    arming.arm("client_connected", client)
     assert client.error
     connect = SimpleNamespace(server=SimpleNamespace(error=None))
-    handler.arm("server_connect", connect)
+    arming.arm("server_connect", connect)
     assert connect.server.error
     for name in ("tls_start_client", "tls_start_server"):
         start = SimpleNamespace(ssl_conn=object())
-        handler.arm(name, start)
+        arming.arm(name, start)
         assert start.ssl_conn is None
     use = SimpleNamespace(refusal="")
-    handler.arm("egress_upstream_ready", use)
+    arming.arm("egress_upstream_ready", use)
     assert use.refusal
     question = tflow.tdnsflow()
-    handler.arm("dns_request", question)
+    arming.arm("dns_request", question)
     assert question.response is not None
     assert question.response.response_code == dns.response_codes.REFUSED
 
@@ -130,6 +130,6 @@ def test_arming_an_unknown_hook_changes_nothing() -> None:
     """Hooks without an answer of their own are ended by closing the connection."""
     flow = tflow.tflow(resp=True)
     response = flow.response
-    handler.arm("response", flow)
+    arming.arm("response", flow)
     assert flow.response is response
     assert isinstance(response, http.Response)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from egress.gate.body import STRAIGHT
-from egress.mitm import exchanges
+from egress.mitm import answers, exchanges
 from egress.mitm.http2 import BUDGET, REFILL, Budget
 
 
@@ -17,7 +17,7 @@ class Counted:
     upward = downward = STRAIGHT
 
 
-@pytest.mark.parametrize("direction", [exchanges._counting_up, exchanges._counting_down])
+@pytest.mark.parametrize("direction", [exchanges._counting_up, answers._counting_down])
 def test_an_empty_chunk_goes_no_further(direction: object) -> None:
     """Written as a chunk of HTTP/1.1 it would end the body, and what follows would be another request."""
     counted = Counted()

@@ -14,7 +14,7 @@ from rig.modes import HOST, Mode, make_site
 from rig.proxy import LOOPBACK, port_of
 from rig.wire import _Stream, head
 
-from egress.mitm import handler, http2
+from egress.mitm import draining, hook_runs, http2
 from egress.mitm.holding import held_bytes
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def test_a_client_that_does_not_read_http2_stops_the_upstream(start: Callable[..
         assert sent[0] < 40 * MEGABYTE
         assert resident() - before < 40 * MEGABYTE
         (connection,) = site.proxy.lane.connections.values()
-        assert handler.HOLD_SOFT <= held_bytes(connection.handler.layer, None) <= handler.HOLD_HARD
+        assert draining.HOLD_SOFT <= held_bytes(connection.handler.layer, None) <= draining.HOLD_HARD
     site.proxy.until(lambda: not site.proxy.gate.open, "the end")
 
 
@@ -69,8 +69,8 @@ def test_a_connection_that_holds_too_much_is_closed(
     start: Callable[..., Proxy], origin: Origins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the hard limit the connection ends, with the reason in its outcome; the proxy serves on."""
-    monkeypatch.setattr(handler, "HOLD_SOFT", 10_000)
-    monkeypatch.setattr(handler, "HOLD_HARD", 30_000)
+    monkeypatch.setattr(draining, "HOLD_SOFT", 10_000)
+    monkeypatch.setattr(draining, "HOLD_HARD", 30_000)
     site = make_site(start, origin)
     with (
         site.origin.behaving(flood(8 * MEGABYTE, [0])),
@@ -116,7 +116,7 @@ def test_what_is_pipelined_behind_a_request_is_not_held_without_end(
         held = held_bytes(connection.handler.layer, None)
         answer.set()
     assert taken < 40 * MEGABYTE
-    assert handler.HOLD_SOFT < held < 4 * handler.HOLD_SOFT
+    assert draining.HOLD_SOFT < held < 4 * draining.HOLD_SOFT
 
 
 def test_a_body_that_comes_while_its_request_is_judged_is_not_held_without_end(
@@ -142,7 +142,7 @@ def test_a_body_that_comes_while_its_request_is_judged_is_not_held_without_end(
         held = held_bytes(connection.handler.layer, None)
         judged.set()
     assert taken < 40 * MEGABYTE
-    assert handler.HOLD_SOFT < held < 4 * handler.HOLD_SOFT
+    assert draining.HOLD_SOFT < held < 4 * draining.HOLD_SOFT
 
 
 # floods
@@ -204,7 +204,7 @@ def test_many_small_requests_at_once_leave_others_their_turn(
             assert {client.reply(stream).status for stream in client.streams} == {403}
     ticking.cancel()
     assert len(at) == (1000 if version == "pipelined" else 90)
-    most = handler.HOOKS_AT_ONCE if version == "pipelined" else 100
+    most = hook_runs.HOOKS_AT_ONCE if version == "pipelined" else 100
     assert max(at.count(turn) for turn in set(at)) <= most
 
 
