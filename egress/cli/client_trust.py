@@ -10,7 +10,7 @@ import typer
 
 from egress.certs import BUNDLE_NAME, DEFAULT_PASSWORD, Authority, bundle_pem, full_store, write_file
 from egress.confine.client_files import CA_NAME, JAVA_NAME, ClientFiles, configurations, trust
-from egress.confine.environment import child_environment
+from egress.confine.environment import child_environment, redirected_environment
 from egress.confine.formats import Shell
 from egress.errors import StateError
 
@@ -26,16 +26,22 @@ _CONTAINER = "container"
 
 @dataclass(frozen=True, slots=True)
 class Road:
-    """How clients reach the proxy. `socks`: by SOCKS where they can."""
+    """How clients reach the proxy. `url` None: they are redirected. `socks`: by SOCKS where they can."""
 
-    url: str
-    no_proxy: Sequence[str]
-    socks: bool
+    url: str | None
+    no_proxy: Sequence[str] = ()
+    socks: bool = False
 
     @property
     def socks_url(self) -> str | None:
         """The proxy as a SOCKS proxy that resolves names; None: not asked for."""
-        return self.url.replace("http://", "socks5h://", 1) if self.socks else None
+        return self.url.replace("http://", "socks5h://", 1) if self.socks and self.url is not None else None
+
+    def variables(self, bundle: PurePath, ca: PurePath, files: ClientFiles | None = None) -> Mapping[str, str]:
+        """What clients of this road have to have set."""
+        if self.url is None:
+            return redirected_environment(bundle, ca, files)
+        return child_environment(self.url, bundle, ca, no_proxy=self.no_proxy, files=files, socks_url=self.socks_url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +81,9 @@ def write_here(server: ServerConfig, road: Road, wanted: Wanted) -> Mapping[str,
         if wanted.folder is not None:
             raise StateError(str(error), hint="with --files") from error
         typer.echo(f"egress: no variables for Java, apt, wget and PHP: {error}, with --files", err=True)
-        return child_environment(road.url, bundle, ca, no_proxy=road.no_proxy, socks_url=road.socks_url)
+        return road.variables(bundle, ca)
     _write(folder, contents, _java(authority, server, java=wanted.java))
-    return child_environment(road.url, bundle, ca, no_proxy=road.no_proxy, files=files, socks_url=road.socks_url)
+    return road.variables(bundle, ca, files)
 
 
 def write_container(server: ServerConfig, road: Road, wanted: Wanted, shell: Shell) -> Written:
@@ -97,8 +103,7 @@ def write_container(server: ServerConfig, road: Road, wanted: Wanted, shell: She
     contents |= _java(authority, server, java=wanted.java)
     if shell is Shell.DOCKER:
         _write(folder, contents, {})
-    variables = child_environment(road.url, bundle, ca, no_proxy=road.no_proxy, files=files, socks_url=road.socks_url)
-    return Written(variables, folder, contents)
+    return Written(road.variables(bundle, ca, files), folder, contents)
 
 
 def _java(authority: Authority, server: ServerConfig, *, java: bool) -> Mapping[str, bytes]:

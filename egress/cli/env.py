@@ -61,6 +61,12 @@ ProxyOption = Annotated[
     ),
 ]
 Socks = Annotated[bool, typer.Option("--socks", help="Send clients that speak SOCKS through SOCKS5, names unresolved.")]
+Redirected = Annotated[
+    bool,
+    typer.Option(
+        "--redirected", help="For clients whose connections are redirected to the proxy: trust alone, and no proxy."
+    ),
+]
 WithoutJava = Annotated[
     bool, typer.Option("--without-java", help="No JAVA_TOOL_OPTIONS: each JVM prints a line about it on stderr.")
 ]
@@ -77,6 +83,7 @@ def env(
     listen: Listen = None,
     proxy: ProxyOption = None,
     socks: Socks = False,
+    redirected: Redirected = False,
     shell: ShellOption = Shell.SH,
     dotenv: AsDotenv = False,
     json: AsJson = False,
@@ -105,6 +112,7 @@ def env(
       egress env --shell env-file > proxy.env
       eval docker run --rm "$(egress env --docker --proxy proxy:3128)" debian:12 apt-get update
       egress env --k8s --proxy egress.proxy.svc:3128 | kubectl apply -f -
+      egress env --redirected --dotenv > .env
       eval "$(egress env --unset)"
 
     Writes the files that the variables name: the system's roots with the proxy's CA, as PEM and for Java, and short
@@ -130,8 +138,12 @@ def env(
         names = _names(server)
         _print(lambda: unset_text(names, shell))
         return
-    url = _proxy(server.listens) if proxy is None else named_proxy(proxy)
-    road = Road(url, tuple(no_proxy or ()), socks=socks)
+    if redirected:
+        _refuse_with({"--proxy": proxy, "--socks": socks, "--no-proxy": no_proxy}, "--redirected")
+        road = Road(None)
+    else:
+        url = _proxy(server.listens) if proxy is None else named_proxy(proxy)
+        road = Road(url, tuple(no_proxy or ()), socks=socks)
     _print_variables(server, road, Wanted(files, bundle, at, java=not without_java), shell)
 
 
@@ -140,6 +152,14 @@ def _shell(given: Shell, asked: Mapping[Shell, bool]) -> Shell:
     if len(chosen) > 1 or (chosen and given not in {Shell.SH, *chosen}):
         raise typer.BadParameter("one format at a time", param_hint="--shell")
     return chosen[0] if chosen else given
+
+
+def _refuse_with(others: Mapping[str, object], option: str) -> None:
+    said = [name for name, value in others.items() if value]
+    if said:
+        raise typer.BadParameter(
+            f"it says that clients know of no proxy, and {said[0]} tells them of one", param_hint=option
+        )
 
 
 def _names(server: ServerConfig) -> tuple[str, ...]:
@@ -179,7 +199,7 @@ def _text(server: ServerConfig, road: Road, wanted: Wanted, shell: Shell, more: 
         return set_text({**more, **write_here(server, road, wanted)}, shell)
     written = write_container(server, road, wanted, shell)
     text = set_text({**more, **written.variables}, shell)
-    if _is_loopback(road.url):
+    if road.url is not None and _is_loopback(road.url):
         told = "in a container, a loopback address is the container's own: say where it reaches the proxy, with --proxy"
         typer.echo(f"egress: {told}", err=True)
     if shell is Shell.DOCKER:

@@ -50,24 +50,31 @@ def check_path(path: PurePath) -> None:
         )
 
 
-def configurations(proxy_url: str, bundle: PurePath, no_proxy: Sequence[str] = ()) -> Mapping[str, bytes]:
-    """The configurations by name. `bundle` is its path as the clients have it. Raises `ValueError` as `check_path`."""
+def configurations(proxy_url: str | None, bundle: PurePath, no_proxy: Sequence[str] = ()) -> Mapping[str, bytes]:
+    """The configurations by name. `bundle` is its path as the clients have it. Raises `ValueError` as `check_path`.
+
+    `proxy_url` None: the clients know of no proxy, and are led to it.
+    """
     check_path(bundle)
+    apt, wget = ("", "use_proxy = off\n") if proxy_url is None else _through(proxy_url, no_proxy)
+    apt += f'Acquire::https::CaInfo "{bundle}";\n'
+    wget += f"ca_certificate = {bundle}\n"
+    php = f'curl.cainfo = "{bundle}"\nopenssl.cafile = "{bundle}"\n'
+    return {APT_NAME: apt.encode(), WGET_NAME: wget.encode(), PHP_NAME: php.encode()}
+
+
+def _through(proxy_url: str, no_proxy: Sequence[str]) -> tuple[str, str]:
+    """What apt and wget are told of the proxy."""
     # An IPv6 address has apt's own separator in it: there is no way to except one.
     excepted = [host for host in no_proxy if ":" not in host]
     direct = "".join(
         f'Acquire::{scheme}::Proxy::{host} "DIRECT";\n' for host in excepted for scheme in ("http", "https")
     )
-    apt = (
-        f'Acquire::http::Proxy "{proxy_url}";\nAcquire::https::Proxy "{proxy_url}";\n{direct}'
-        f'Acquire::https::CaInfo "{bundle}";\n'
-    )
     wget = (
         f"use_proxy = on\nhttp_proxy = {proxy_url}\nhttps_proxy = {proxy_url}\nftp_proxy = {proxy_url}\n"
-        f"no_proxy = {','.join(no_proxy)}\nca_certificate = {bundle}\n"
+        f"no_proxy = {','.join(no_proxy)}\n"
     )
-    php = f'curl.cainfo = "{bundle}"\nopenssl.cafile = "{bundle}"\n'
-    return {APT_NAME: apt.encode(), WGET_NAME: wget.encode(), PHP_NAME: php.encode()}
+    return f'Acquire::http::Proxy "{proxy_url}";\nAcquire::https::Proxy "{proxy_url}";\n{direct}', wget
 
 
 def trust(bundle: bytes, ca: bytes) -> Mapping[str, bytes]:

@@ -86,15 +86,25 @@ def child_environment(
         **dict.fromkeys(_PROXY, socks_url or proxy_url),
         **dict.fromkeys(_HTTP_PROXY_ONLY, proxy_url),
         **dict.fromkeys(_NO_PROXY, ",".join(no_proxy)),
-        **dict.fromkeys(_BUNDLE, str(bundle)),
-        **dict.fromkeys(_CA, str(ca)),
         _SWITCH: "0" if socks_url else "1",
-        **({} if files is None else _of_files(files, proxy_url, no_proxy)),
+        **_trusting(bundle, ca, files, _java_proxy(proxy_url, no_proxy)),
     }
 
 
-def _of_files(files: ClientFiles, proxy_url: str, no_proxy: Sequence[str]) -> dict[str, str]:
-    java = {} if files.java is None else {"JAVA_TOOL_OPTIONS": java_options(files, proxy_url, no_proxy)}
+def redirected_environment(bundle: PurePath, ca: PurePath, files: ClientFiles | None = None) -> Mapping[str, str]:
+    """The variables to set for a process that its network leads to the proxy: trust, and no proxy. As above."""
+    return _trusting(bundle, ca, files, {})
+
+
+def _trusting(
+    bundle: PurePath, ca: PurePath, files: ClientFiles | None, java_proxy: Mapping[str, object]
+) -> dict[str, str]:
+    own = {} if files is None else _of_files(files, java_proxy)
+    return {**dict.fromkeys(_BUNDLE, str(bundle)), **dict.fromkeys(_CA, str(ca)), **own}
+
+
+def _of_files(files: ClientFiles, java_proxy: Mapping[str, object]) -> dict[str, str]:
+    java = {} if files.java is None else {"JAVA_TOOL_OPTIONS": _java_options(files, java_proxy)}
     return {
         **java,
         "APT_CONFIG": str(files.apt),
@@ -106,14 +116,24 @@ def _of_files(files: ClientFiles, proxy_url: str, no_proxy: Sequence[str]) -> di
 
 def java_options(files: ClientFiles, proxy_url: str, no_proxy: Sequence[str] = ()) -> str:
     """What a JVM is to be told: its proxy, and the store that replaces its roots."""
+    return _java_options(files, _java_proxy(proxy_url, no_proxy))
+
+
+def _java_proxy(proxy_url: str, no_proxy: Sequence[str]) -> dict[str, object]:
     parts = urlsplit(proxy_url)
-    properties = {
+    return {
         "http.proxyHost": parts.hostname,
         "http.proxyPort": parts.port,
         "https.proxyHost": parts.hostname,
         "https.proxyPort": parts.port,
         # Empty, or Java goes to loopback addresses by itself.
         "http.nonProxyHosts": "|".join(no_proxy),
+    }
+
+
+def _java_options(files: ClientFiles, proxy: Mapping[str, object]) -> str:
+    properties = {
+        **proxy,
         "javax.net.ssl.trustStore": files.java,
         "javax.net.ssl.trustStoreType": "PKCS12",
         "javax.net.ssl.trustStorePassword": files.java_password,

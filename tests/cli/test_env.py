@@ -213,6 +213,26 @@ def test_socks_is_for_who_speaks_it(state: Path) -> None:
     assert found["grpc_proxy"] == "http://127.0.0.1:3128"
 
 
+def test_who_is_redirected_gets_trust_and_no_proxy(state: Path) -> None:
+    """Also where the proxy listens on nothing that a variable could name; the files are there."""
+    found = variables("--state-dir", state, "--redirected", "--listen", "127.0.0.1:0")
+    assert Path(found["SSL_CERT_FILE"]).is_file()
+    assert Path(found["WGETRC"]).read_text().startswith("use_proxy = off\n")
+    assert not [name for name in found if "proxy" in name.lower()]
+    assert "proxyHost" not in found["JAVA_TOOL_OPTIONS"]
+    docker = run("--state-dir", state, "--redirected", "--docker")
+    assert (docker.exit_code, docker.stderr) == (0, "")
+    assert "PROXY" not in docker.stdout
+
+
+@pytest.mark.parametrize("other", [("--proxy", "proxy:1"), ("--socks",), ("--no-proxy", "a.test")])
+def test_who_is_redirected_is_told_of_no_proxy(state: Path, other: tuple[str, ...]) -> None:
+    """Both at once is a mistake, and says which."""
+    result = run("--state-dir", state, "--redirected", *other)
+    assert result.exit_code == 2
+    assert other[0] in result.stderr
+
+
 @pytest.mark.parametrize(
     ("named", "url"),
     [("egress:3128", "http://egress:3128"), ("10.0.0.1:80", "http://10.0.0.1:80"), ("[::1]:1", "http://[::1]:1")],

@@ -6,7 +6,6 @@ Clients that add to their own, which they bring along, would know a public root 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,6 @@ from egress.confine.environment import CA_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_PROXY = re.compile(r"proxy", re.IGNORECASE)
-_JAVA_PROXY = re.compile(r"'?-Dhttps?\.(?:proxyHost|proxyPort|nonProxyHosts)=[^ ]*'? ?")
 
 
 def with_theirs(variables: Mapping[str, str], folder: Path, theirs: Path) -> Mapping[str, str]:
@@ -28,16 +24,3 @@ def with_theirs(variables: Mapping[str, str], folder: Path, theirs: Path) -> Map
     both = folder / "both.pem"
     both.write_text(ours + theirs.read_text())
     return {**variables, **dict.fromkeys(CA_VARIABLES, str(both))}
-
-
-def redirected_trust(variables: Mapping[str, str]) -> Mapping[str, str]:
-    """The same for who knows of no proxy: roots alone."""
-    kept = {name: value for name, value in variables.items() if not _PROXY.search(name)}
-    kept["JAVA_TOOL_OPTIONS"] = _JAVA_PROXY.sub("", kept["JAVA_TOOL_OPTIONS"])
-    for name in ("APT_CONFIG", "WGETRC"):
-        original = Path(kept[name])
-        lines = [line for line in original.read_text().splitlines(keepends=True) if not _PROXY.search(line)]
-        made = original.with_name(f"{original.name}.redirected")
-        made.write_text("".join(lines))
-        kept[name] = str(made)
-    return kept

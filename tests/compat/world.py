@@ -23,7 +23,7 @@ from compat.columns import COLUMNS, Road
 from compat.shelf import shelf
 from compat.standins import GRPC_SERVER, Fork, Postgres, Web
 from compat.tools import ROOT, find
-from compat.trust import redirected_trust, with_theirs
+from compat.trust import with_theirs
 from harness.authority import TestAuthority
 from rig.process import Process
 from roads.network import CLIENT4, CLIENT6, GATEWAY4, PORT, PREFIX, REDIRECT, SERVER4, Network
@@ -164,14 +164,15 @@ def _stopped(process: Process) -> None:
 def _environments(gateway: Space, folder: Path, authority: TestAuthority) -> Mapping[Road, Mapping[str, str]]:
     """What `egress env` gives clients on each road, and roots for what they tunnel to."""
 
-    def told(proxy: str, *words: str) -> Mapping[str, str]:
+    def told(*words: str) -> Mapping[str, str]:
         files = folder / f"files{len(words)}"
         config = ("--config", str(folder / "egress.yaml"))
-        command = gateway.command(*_EGRESS, "env", "--json", "--proxy", proxy, "--files", str(files), *words, *config)
+        command = gateway.command(*_EGRESS, "env", "--json", "--files", str(files), *words, *config)
         env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, check=True, capture_output=True, text=True, env=env, cwd=folder)
         return with_theirs(json.loads(done.stdout), folder / "roots", authority.ca_file)
 
-    explicit, socks = told(_at(HTTP)), told(_at(FORK), "--socks")
-    explicit = {**explicit, "FORWARD_HOST": LISTENER4[1], "FORWARD_PORT": str(FORWARD)}
-    return {Road.EXPLICIT: explicit, Road.SOCKS: socks, Road.TRANSPARENT: redirected_trust(explicit)}
+    explicit, socks = told("--proxy", _at(HTTP)), told("--proxy", _at(FORK), "--socks")
+    forward = {"FORWARD_HOST": LISTENER4[1], "FORWARD_PORT": str(FORWARD)}
+    redirected = told("--redirected")
+    return {Road.EXPLICIT: explicit | forward, Road.SOCKS: socks, Road.TRANSPARENT: redirected | forward}

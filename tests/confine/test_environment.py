@@ -9,8 +9,8 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from egress.confine.client_files import ClientFiles
-from egress.confine.environment import VARIABLES, child_environment, java_options
+from egress.confine.client_files import ClientFiles, configurations
+from egress.confine.environment import VARIABLES, child_environment, java_options, redirected_environment
 from egress.confine.formats import Shell, set_text, unset_text
 
 PROXY = "http://127.0.0.1:3128"
@@ -76,6 +76,23 @@ def test_each_client_finds_its_variable() -> None:
     assert dict(child_environment(PROXY, BUNDLE, CA)) == dict(WANTED)
     assert dict(child_environment(PROXY, BUNDLE, CA, files=FILES)) == dict([*WANTED, *OF_FILES])
     assert set(VARIABLES) == {name for name, _ in [*WANTED, *OF_FILES]}
+
+
+def test_who_is_redirected_is_told_of_no_proxy() -> None:
+    """Trust alone, the same as for others; also in the files that apt, wget, PHP and Java read."""
+    told = redirected_environment(BUNDLE, CA, FILES)
+    everything = child_environment(PROXY, BUNDLE, CA, files=FILES)
+    assert not [name for name, value in told.items() if "proxy" in f"{name}{value}".lower()]
+    without = {name for name in everything if "proxy" not in name.lower()} - {"NODE_USE_ENV_PROXY"}
+    assert set(told) == without
+    assert all(told[name] == everything[name] for name in without - {"JAVA_TOOL_OPTIONS"})
+    assert told["JAVA_TOOL_OPTIONS"] == JAVA[JAVA.index("-Djavax") :]
+    made, usual = configurations(None, BUNDLE), configurations(PROXY, BUNDLE)
+    assert (made["apt.conf"], made["wgetrc"]) == (
+        f'Acquire::https::CaInfo "{BUNDLE}";\n'.encode(),
+        f"use_proxy = off\nca_certificate = {BUNDLE}\n".encode(),
+    )
+    assert made["egress.ini"] == usual["egress.ini"]
 
 
 # HTTP to a proxy is all that these can speak.
