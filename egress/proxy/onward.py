@@ -252,16 +252,17 @@ class Onward:
         """Hand the connection over to the process that carries the rest."""
         client = replace(connection.client, lane=Lane.MITM.value)
         connection.bound = None
-        sock = connection.endpoint.release()
         until = time.monotonic() + _FULL_SECONDS
-        while not self._hand_over.hand_over(sock, client, destination):
-            if time.monotonic() < until:
-                await asyncio.sleep(_FULL_AGAIN_SECONDS)
-                continue
-            connection.client = client
-            await connection.refuse_unread(Reason.INTERNAL_ERROR, "the process that carries this lane takes no more")
-            break
-        sock.close()
+        # Whatever ends the wait: once it is released, nobody else closes it.
+        with connection.endpoint.release() as sock:
+            while not self._hand_over.hand_over(sock, client, destination):
+                if time.monotonic() < until:
+                    await asyncio.sleep(_FULL_AGAIN_SECONDS)
+                    continue
+                connection.client = client
+                detail = "the process that carries this lane takes no more"
+                await connection.refuse_unread(Reason.INTERNAL_ERROR, detail)
+                break
 
 
 def set_lane(connection: Connection, lane: Lane | None) -> None:

@@ -2,7 +2,7 @@
 
 1. each message is consumed exactly: what a client sends on before its answer is the lane's that follows
 2. name and token are asked for where a sandbox that has them could be there, and are then all that counts; else the
-   place says who it is, and a client that offers nothing but a password may say any
+   place says who it is. What a client says that offers nothing but a password counts as well
 3. only CONNECT: what would listen for the client, or send datagrams for it, is refused, on record
 4. a name is judged as a name and never resolved before it is allowed; an address as an address
 """

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 # A batch goes out this many seconds after its first row, or when it has this many bytes.
 _DELAY_SECONDS: Final = 0.004
-_FULL: Final = 32 * 1024
+_FULL: Final = 24 * 1024
 # One row at most: a batch is not full before its last row, and still has to be one message.
-_LARGEST_ROW: Final = 32 * 1024
+# All columns at their longest, of four bytes each character, fit.
+_LARGEST_ROW: Final = 68 * 1024
 _OUTCOMES_PER_DECISION: Final = 2
 _NOTES: Final = 100
 # Longer than this beyond the flush interval, and the hub hangs.

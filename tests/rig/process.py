@@ -67,7 +67,7 @@ class Process:
         match = self.says(self._listens, START_SECONDS)
         return match[1].strip("[]"), int(match[2])
 
-    def says(self, pattern: re.Pattern[str] | str, patience: float = 10.0) -> re.Match[str]:
+    def says(self, pattern: re.Pattern[str] | str, patience: float = 30.0) -> re.Match[str]:
         """Wait until the output matches."""
         wanted = re.compile(pattern)
         deadline = time.monotonic() + patience
