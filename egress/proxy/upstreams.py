@@ -15,11 +15,10 @@ from egress.gate.dial import DialFailure
 from egress.gate.permit import is_secure
 from egress.policy import Reason, Refusal
 from egress.proxy.endpoint import Endpoint
+from egress.proxy.sessions import Sessions
 from egress.proxy.upstream_tls import failure_of
 
 if TYPE_CHECKING:
-    import ssl
-
     from egress.gate.exchange import Exchange
     from egress.gate.gate import Gate
     from egress.gate.grant import GrantBook
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from egress.proxy.upstream_tls import UpstreamTls
 
 type Key = tuple[str, str, int, bool]
-
-_SESSIONS_AT_MOST = 1024
 
 
 def key_of(request: Request) -> Key:
@@ -88,7 +85,7 @@ class UpstreamPool:
         self._limits = limits
         self._kept: dict[Key, list[Upstream]] = {}
         self._order: OrderedDict[Upstream, None] = OrderedDict()
-        self._sessions: OrderedDict[tuple[Key, Address], ssl.SSLSession] = OrderedDict()
+        self._sessions: Sessions[tuple[Key, Address]] = Sessions()
 
     def __len__(self) -> int:
         return len(self._order)
@@ -152,7 +149,7 @@ class UpstreamPool:
         try:
             address = dialled.peer()
             if secure:
-                sock = self._tls.wrap(sock, request.host.text, self._sessions.get((key, address)))
+                sock = self._tls.wrap(sock, request.host.text, self._sessions.of((key, address)))
         except (OSError, ValueError):
             sock.close()
             return Refusal(Reason.UPSTREAM_TLS, "the TLS handshake with the server failed")
@@ -182,16 +179,10 @@ class UpstreamPool:
         return None
 
     def _remember(self, upstream: Upstream) -> None:
-        """Keep the TLS session for the next connection; TLS 1.3 gives it only after the first answer."""
+        """Keep the TLS session for the next connection."""
         wrapped = upstream.endpoint.tls
-        session = None if wrapped is None or upstream.uses != 1 else wrapped.session
-        if session is None or not session.has_ticket:
-            return
-        place = (upstream.key, upstream.address)
-        self._sessions[place] = session
-        self._sessions.move_to_end(place)
-        while len(self._sessions) > _SESSIONS_AT_MOST:
-            self._sessions.popitem(last=False)
+        if wrapped is not None and upstream.uses == 1:
+            self._sessions.remember((upstream.key, upstream.address), wrapped)
 
     def _remove(self, upstream: Upstream) -> None:
         if upstream not in self._order:
