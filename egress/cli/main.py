@@ -27,6 +27,7 @@ from egress.cli import (
     secret,
     status,
 )
+from egress.cli.streams import hold_streams
 from egress.errors import ConfigError, EgressError
 
 app = typer.Typer(
@@ -68,6 +69,7 @@ for module in (run, exec, status, reload, explain, allow, policy, sandbox, secre
 
 def main() -> None:
     """Run the command line."""
+    hold_streams()
     try:
         app()
     except ConfigError as error:
