@@ -14,7 +14,7 @@ from hypothesis import settings
 ACCEPTED = "cannot run here:"
 E2E = Path(__file__).parent / "e2e"
 # Run in a part of their own, so that all parts of the suite take as long.
-BESIDE = {Path(__file__).parent / name for name in ("corpus", "viewer", "mitm")}
+BESIDE = {Path(__file__).parent / name for name in ("corpus", "server")}
 SKIPS = pytest.StashKey[list[tuple[str, str]]]()
 
 # A time limit for each example measures the machine, not the code; pytest-timeout stops what hangs.

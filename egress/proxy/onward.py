@@ -48,8 +48,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# The way to the other process is full for as long as a burst of connections takes, or the process to start.
-_FULL_SECONDS = 2.0
+# The way to the other process is full for as long as a burst of connections takes, or the process to start, which takes
+# seconds on a small machine.
+_FULL_SECONDS = 10.0
 _FULL_AGAIN_SECONDS = 0.02
 
 

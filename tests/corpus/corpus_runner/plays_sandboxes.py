@@ -86,6 +86,9 @@ def address_again(world: World, case: Case) -> None:
         assert client.connect("allowed.test:443", field)
         assert client.handshake("allowed.test")
         assert b"200 OK" in again(client)
+        # Idle, and not about to end a request.
+        rows = proxy.wait_rows(source, lambda rows: bool(rows) and all(row["state"] == "done" for row in rows))
+        assert [row["status"] for row in rows] == [200]
         _egress(world, proxy, "sandbox", "rm", "short")
         assert b"200 OK" not in again(client)
     for more in ("", field):
