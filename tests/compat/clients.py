@@ -148,6 +148,16 @@ _SKOPEO = """
 "$SKOPEO" --insecure-policy --tmpdir "$WORK" copy -q "docker://$HOST/tinything:1" dir:out >&2
 for file in out/*; do gzip -dcq "$file" 2> gzip.log || :; done | tr -d '\\000'
 """
+_PODMAN = """
+"$PODMAN" --root "$WORK/root" --runroot "$WORK/run" --tmpdir "$WORK/tmp" --storage-driver vfs --events-backend none \
+  pull -q "$HOST/tinything:1" >&2
+cat root/vfs/dir/*/*
+"""
+_NIX = """
+export HOME="$WORK" NIX_CONF_DIR="$WORK" NIX_STORE_DIR="$WORK/store" NIX_STATE_DIR="$WORK/state" NIX_LOG_DIR="$WORK/log"
+"$NIX" --extra-experimental-features nix-command --option connect-timeout 20 --option download-attempts 1 \
+  eval --impure --raw --expr "builtins.readFile (builtins.fetchurl \"$URL/hello\")"
+"""
 _PIP = """
 "$PYTHON" -m pip -q --isolated --disable-pip-version-check install --no-cache-dir --retries 0 --target out \\
   ${PIP_PROXY:+--proxy "$PIP_PROXY"} --cert "$PIP_CERT" --index-url "$URL/simple" tinything
@@ -315,6 +325,8 @@ CLIENTS = (
     ),
     Client("apt", "apt", ("apt-get", "apt-cache"), '"$APTGET" --version', _APT, expected=_ON_HTTP, everywhere=True),
     Client("skopeo", "skopeo", ("skopeo",), '"$SKOPEO" --version', _SKOPEO, expected=_fails(_GO_SOCKS)),
+    Client("podman", "podman", ("podman",), '"$PODMAN" --version', _PODMAN, expected=_fails(_GO_SOCKS)),
+    Client("Nix", "nix", ("nix",), '"$NIX" --version', _NIX),
     Client(
         "Chromium",
         "chromium",

@@ -44,9 +44,9 @@ A number is that of a note. A dash: the client has no such thing.
 _TAIL = """
 ## Not run
 
-.NET, conda, gcloud, Nix: not to be had from the package sources that `make compat` uses. What they read is in
+.NET, conda, gcloud: not to be had from the package sources that `make compat` uses. What they read is in
 [clients](guides/clients.md#which-client-reads-what). Docker's daemon pulls images in the environment of its own
-service; skopeo stands here for the library that podman pulls with.
+service; podman stands here for it.
 """
 _CELL = re.compile(r"(works|by HTTP|fails|-)( \(\d+\))*")
 

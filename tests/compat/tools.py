@@ -34,6 +34,8 @@ DEBIAN = {
     "ruby": "ruby",
     "php": "php-cli php-curl",
     "skopeo": "skopeo",
+    "podman": "podman",
+    "nix": "nix-bin",
     "chromium": "chromium",
     "certutil": "libnss3-tools",
     "psql": "postgresql-client",
