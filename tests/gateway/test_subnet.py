@@ -190,11 +190,13 @@ def test_a_connection_that_was_open_before_ends(network: Network, host: str) -> 
 def test_a_connection_to_the_gateway_from_before_does_not_go_on(network: Network, own: str, confined: Subnet) -> None:
     """Nor if the gateway is the first to speak in it, which makes it look like one that the gateway began."""
     with network.gateway.listener(own, 22) as listening, network.sandbox.socket(listening.family) as sock:
-        sock.settimeout(0.5)
+        # The neighbours may not know one another yet.
+        sock.settimeout(10)
         sock.connect((own, 22))
         accepted, _ = listening.accept()
         with accepted:
-            accepted.settimeout(0.5)
+            for end in (sock, accepted):
+                end.settimeout(0.5)
             confine(network, Gateway(confined))
             accepted.send(b"first")
             with pytest.raises(OSError):  # noqa: PT011 -- refused, or silence
