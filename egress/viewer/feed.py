@@ -55,6 +55,7 @@ class Feed:
         self.stopped = False
         self.reached = 0
         self.searching = 0
+        self._opening = 0
         self._shifted, self._filled = shifted, filled
         # A long search holds up neither what is new nor the counts.
         self._pages, self._live = Asker(path), Asker(path)
@@ -73,7 +74,11 @@ class Feed:
     async def newest(self) -> None:
         """Show the end of the record."""
         self.stopped = False
-        self.ends = await self._pages.ask(lambda reader: reader.ends())
+        self._opening += 1
+        try:
+            self.ends = await self._pages.ask(lambda reader: reader.ends())
+        finally:
+            self._opening -= 1
         await self._fill(self.ends.last + 1)
 
     async def at(self, part: float) -> None:
@@ -123,6 +128,9 @@ class Feed:
     async def poll(self, *, follows: bool) -> bool:
         """Take note of what is new; whether anything is."""
         ends = await self._live.ask(lambda reader: reader.ends())
+        # What `newest` is about to show, a poll would show a second time, under a cursor that has moved by then.
+        if self._opening:
+            return False
         if ends == self.ends and self.activity.counted == ends.last:
             return False
         before, self.ends = self.ends, ends

@@ -410,9 +410,10 @@ def test_the_mitm_process_keeps_to_the_shared_limit(station: Station) -> None:
     station.config.write_text("limits: {connections: 10, connections_per_client: 10, drain_seconds: 1}\n")
     gate = threading.Event()
     with station.origin.behaving(waiting(gate)), station.running("--lane", "mitm"), contextlib.ExitStack() as stack:
-        wires = [stack.enter_context(station.wire()) for _ in range(10)]
-        for wire in wires:
-            # The process starts with the first.
+        wires = []
+        for _ in range(10):
+            # Each asks at once: the process starts with the first, and who asks nothing for long is hung up on.
+            wires.append(wire := stack.enter_context(station.wire()))
             wire.carrier.settimeout(30)
             assert wire.send(station.request()).until(b"half") is not None
         assert ask(station).reason == "limit-connections"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from textual.pilot import Pilot
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 
 def screen(app: Viewer) -> list[str]:

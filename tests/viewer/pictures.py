@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual.widgets import Input
+from viewer.driving import settled, until
 from viewer.seed import seed
 
 from egress.cli.audit_desk import PolicyDesk
@@ -34,7 +35,6 @@ rules:
     allow: api.github.com
     methods: [GET]
 """
-_PATIENCE = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,9 @@ def lines_of(app: Viewer) -> list[str]:
     return [strip.text.rstrip() for strip in app.screen._compositor.render_strips()]
 
 
-async def _until(pilot: Pilot[None], app: Viewer, text: str) -> None:
-    end = time.monotonic() + _PATIENCE
-    while text not in "\n".join(lines_of(app)) or app.feed.searching or app.feed.activity.counted < app.feed.ends.last:
-        if time.monotonic() > end:
-            raise TimeoutError("\n".join(lines_of(app)))
-        await pilot.pause(0.05)
+async def _shows(pilot: Pilot[None], app: Viewer, text: str) -> None:
+    await until(pilot, lambda: text in "\n".join(lines_of(app)))
+    await settled(pilot)
     await pilot.pause(0.3)
 
 
@@ -89,11 +86,11 @@ async def _draw(picture: Picture, database: Path, policy: Path, theme: str) -> t
     app = Viewer(database, picture.wanted, desk)
     app.theme = theme
     async with app.run_test(size=picture.size) as pilot:
-        await _until(pilot, app, "following")
+        await _shows(pilot, app, "following")
         app.query_one(Input).cursor_blink = False
         for key in picture.keys:
             await pilot.press(key)
-        await _until(pilot, app, picture.shows)
+        await _shows(pilot, app, picture.shows)
         app.clear_notifications()
         return "\n".join(lines_of(app)) + "\n", app.export_screenshot(title="egress audit")
 
