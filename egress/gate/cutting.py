@@ -13,10 +13,10 @@ import time
 from typing import TYPE_CHECKING
 
 from egress.audit import OutcomeEvent
+from egress.gate.connecting import decide_connect
 from egress.gate.ids import new_decision_id
 from egress.gate.permit import Refused
-from egress.gate.standing import decide_connect
-from egress.policy import Decision, Reason, Verdict
+from egress.policy import Decision, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,21 +64,24 @@ def still_allowed(exchange: Exchange, generation: Generation) -> bool:
         return False
 
 
-def cut_standing(standing: Iterable[Standing], generation: Generation, recorder: Recorder) -> int:
+def cut_standing(
+    standing: Iterable[Standing], generation: Generation, recorder: Recorder, code: str, detail: str
+) -> int:
     """Cut the idle connections that a generation would not let in, each on record. Returns how many."""
-    return sum([_cut_if_denied(one, generation, recorder) for one in tuple(standing)])
+    return sum([_cut_if_denied(one, generation, recorder, code, detail) for one in tuple(standing)])
 
 
-def _cut_if_denied(standing: Standing, generation: Generation, recorder: Recorder) -> bool:
+def _cut_if_denied(standing: Standing, generation: Generation, recorder: Recorder, code: str, detail: str) -> bool:
     try:
         denied = _denied_now(standing, generation)
         if denied is None:
             return False
-        _record_cut(standing, denied, generation, recorder)
+        gone = denied.reason is Reason.SANDBOX_UNKNOWN
+        _record_cut(standing, denied, generation, recorder, f"{code}: {NO_SANDBOX if gone else detail}")
     except Exception:
         logger.exception("a connection could not be judged again, and is cut")
     try:
-        standing.cut(RELOADED)
+        standing.cut(code)
     except Exception:  # INVARIANT reload-is-atomic: as above
         logger.exception("a connection that the new policy denies could not be cut")
     return True
@@ -92,14 +95,11 @@ def _denied_now(standing: Standing, generation: Generation) -> Refused | None:
     return decide_connect(policy, standing.request).denied if standing.bound else None
 
 
-def _record_cut(standing: Standing, denied: Refused, generation: Generation, recorder: Recorder) -> None:
+def _record_cut(standing: Standing, denied: Refused, generation: Generation, recorder: Recorder, detail: str) -> None:
     """The row of a connection on which nothing was under way; nothing waits for it, since it closes anyhow."""
     decision_id = new_decision_id()
-    gone = denied.reason is Reason.SANDBOX_UNKNOWN
-    detail = f"{RELOADED}: {NO_SANDBOX if gone else NOW_DENIED}"
     said = denied.decision
-    verdict = Verdict.ASK if said is not None and said.verdict is Verdict.ASK else Verdict.DENY
-    decision = Decision(verdict, denied.reason, detail, (), None if said is None else said.rule)
+    decision = Decision(denied.verdict, denied.reason, detail, (), None if said is None else said.rule)
     event = recorder.event(decision_id, (standing.client, standing.request, None), decision, generation.digest)
     now = time.time_ns() // 1000
     outcome = OutcomeEvent(id=decision_id, time_us=now, error=detail)

@@ -50,5 +50,10 @@ class ExpiryWatch:
     def _come(self) -> None:
         self._timer = None
         since = wall_clock()
-        if self.come():
-            self.look(since)
+        is_open = True
+        try:
+            is_open = self.come()
+        finally:
+            # INVARIANT fail-closed: also where it failed, the next moment is met.
+            if is_open:
+                self.look(since)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from egress.config import wall_clock
 from egress.credentials import BodyLook
+from egress.gate.connecting import decide_connect
 from egress.gate.cutting import (
     EXPIRED,
     NO_SANDBOX,
@@ -42,9 +43,8 @@ from egress.gate.permit import Permit, Refused, is_secure, permit
 from egress.gate.quota import Over
 from egress.gate.refusing import record_refusal, refused_over
 from egress.gate.shares import ShareBook
-from egress.gate.standing import Standing, decide_connect
 from egress.gate.within import within
-from egress.policy import Certainty, Host, Protocol, Reason, Request, TlsMode
+from egress.policy import Host, Protocol, Reason, Request, TlsMode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from egress.credentials import Secret
     from egress.credentials.wanted import SecretService
     from egress.gate.body import Buffer
+    from egress.gate.connecting import Destination
     from egress.gate.endpoints import Endpoints
     from egress.gate.exchange import Client
     from egress.gate.generation import Generation
@@ -61,8 +62,9 @@ if TYPE_CHECKING:
     from egress.gate.record import Recorder
     from egress.gate.resolver import NameService
     from egress.gate.roster import ClientPlace
+    from egress.gate.standing import Standing
     from egress.gate.upstream_way import UpstreamWay
-    from egress.policy import Address, NameDecision, Policy, Refusal
+    from egress.policy import Address, Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -76,27 +78,6 @@ class GateLimits:
     connect_seconds: float = 10.0
     judge_seconds: float = 30.0
     body_seconds: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """A destination that a client may go on towards, and what it may turn out to carry.
-
-    `opaque` is True if raw TCP is allowed by a rule; `tls` says whether a TLS hello is passed unopened or opened, `ech`
-    whether one that hides a second name (RFC 9849) may pass unopened: only where a rule asks for a tunnel outright.
-    `http2`: a rule asks that clients which offer HTTP/2 get it. `presentable`: our CA may sign for it, so TLS can be
-    opened.
-    """
-
-    host: Host
-    port: int
-    tls: TlsMode
-    https: bool
-    http: bool
-    opaque: bool
-    ech: bool = False
-    http2: bool = False
-    presentable: bool = True
 
 
 # Made anew for each request, so not frozen: that would make the making several times as dear. Nobody changes one.
@@ -171,9 +152,7 @@ class Gate:
         policy = generation.policy if generation.roster is None else generation.policy_of(client.sandbox)
         if policy is None:
             return False
-        decisions = decide_connect(policy, Request(client.sandbox, Protocol.HTTPS, host, port))
-        inside = decisions.https.certainty is not Certainty.NO or decisions.http.certainty is not Certainty.NO
-        return decisions.tcp.allowed and not inside
+        return decide_connect(policy, Request(client.sandbox, Protocol.HTTPS, host, port)).only_raw
 
     async def judge_connect(self, client: Client, host: Host, port: int) -> Destination | Denial:
         """May a client go on towards this destination? No name is resolved unless the tunnel stays unopened."""
@@ -277,7 +256,7 @@ class Gate:
     def cut_denied(self, code: str = RELOADED, detail: str = NOW_DENIED) -> int:
         """Cut what the generation in force denies now. Returns how many were cut."""
         cut = cut_exchanges(self.open.values(), self.generation, code, detail)
-        return cut + cut_standing(self.standing(), self.generation, self.recorder)
+        return cut + cut_standing(self.standing(), self.generation, self.recorder, code, detail)
 
     def _expiry_watch(self) -> ExpiryWatch | None:
         """That of the generation in force; None where no rule of it expires."""
@@ -298,25 +277,16 @@ class Gate:
         if policy is None:
             return await self.refuse(client, request, Reason.SANDBOX_UNKNOWN)
         decisions = decide_connect(policy, request)
-        https, denied = decisions.https, decisions.denied
-        destination = Destination(
-            request.host,
-            request.port,
-            https.tls,
-            https=https.certainty is not Certainty.NO,
-            http=decisions.http.certainty is not Certainty.NO,
-            opaque=decisions.tcp.allowed,
-            ech=not _is_auto(policy, https),
-            http2=https.http2,
-            presentable=self.presentable is None or self.presentable(request.host.text),
-        )
+        denied = decisions.denied
         if denied is not None:
             return await self._refuse(client, request, denied, None)
-        opens = destination.https and https.tls is not TlsMode.TUNNEL
+        presentable = self.presentable is None or self.presentable(request.host.text)
+        destination = decisions.destination(policy, request, presentable=presentable)
+        opens = destination.https and destination.tls is not TlsMode.TUNNEL
         # At port 80 no TLS is to be expected; should it come all the same, its hello is refused.
         if opens and not destination.presentable and request.port != _PLAIN_PORT:
             return await self.refuse(client, request, Reason.CA_CONSTRAINED)
-        if destination.https and https.tls is TlsMode.TUNNEL:
+        if destination.https and destination.tls is TlsMode.TUNNEL:
             # The tunnel's addresses are judged now, while a readable 403 can still be given.
             outcome = await permit(generation, self.resolver, self.own, request, None)
             if isinstance(outcome, BodyWanted):
@@ -412,9 +382,3 @@ class Gate:
         self.open.pop(exchange.id, None)
         if not self.recorder.audit.offer(outcome):
             logger.error("the outcome of decision %s could not be recorded", exchange.id)
-
-
-def _is_auto(policy: Policy, https: NameDecision) -> bool:
-    """Whether a tunnel may be one only because nothing needed the inside."""
-    rules = https.decision.rules
-    return any(rule.tls is TlsMode.AUTO for rule in rules) or any(scope.tls is TlsMode.AUTO for scope in policy.scopes)

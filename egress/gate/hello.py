@@ -8,7 +8,7 @@ from egress.policy import Reason, Refusal, TlsMode, parse_authority
 from egress.wire.client_hello import ClientHello
 
 if TYPE_CHECKING:
-    from egress.gate.gate import Destination
+    from egress.gate.connecting import Destination
     from egress.wire.outcome import NeedMore, Reject
 
 

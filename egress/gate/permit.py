@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from egress.credentials import Rendered, swapped, wants_body
 from egress.gate.judged_body import BODY_WANTED, BodyWanted
 from egress.gate.signing import ready_signature
-from egress.policy import OVER_TLS, Decision, Reason, Refusal, Request, told
+from egress.policy import OVER_TLS, Decision, Reason, Refusal, Request, Verdict, told
 
 if TYPE_CHECKING:
     from egress.credentials import CredentialStore
@@ -55,6 +55,11 @@ class Refused:
     digest: str = ""
     sent: Request | None = None
     retry_after: float | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Ask, if that is the policy's word; else deny, whatever it was that refused."""
+        return Verdict.ASK if self.decision is not None and self.decision.verdict is Verdict.ASK else Verdict.DENY
 
 
 def url_of(request: Request) -> str:

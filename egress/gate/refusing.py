@@ -15,7 +15,7 @@ from egress.gate.identity import as_unknown
 from egress.gate.ids import new_decision_id
 from egress.gate.permit import Refused
 from egress.gate.shares import limit_detail
-from egress.policy import Decision, Reason, Verdict
+from egress.policy import Decision, Reason
 
 if TYPE_CHECKING:
     from egress.gate.exchange import Client
@@ -34,8 +34,7 @@ async def record_refusal(
     """Record a refusal and return it as it is told. `asked`: the client, its request, the SNI of its hello."""
     client, request, sni = asked
     decision_id = new_decision_id()
-    said = refused.decision
-    verdict = Verdict.ASK if said is not None and said.verdict is Verdict.ASK else Verdict.DENY
+    said, verdict = refused.decision, refused.verdict
     rule = None if said is None else said.rule
     labels = () if said is None else said.labels
     denied = Decision(verdict, refused.reason, refused.detail, () if said is None else said.says, rule, labels=labels)

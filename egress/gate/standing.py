@@ -6,17 +6,14 @@ out with its next request only that it speaks to nobody.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from egress.gate.permit import Refused
-from egress.policy import Certainty, Protocol, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from egress.gate.exchange import Client
-    from egress.policy import Decision, NameDecision, Policy, Request
+    from egress.policy import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,39 +27,3 @@ class Standing:
     request: Request
     cut: Callable[[str], None]
     bound: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectDecisions:
-    """What a policy says of a CONNECT, whatever may come inside: TLS, HTTP, or neither."""
-
-    https: NameDecision
-    http: NameDecision
-    tcp: Decision
-
-    @property
-    def denied(self) -> Refused | None:
-        """Why nothing may come, as it helps most. None: something may.
-
-        Of what one scope allows, why another does not; else a rule's word before none.
-        """
-        possible = self.https.certainty is not Certainty.NO or self.http.certainty is not Certainty.NO
-        if possible or self.tcp.allowed:
-            return None
-        candidates = (self.https.decision, self.http.decision, self.tcp)
-        best = next((decision for decision in candidates if _is_allowed_by_some(decision)), None)
-        best = best or next((decision for decision in candidates if decision.rule is not None), self.https.decision)
-        return Refused(best.reason, best.detail, best)
-
-
-def _is_allowed_by_some(decision: Decision) -> bool:
-    return any(say.verdict is Verdict.ALLOW for say in decision.says)
-
-
-def decide_connect(policy: Policy, request: Request) -> ConnectDecisions:
-    """Ask for each of the three. `request` is one for https, without a method."""
-    return ConnectDecisions(
-        policy.decide_name(request),
-        policy.decide_name(replace(request, protocol=Protocol.HTTP)),
-        policy.decide_request(replace(request, protocol=Protocol.TCP)),
-    )

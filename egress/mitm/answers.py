@@ -25,6 +25,7 @@ from egress.policy import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from egress.gate.body import Buffer
     from egress.gate.gate import Gate
     from egress.mitm.awaited_hooks import AwaitedHooks
     from egress.mitm.connection import ClientConnection
@@ -66,7 +67,7 @@ class AnswerHooks:
             # mitmproxy looks here for which connections to close, and what the two ends said of theirs stayed behind.
             response.headers["Connection"] = "close"
         if not switching:
-            response.stream = _counting_down(exchange)
+            response.stream = counting(exchange, count_down, exchange.downward.end)
 
     async def response(self, connection: ClientConnection, flow: http.HTTPFlow) -> None:
         """The answer is complete."""
@@ -139,6 +140,21 @@ def exchange_of(flow: http.HTTPFlow) -> Exchange | None:
     return found if isinstance(found, Exchange) else None
 
 
+def counting(
+    exchange: Exchange, count: Callable[[Exchange, bytes], Buffer], end: Callable[[], Buffer]
+) -> Callable[[bytes], Sequence[bytes]]:
+    """The place in a body's path, either way: every chunk passes here once, and at its end what steps still held.
+
+    An empty one goes no further: chunked, it would end the body, and what follows it would be another message.
+    """
+
+    def pass_on(chunk: bytes) -> Sequence[bytes]:
+        passed = bytes(count(exchange, chunk) if chunk else end())
+        return (passed,) if passed else ()
+
+    return pass_on
+
+
 def _clean(flow: http.HTTPFlow, response: http.Response, answer: Answer, exchange: Exchange) -> bool:
     """Take secrets out of a head, and frame its body anew; whether the connection must end with that body."""
     response.headers = http.Headers(answer.fields(response.headers.fields))
@@ -167,16 +183,3 @@ def _opens_websocket(response: http.Response) -> bool:
 def _options(response: http.Response) -> list[str]:
     """The members of Connection, in lower case."""
     return [option.strip().lower() for option in response.headers.get("connection", "").split(",")]
-
-
-def _counting_down(exchange: Exchange) -> Callable[[bytes], Sequence[bytes]]:
-    """The place in the body's path towards the client: every chunk passes here once.
-
-    An empty one goes no further: chunked, it would end the body, and what follows it would be another answer.
-    """
-
-    def pass_on(chunk: bytes) -> Sequence[bytes]:
-        passed = bytes(count_down(exchange, chunk)) if chunk else bytes(exchange.downward.end())
-        return (passed,) if passed else ()
-
-    return pass_on

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from mitmproxy.connection import Connection
     from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
 
+    from egress.gate.connecting import Destination
     from egress.gate.exchange import Client, Exchange
-    from egress.gate.gate import Destination, Gate
+    from egress.gate.gate import Gate
     from egress.mitm.awaited import Awaited
     from egress.mitm.sessions import Handshake
     from egress.wire.head import RequestHead
@@ -79,14 +80,7 @@ class ClientConnection:
 
     def close(self) -> None:
         """End the connection and everything on it."""
-        transport = self.handler.transports.get(self.handler.client)
-        if transport is None:
-            return
-        if transport.writer is not None:
-            # INVARIANT fail-closed: what a layer says before the task below has ended goes nowhere.
-            transport.writer.close()
-        if transport.handler is not None:
-            transport.handler.cancel("closed by egress")
+        close_client(self.handler)
 
     @property
     def idle(self) -> bool:
@@ -135,6 +129,18 @@ class ClientConnection:
             self.exchanges.pop(exchange.id, None)
             exchange.finish(Reason.LIMIT_BYTES.value)
         self.close()
+
+
+def close_client(handler: ProxyConnectionHandler) -> None:
+    """End a client's connection and everything on it, whether or not a lane knows of it."""
+    transport = handler.transports.get(handler.client)
+    if transport is None:
+        return
+    if transport.writer is not None:
+        # INVARIANT fail-closed: what a layer says before the task below has ended goes nowhere.
+        transport.writer.close()
+    if transport.handler is not None:
+        transport.handler.cancel("closed by egress")
 
 
 def peer_of(client: MitmClient) -> tuple[str, ClientPlace]:

@@ -15,6 +15,7 @@ from mitmproxy.proxy.server import ConnectionIO
 from egress.gate.dial import DialFailure
 from egress.mitm.attachment import attached
 from egress.mitm.hook_runs import handle_hook
+from egress.mitm.last_words import let_go
 
 if TYPE_CHECKING:
     from mitmproxy.proxy.mode_servers import ProxyConnectionHandler
@@ -39,12 +40,15 @@ async def open_connection(self: ProxyConnectionHandler, command: commands.OpenCo
         await self.handle_hook(server_hooks.ServerConnectErrorHook(hook_data))
         await self.server_event(events.OpenConnectionCompleted(command, failure))
         return
+    writer = self.transports[server].writer
     await self.server_event(events.OpenConnectionCompleted(command, None))
     try:
         await self.handle_connection(server)
     finally:
         server.timestamp_end = time.time()
         await self.handle_hook(server_hooks.ServerDisconnectedHook(hook_data))
+        if isinstance(writer, asyncio.StreamWriter):
+            await let_go(writer)
 
 
 async def _open(self: ProxyConnectionHandler, server: Server) -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mitmproxy.proxy.server import ConnectionHandler
 
 from egress.mitm.attachment import attached
+from egress.mitm.connection import close_client
 from egress.mitm.holding import held_bytes
-from egress.mitm.hook_runs import close_client
 
 if TYPE_CHECKING:
     from mitmproxy.connection import Connection

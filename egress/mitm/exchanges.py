@@ -22,7 +22,7 @@ from egress.gate.judged_body import BodyWanted, unread_bytes
 from egress.gate.naming import Route, name_request, unnamed
 from egress.gate.outbound import WEBSOCKET, authority_of, origin_of, upstream_head
 from egress.gate.permit import is_secure
-from egress.mitm.answers import LINGER_SECONDS, exchange_of, finish
+from egress.mitm.answers import LINGER_SECONDS, counting, exchange_of, finish
 from egress.mitm.arming import refusal
 from egress.mitm.awaited_hooks import AwaitedHooks, forget_expectation, head_of_flow
 from egress.mitm.stream import BODY, EXCHANGE, INVALID, LIMITED, LOOKED_AT
@@ -30,8 +30,6 @@ from egress.policy import Reason, Refusal, Request
 from egress.wire.head import NoBody, Reject, RejectKind, RequestHead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from egress.gate.body import Buffer
     from egress.gate.exchange import Exchange
     from egress.gate.gate import Gate
@@ -78,7 +76,7 @@ class ExchangeHooks:
         if isinstance(outcome, Denial):
             return self._refuse(connection, flow, head, outcome)
         if self._admitted(connection, flow, outcome):
-            flow.request.stream = _counting_up(outcome)
+            flow.request.stream = counting(outcome, count_up, outcome.upward.end)
             forget_expectation(flow, head)
             flow.response = None
         return None
@@ -251,19 +249,6 @@ def _named(flow: http.HTTPFlow) -> tuple[str, tuple[str, ...]]:
 
 def _sized(fields: list[tuple[bytes, bytes]]) -> bool:
     return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in fields)
-
-
-def _counting_up(exchange: Exchange) -> Callable[[bytes], Sequence[bytes]]:
-    """The place in the body's path towards the upstream: every chunk passes here once.
-
-    An empty one goes no further: chunked, it would end the body, and what follows it would be another request.
-    """
-
-    def pass_on(chunk: bytes) -> Sequence[bytes]:
-        passed = bytes(count_up(exchange, chunk)) if chunk else bytes(exchange.upward.end())
-        return (passed,) if passed else ()
-
-    return pass_on
 
 
 # Peers are few, and asked for at each request.

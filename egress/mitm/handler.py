@@ -18,8 +18,9 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.server import ConnectionIO
 
 from egress.mitm.attachment import attached
+from egress.mitm.connection import close_client
 from egress.mitm.draining import MAY_HOLD
-from egress.mitm.hook_runs import AT_ONCE, CUT, HOOKS_AT_ONCE, close_client, run_now, wait_for
+from egress.mitm.hook_runs import AT_ONCE, CUT, HOOKS_AT_ONCE, run_now, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

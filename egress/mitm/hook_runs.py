@@ -19,6 +19,7 @@ from egress.gate.ids import new_decision_id
 from egress.gate.within import within
 from egress.mitm.arming import ANSWERED, arm, not_judged, refusal
 from egress.mitm.attachment import attached
+from egress.mitm.connection import close_client
 from egress.policy import Reason
 
 if TYPE_CHECKING:
@@ -110,17 +111,6 @@ async def _ended(self: ProxyConnectionHandler, hook: commands.StartHook, task: a
         close_client(self)
     elif hook.blocking:
         await self.server_event(events.HookCompleted(hook))
-
-
-def close_client(self: ProxyConnectionHandler) -> None:
-    """End the client's connection and with it all that hangs on it."""
-    transport = self.transports.get(self.client)
-    if transport is None:
-        return
-    if transport.writer is not None:
-        transport.writer.close()
-    if transport.handler is not None:
-        transport.handler.cancel("closed by egress")
 
 
 def hook_data(hook: commands.StartHook) -> Any:

@@ -16,6 +16,7 @@ from mitmproxy.proxy import mode_specs
 from egress.errors import StartError
 from egress.mitm import attachment, guard, lean, options_profile
 from egress.mitm.arrival import Arrival, Carrier
+from egress.mitm.last_words import let_go
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,4 +103,5 @@ class MitmListener:
             await Carrier(streams, self._options, self._mode, arrival).handle_client()
         except Exception:
             logger.exception("a connection failed and is closed")
-            streams[1].close()
+        finally:
+            await let_go(streams[1])

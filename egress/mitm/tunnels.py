@@ -17,7 +17,7 @@ from mitmproxy.proxy.layers.http import HTTPMode
 
 from egress.gate.client_trust import why_ended
 from egress.gate.denial import Denial
-from egress.gate.gate import Asked, Destination
+from egress.gate.gate import Asked
 from egress.gate.hello import hello_problem
 from egress.gate.naming import NOWHERE, name_connect
 from egress.mitm.arming import refusal
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mitmproxy.proxy.layer import NextLayer
     from mitmproxy.tls import ClientHelloData, TlsData
 
+    from egress.gate.connecting import Destination
     from egress.gate.gate import Gate
     from egress.mitm.connection import ClientConnection
     from egress.mitm.contexts import TlsContexts
@@ -61,11 +62,12 @@ class TunnelHooks:
         if destination is None and len(context.layers) == 1:
             question.layer = PromptHttpLayer(context, HTTPMode.regular)
             return
-        if not tells_protocol(data):
+        opened = bool(context.client.tls)
+        # Inside TLS there is one protocol: its parser waits for the rest of a head, with a deadline.
+        if not (data if opened else tells_protocol(data)):
             return
         if destination is None:
             raise LookupError("a layer is asked for before any destination is known")
-        opened = bool(context.client.tls)
         if not opened and data[0] == _TLS_RECORD_HANDSHAKE and destination.https:
             server_tls = layers.ServerTLSLayer(context)
             server_tls.child_layer = layers.ClientTLSLayer(context)

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from egress.gate.body import Buffer
+    from egress.gate.connecting import Destination
     from egress.gate.exchange import Client
-    from egress.gate.gate import Destination, Gate
+    from egress.gate.gate import Gate
     from egress.gate.identity import Saying
     from egress.policy import Address, Host
     from egress.proxy.clock import Clock

@@ -35,8 +35,8 @@ from egress.wire.client_hello import ClientHello
 if TYPE_CHECKING:
     import socket
 
+    from egress.gate.connecting import Destination
     from egress.gate.exchange import Exchange
-    from egress.gate.gate import Destination
     from egress.policy import Host
     from egress.proxy.client_tls import ClientTls
     from egress.proxy.connection import Connection

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from workbench import Bench, request
+from workbench import CLIENT, Bench, request
 
 from egress.audit import NoteEvent
 from egress.config import clock
 from egress.gate.denial import Denial
+from egress.gate.expiry import ExpiryWatch
+from egress.gate.standing import Standing
 
 if TYPE_CHECKING:
     import pytest
@@ -55,6 +57,42 @@ def test_what_an_expired_rule_let_pass_is_cut(bench: Make) -> None:
         denied = await made.admit(request("a.test"))
         assert isinstance(denied, Denial)
         assert denied.reason == "rule-expired"
+
+    asyncio.run(run())
+
+
+def test_what_stands_idle_ends_for_the_rule_that_let_it_in(bench: Make) -> None:
+    """Its row does not tell of a reload that never was."""
+    made = bench(f"rules: [{{allow: a.test, until: '{soon(0.3)}'}}]", PINS)
+    idle: list[str] = []
+    made.gate.standing = lambda: [Standing(CLIENT, request("a.test", method=None), idle.append)]
+
+    async def run() -> None:
+        await until_finished(await made.allowed(request("a.test")))
+
+    asyncio.run(run())
+    row = made.ledger.decisions[-1]
+    assert (row.verdict, row.reason, idle) == ("deny", "rule-expired", ["rule-expired"])
+    assert row.detail == made.ledger.outcome(row).error == "rule-expired: the rule that allowed it has expired"
+
+
+def test_the_next_moment_is_met_where_cutting_failed() -> None:
+    """INVARIANT fail-closed: what expires later is not let go on by a fault in between."""
+    came: list[None] = []
+
+    def fail() -> bool:
+        came.append(None)
+        raise ZeroDivisionError
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        now = time.time()
+        watch = ExpiryWatch((now + 0.05, now + 0.1), fail)
+        watch.look(now)
+        async with asyncio.timeout(10):
+            while len(came) < 2:  # noqa: ASYNC110 -- what is watched has no event
+                await asyncio.sleep(0.01)
+        watch.stop()
 
     asyncio.run(run())
 

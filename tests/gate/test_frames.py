@@ -87,12 +87,19 @@ def test_a_value_that_begins_in_a_head_is_covered(shown: int) -> None:
     assert out == bytes(5 - shown) + b"*" * len(VALUE) + b"\0"
 
 
-@pytest.mark.parametrize(
-    "body", [message(b"x", 1), message(b"x", 0x81), b"<html>no", message(b"ok") + b"{}   ", b"\2\0\0\0\0"]
-)
-def test_what_is_compressed_or_no_message_breaks_off(body: bytes) -> None:
-    """It could not be read."""
-    with pytest.raises(UnreadableError):
+UNREAD = [
+    (message(b"x", 1), "a message is compressed"),
+    (message(b"x", 0x81), "a message is compressed"),
+    (b"<html>no", "it is no message of gRPC"),
+    (message(b"ok") + b"{}   ", "a message is compressed"),
+    (b"\2\0\0\0\0", "it is no message of gRPC"),
+]
+
+
+@pytest.mark.parametrize(("body", "why"), UNREAD)
+def test_what_is_compressed_or_no_message_breaks_off(body: bytes, why: str) -> None:
+    """It could not be read, and the outcome says why."""
+    with pytest.raises(UnreadableError, match=why):
         CoveredMessages(SCRUBBER).feed(body)
 
 

@@ -12,10 +12,10 @@ import pytest
 from workbench import CLIENT, Bench, CountingResolver, host, request
 
 from egress.gate import gate as gate_module
+from egress.gate.connecting import Destination
 from egress.gate.denial import Denial
 from egress.gate.dial import DialFailure, Dialled
 from egress.gate.exchange import Exchange
-from egress.gate.gate import Destination
 from egress.gate.grant import GRANT_SECONDS, GRANTS_AT_MOST, Grant, GrantBook
 from egress.policy import Protocol, Reason, TlsMode, Verdict
 

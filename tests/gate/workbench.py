@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from rig.ledger import Ledger
 
+    from egress.gate.connecting import Destination
     from egress.gate.denial import Denial
-    from egress.gate.gate import Destination, Gate
+    from egress.gate.gate import Gate
     from egress.gate.generation import Generation
     from egress.policy import Address, Host
 

@@ -75,6 +75,17 @@ def test_a_tunnel_that_stalls_is_closed_in_time(stage: str, start: Callable[...,
     assert site.proxy.ledger.wait(1)[0].reason == "limit-time"
 
 
+@pytest.mark.parametrize("said", [b"G", b"S", b"SSH"])
+def test_a_head_inside_tls_that_stalls_is_closed_in_time(
+    said: bytes, start: Callable[..., Proxy], origin: Origins
+) -> None:
+    """From its first byte on, also where a protocol that is not carried inside TLS begins alike."""
+    site = make_site(start, origin, limits=QUICK)
+    with site.proxy.inside(HOST, site.port, "http/1.1") as wire:
+        assert wire.send(said).rest() == b""
+    assert site.proxy.ledger.wait(1)[0].reason == "limit-time"
+
+
 def test_an_upstream_that_never_shakes_hands_is_given_up(start: Callable[..., Proxy], origin: Origins) -> None:
     """TLS towards the upstream has its limit; the client reads a page."""
     with socket.create_server(("127.0.0.1", 0), backlog=4) as silent:

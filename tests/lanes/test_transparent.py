@@ -122,7 +122,7 @@ def test_a_name_that_was_given_to_another_sandbox_is_not_told(site: Site, redire
             page = inside.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").reply()
     for told in (plain, page):
         assert (told.reason, told.problem["destination"]) == ("host-not-allowed", f"{SYNTHETIC}:{site.port}")
-        assert "of-another" not in str(told.problem)
+        assert b"of-another" not in told.whole
     assert b"of-another" not in certificate
     assert {(row.reason, row.host) for row in site.proxy.ledger.wait(2)} == {("host-not-allowed", "of-another.test")}
 
@@ -134,6 +134,7 @@ def test_a_name_that_is_the_client_s_to_ask_for_is_told(site: Site, redirect: Re
     with site.proxy.connect() as wire:
         page = wire.send(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()).reply()
     assert page.problem["destination"] == f"{HOST}:81"
+    assert site.proxy.ledger.only()[0].verdict == "deny"
 
 
 def test_where_nobody_can_say_what_an_address_stands_for_nothing_passes(
@@ -158,41 +159,6 @@ def test_what_is_said_inside_must_be_the_name_that_was_given_out(site: Site, red
         assert inside.send(f"GET / HTTP/1.1\r\nHost: {RAW}\r\n\r\n".encode()).reply().reason == "name-mismatch"
     assert {row.reason for row in site.proxy.ledger.wait(2)} == {"name-mismatch"}
     assert not site.origin.connections
-
-
-def test_the_name_that_was_given_to_another_sandbox_is_not_told(site: Site, redirect: Redirect, given: Given) -> None:
-    """Who may not ask for a name, and tries addresses, does not learn who else asked for what; its row says it."""
-    given.names[SYNTHETIC] = "payroll.other.test"
-    redirect.aim(SYNTHETIC, site.port)
-    with site.proxy.connect() as wire:
-        page = wire.send(b"GET / HTTP/1.1\r\nHost: x.test\r\n\r\n").reply()
-    with site.proxy.connect() as wire:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.load_verify_locations(cadata=site.proxy.authority.certificate_pem.decode())
-        inside = context.wrap_socket(wire.carrier)
-        leaf = inside.getpeercert(binary_form=True)
-        with Wire(inside) as over:
-            hidden = over.send(b"GET / HTTP/1.1\r\nHost: x.test\r\n\r\n").reply()
-    for each in (page, hidden):
-        assert each.reason == "host-not-allowed"
-        assert f"{SYNTHETIC}:{site.port}".encode() in each.body
-        assert b"payroll" not in each.body
-    assert leaf is not None
-    assert b"payroll" not in leaf
-    assert {row.host for row in site.proxy.ledger.wait(2)} == {"payroll.other.test"}
-
-
-def test_the_name_that_a_sandbox_may_ask_for_is_told_with_its_refusal(
-    site: Site, redirect: Redirect, given: Given
-) -> None:
-    """It came by the address of a name that it may connect to, at a port where it may not."""
-    given.names[SYNTHETIC] = HOST
-    redirect.aim(SYNTHETIC, 9)
-    with site.proxy.connect() as wire:
-        page = wire.send(f"GET / HTTP/1.1\r\nHost: {HOST}:9\r\n\r\n".encode()).reply()
-    assert page.problem["destination"] == f"{HOST}:9"
-    assert site.proxy.ledger.only()[0].verdict == "deny"
 
 
 def test_a_connection_keeps_the_name_that_it_began_with(site: Site) -> None:

@@ -9,7 +9,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 import pytest
-from mitmproxy.proxy.layers.modes import HttpProxy
+from mitmproxy.proxy.layer import NextLayer
 from rig.http2_origin import answer_http2
 from rig.modes import HOST, RAW, TUNNELLED, Mode, Site, make_site
 from rig.proxy import SECRET
@@ -183,9 +183,10 @@ def test_a_tunnel_that_one_side_has_ended_is_carried_to_its_end(
 
 def test_the_layers_of_a_connect_are_left_behind(site: Site) -> None:
     """They would only pass on what comes; a tunnel that was asked for here is as one that was handed over."""
-    with asked_for(site, HOST):
+    with site.serving(Mode.TLS1), asked_for(site, HOST) as wire, site.proxy.secure(wire, HOST, "http/1.1") as secured:
+        assert secured.send(PING % named(site)).reply().status == 200
         (connection,) = site.proxy.lane.connections.values()
-        site.proxy.until(lambda: not isinstance(connection.handler.layer, HttpProxy), "the tunnel's own layer")
+        assert isinstance(connection.handler.layer, NextLayer)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import pytest
 
-from egress.gate.body import STRAIGHT
-from egress.mitm import answers, exchanges
+from egress.gate.body import STRAIGHT, count_down, count_up
+from egress.mitm.answers import counting
 from egress.mitm.http2 import BUDGET, REFILL, Budget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from egress.gate.body import Buffer
+    from egress.gate.exchange import Exchange
 
 
 class Counted:
@@ -17,14 +25,15 @@ class Counted:
     upward = downward = STRAIGHT
 
 
-@pytest.mark.parametrize("direction", [exchanges._counting_up, answers._counting_down])
-def test_an_empty_chunk_goes_no_further(direction: object) -> None:
+@pytest.mark.parametrize("direction", [count_up, count_down])
+def test_an_empty_chunk_goes_no_further(direction: Callable[[Exchange, Buffer], Buffer]) -> None:
     """Written as a chunk of HTTP/1.1 it would end the body, and what follows would be another request."""
-    counted = Counted()
-    pass_on = direction(counted)  # type: ignore[operator]
+    counted = cast("Exchange", Counted())
+    pass_on = counting(counted, direction, STRAIGHT.end)
     assert list(pass_on(b"")) == []
     assert list(pass_on(b"abc")) == [b"abc"]
     assert counted.bytes_up + counted.bytes_down == 3
+    assert list(counting(counted, direction, lambda: b"held back")(b"")) == [b"held back"]
 
 
 def test_a_budget_lasts_and_comes_back() -> None:

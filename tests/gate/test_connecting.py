@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from egress.config import PolicySource, load_policy
-from egress.gate.standing import decide_connect
+from egress.gate.connecting import decide_connect
 from egress.policy import Host, Protocol, Request, Scope
 
 if TYPE_CHECKING:
