@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from egress.policy.graphql import operations_of
 from egress.policy.mcp import CALL, messages_of
-from egress.policy.parameters import header_pairs, nominated, query_pairs
+from egress.policy.parameters import header_pairs, loose_header, nominated, query_pairs
 from egress.policy.request import Body
 from egress.policy.strict_json import read_json
 from egress.policy.vocabulary import Protocol
@@ -26,6 +26,7 @@ from egress.policy.vocabulary import Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from egress.policy.parameters import Pair
     from egress.policy.request import McpMessage, Operation, Request
     from egress.policy.strict_json import Json
     from egress.policy.values import GraphqlCondition, McpCondition
@@ -53,11 +54,10 @@ def read_body(request: Request, data: bytes | None) -> Body:
     headers: dict[str, list[str]] = {}
     pairs = header_pairs(request.headers)
     for name, text in pairs:
-        headers.setdefault(name.replace("_", "-"), []).append(text)
+        headers.setdefault(loose_header(name), []).append(text)
     if request.method == "GET" and not data:
         return Body(graphql=_asked_in_url(request))
-    # Of a body whose type ends at the proxy, a server guesses what it is.
-    if request.method != "POST" or not _is_json(headers) or "content-type" in nominated(pairs):
+    if request.method != "POST" or not _is_json(headers) or not _type_goes_up(pairs):
         return UNREADABLE
     try:
         value = read_json(data)
@@ -165,6 +165,11 @@ def _is_json(headers: Mapping[str, Sequence[str]]) -> bool:
     kinds, codings = headers.get("content-type", ()), headers.get("content-encoding", ())
     coded = any(coding.lower() != "identity" for coding in codings) or len(codings) > 1
     return len(kinds) == 1 and not coded and _JSON.fullmatch(kinds[0]) is not None
+
+
+def _type_goes_up(pairs: Sequence[Pair]) -> bool:
+    """Whether the server gets the type, under its own name: of a body without one it guesses what it is."""
+    return any(name == "content-type" for name, _ in pairs) and "content-type" not in nominated(pairs)
 
 
 def _operations(value: Json) -> tuple[Operation, ...] | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-_SEPARATOR: Final = re.compile(r"[^0-9a-z]")
+from egress.policy.parameters import loose_header
 
-# Headers by which frameworks let a request become another one than its method, path or host say. `_` reads as `-`
-# behind CGI and WSGI, as does `.` behind some, so names are compared with hyphens.
+# Headers by which frameworks let a request become another one than its method, path or host say, as `loose_header`
+# spells them.
 _OVERRIDE_HEADERS: Final = frozenset(
     {
         "x-http-method-override",
@@ -50,7 +49,7 @@ def asks_for_another(headers: tuple[tuple[str, str], ...]) -> bool:
     if _HARMLESS.issuperset(names):
         return False
     for name in names:
-        if _SEPARATOR.sub("-", name.strip().lower()) in _OVERRIDE_HEADERS:
+        if loose_header(name.strip()) in _OVERRIDE_HEADERS:
             return True
         if len(name) <= _REMEMBERED_LENGTH:
             if len(_HARMLESS) >= _REMEMBERED_AT_MOST:

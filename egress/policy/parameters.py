@@ -37,7 +37,7 @@ class Values:
     def __init__(self, named: Named, *, allows: bool, headers: bool) -> None:
         self._allows = allows
         self._headers = headers
-        self._loose = _loose_header if headers else _loose_parameter
+        self._loose = loose_header if headers else _loose_parameter
         # A header's name is the same in any case (RFC 9110, section 5.1), a parameter's is not.
         self._wanted = tuple(
             (name.lower() if headers else name, self._loose(name), None if value is None else _compiled(value))
@@ -95,6 +95,11 @@ def header_pairs(headers: Sequence[Pair]) -> tuple[Pair, ...]:
     return tuple((name.lower(), value.strip(" \t")) for name, value in headers)
 
 
+def loose_header(name: str) -> str:
+    """One name for all spellings of a header: CGI and its heirs read `X_Key`, and some of them `X.Key`, as `X-Key`."""
+    return _SEPARATOR.sub("-", name.lower())
+
+
 def nominated(pairs: Sequence[Pair]) -> frozenset[str]:
     """The headers that `Connection` keeps from the next hop (RFC 9110, section 7.6.1), of lower-case names."""
     values = [value for name, value in pairs if name in _NOMINATING]
@@ -107,8 +112,3 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 def _loose_parameter(name: str) -> str:
     return _TAIL.sub("", name.strip()).casefold()
-
-
-def _loose_header(name: str) -> str:
-    # CGI and its heirs read `X_Key`, and some of them `X.Key`, as `X-Key`.
-    return _SEPARATOR.sub("-", name.lower())

@@ -38,7 +38,7 @@ class _Kept:
 class Sessions[Place: Hashable]:
     """The sessions of one worker, by where they lead. `looks_at_most`: how often one may be looked at; None: always."""
 
-    def __init__(self, looks_at_most: int | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, looks_at_most: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         if looks_at_most is None and _keeps_copies(sys.version_info[:3]):
             looks_at_most = _LOOKS_AT_MOST
         self._left = looks_at_most

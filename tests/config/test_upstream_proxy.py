@@ -90,6 +90,7 @@ THROUGH = [
     ("api.example.com", 443, "::ffff:127.0.0.1", False),
     ("api.example.com", 80, "169.254.169.254", False),
     ("api.example.com", 80, "fe80::1", False),
+    ("api.example.com", 80, "0.0.0.0", False),
     ("api.example.com", 80, "fd00:ec2::254", False),
     ("api.example.com", 80, "168.63.129.16", False),
     ("api.example.com", 80, "100.100.100.200", False),

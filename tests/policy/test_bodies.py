@@ -171,12 +171,16 @@ ODD_HEADERS: dict[str, tuple[tuple[str, str], ...]] = {
     "a list of types": (("Content-Type", "application/json, text/plain"),),
     "two types": (*JSON, *JSON),
     "two spellings": (*JSON, ("content_type", "text/plain")),
+    "two spellings, one with a dot": (*JSON, ("Content.Type", "text/plain")),
+    "its type in another spelling": (("Content_Type", "application/json"),),
     "another charset": (("Content-Type", "application/json; charset=utf-16"),),
     "a type that ends at the proxy": (*JSON, ("Connection", "Content-Type")),
     "gzip": (*JSON, ("Content-Encoding", "gzip")),
+    "a coding in another spelling": (*JSON, ("Content.Encoding", "gzip")),
     "two codings": (*JSON, ("Content-Encoding", "identity"), ("content-encoding", "identity")),
     "another method in a header": (*JSON, ("Mcp-Method", "tools/call")),
     "another name in a header": (*JSON, ("Mcp-Name", "read")),
+    "another method in a header with a dot": (*JSON, ("Mcp.Method", "tools/call")),
     "two methods in headers": (*JSON, ("Mcp-Method", "ping"), ("Mcp-Method", "tools/call")),
 }
 

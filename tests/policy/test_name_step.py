@@ -165,6 +165,13 @@ ASKED = [
     ((scope(rule("ask", A), rank=TEAM), scope(rule("deny", A))), f"https://{A}", "deny", "rule-deny"),
     ((scope(rule("ask", A), rank=TEAM), scope(rule("allow", A, tls=TUNNEL))), f"https://{A}", "deny", "rule-deny"),
     ((scope(rule("ask", A), rank=TEAM),), f"tcp://{A}:443", "deny", "rule-deny"),
+    # an allow for another port stands before no deny
+    (
+        (scope(rule("allow", f"{A}:8443"), rule("deny", A), rank=TEAM), scope(rule("ask", A))),
+        f"https://{A}",
+        "deny",
+        "rule-deny",
+    ),
     ((scope(rule("ask", A, methods="GET"), rank=TEAM),), f"https://{A}", "deny", "rule-deny"),
 ]
 
@@ -176,3 +183,12 @@ def test_a_name_that_is_asked_for_is_told_so_beside_a_guard(
     """A deny of some requests is not why the connection is refused, where a person is asked about every one."""
     told = policy(GUARD, *below).decide_name(request(url))
     assert (told.certainty, told.decision.verdict, told.decision.reason) == (Certainty.NO, verdict, reason)
+
+
+def test_a_scope_that_is_silent_on_what_is_asked_for_says_why() -> None:
+    """What it would allow elsewhere is near: a person who is asked learns how near."""
+    told = policy(GUARD, scope(rule("allow", f"{A}:8443"), rank=TEAM), scope(rule("ask", A))).decide_name(
+        request(f"https://{A}")
+    )
+    assert told.decision.verdict == "ask"
+    assert [say.reason for say in told.decision.says if say.scope is TEAM] == [Reason.PORT_NOT_ALLOWED]

@@ -103,7 +103,7 @@ def test_places_are_bounded() -> None:
     known: Sessions[int] = Sessions(None, Clock())
     for number in range(sessions_module._PLACES_AT_MOST + 1):
         known.remember(number, cast("ssl.SSLSocket", Wrapped(Session(str(number)))))
-        known.remember(0, cast("ssl.SSLSocket", Wrapped(Session("0"), session_reused=True)))
+        known.remember(0, cast("ssl.SSLSocket", Wrapped(Session("again"), session_reused=True)))
     assert (known.of(0), known.of(1), known.of(2)) == (Session("0"), None, Session("2"))
 
 

@@ -235,6 +235,29 @@ def test_urgent_data_in_bulk_stops_nothing_and_does_not_spin(loop: str, who: str
     play(loop, scene)
 
 
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_urgent_data_before_an_end_that_is_there_stops_nothing(loop: str, who: str) -> None:
+    """Splicing says before it that this is all, where the end has come already."""
+    size = 200_000
+
+    async def scene(stage: Stage) -> None:
+        sender, receiver = (stage.client, stage.server) if who == "client" else (stage.server, stage.client)
+        near = stage.near_client if who == "client" else stage.near_server
+        # Room for all of it, so that the end is there before the first read.
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        sender.sendall(bytes(size))
+        sender.send(b"!", socket.MSG_OOB)
+        sender.sendall(bytes(size))
+        sender.shutdown(socket.SHUT_WR)
+        await asyncio.sleep(0.1)
+        carrying = asyncio.ensure_future(stage.carry())
+        assert (await in_thread(lambda: read_all(receiver))).count(0) == 2 * size
+        receiver.shutdown(socket.SHUT_WR)
+        assert not await asyncio.wait_for(carrying, 5)
+
+    play(loop, scene)
+
+
 def test_an_ended_side_does_not_spin_while_the_other_idles(loop: str) -> None:
     """An end is readable for ever; nobody looks at it any more."""
 
@@ -386,5 +409,39 @@ def test_a_break_right_behind_bytes_ends_the_tunnel(loop: str, size: int) -> Non
         got = await reading
         assert data.startswith(got)
         assert got
+
+    play(loop, scene)
+
+
+def test_a_break_behind_more_than_is_taken_leaves_nothing_in_a_kept_pipe(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INVARIANT: what waits for room is never read over, and no other tunnel gets what is left of it."""
+    # Many turns, several of which are due when there is no more room.
+    monkeypatch.setattr("egress.proxy.tunnel._TURN", 1)
+    monkeypatch.setattr("egress.proxy.tunnel.SIZE", 16_384)
+    data = os.urandom(6 << 20)
+
+    async def scene(stage: Stage) -> None:
+        stage.near_server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 20)
+        stage.near_client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 256 << 10)
+        stage.server.setblocking(False)  # noqa: FBT003 - the method takes it so
+        with contextlib.suppress(BlockingIOError):
+            stage.server.sendall(data)
+        stage.server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stage.server.close()
+        tunnel = asyncio.ensure_future(stage.carry())
+        await asyncio.sleep(0.2)
+        reading = asyncio.ensure_future(in_thread(lambda: read_all(stage.client)))
+        assert await asyncio.wait_for(tunnel, 5) == ""
+        stage.near_client.shutdown(socket.SHUT_WR)
+        got = await reading
+        assert data.startswith(got)
+        assert got
+        pipe = stage.pipes.take()
+        assert pipe is not None
+        with pytest.raises(BlockingIOError):
+            os.read(pipe[0], 1)
+        stage.pipes.close_one(pipe)
 
     play(loop, scene)

@@ -45,14 +45,21 @@ def test_each_round_serves_each_waiting_client_once() -> None:
 
 def test_one_that_gives_up_leaves_its_place() -> None:
     """A cancelled wait takes no turn, and blocks nobody."""
+    served: list[str] = []
 
     async def main() -> None:
         turns = Turns(asyncio.get_running_loop())
-        await turns.turn("a")
-        gone = asyncio.ensure_future(turns.turn("a"))
-        stays = asyncio.ensure_future(turns.turn("a"))
+
+        async def ask(name: str) -> None:
+            await turns.turn("a")
+            served.append(name)
+
+        _, gone, stays = (asyncio.ensure_future(ask(name)) for name in ("first", "gone", "stays"))
         await asyncio.sleep(0)
+        assert served == ["first"]
         gone.cancel()
         await asyncio.wait_for(stays, 5)
+        assert gone.cancelled()
 
     asyncio.run(main())
+    assert served == ["first", "stays"]

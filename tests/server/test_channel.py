@@ -7,12 +7,13 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 
 from egress.server.channel import LARGEST, Gone, Line, Values, Word, encode, make_pair, receive, send
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -130,6 +131,29 @@ def test_a_line_keeps_in_order_what_has_no_room(pair: tuple[socket.socket, socke
         return heard
 
     assert asyncio.run(talk()) == list(range(200))
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_all_that_was_said_before_a_break_is_heard(
+    pair: tuple[socket.socket, socket.socket], new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """However much it was: a loop that tells of the break once need not tell of it again."""
+
+    async def talk() -> list[int]:
+        heard: list[int] = []
+        gone = asyncio.Event()
+        for number in range(200):
+            assert send(pair[1], encode(Word.READY, number))
+        # What it leaves unread makes its end a break.
+        assert send(pair[0], encode(Word.RECORDED, 1))
+        pair[1].close()
+        Line(asyncio.get_running_loop(), pair[0], lambda values, _: heard.append(values[1]), gone.set)
+        async with asyncio.timeout(5):
+            await gone.wait()
+        return heard
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(talk()) == list(range(200))
 
 
 @pytest.mark.parametrize("fault", ["closed", "misunderstood"])

@@ -197,6 +197,17 @@ def test_status_of_a_proxy_that_is_ready(station: Station) -> None:
         assert any(words in line for line in lines), (words, printed)
 
 
+def test_status_says_which_scopes_report(station: Station) -> None:
+    """What passes there though no rule allows it is said first of all."""
+    station.policy.write_text(station.policy.read_text().replace("version: 1\n", "version: 1\nmode: report\n"))
+    with station.running() as process:
+        told = status_of(station)
+        _, printed, _ = egress(station, "status")
+        stop(process)
+    assert told["policy"]["reporting"] == ["sandbox"]
+    assert "REPORT MODE: what scope sandbox would refuse PASSES" in printed
+
+
 def test_status_names_a_process_that_does_not_answer(station: Station) -> None:
     """Exit 1, within seconds; the others are asked all the same, and the next answer is whole again."""
     with station.running("--workers", "2") as process:
