@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from egress.audit.event_rows import EventRow
+    from egress.audit.sql import Allowance
     from egress.audit.summary import Summary
     from egress.audit.verify import Expected, Report
 
@@ -257,11 +258,11 @@ class AuditReader:
             first = 0 if wanted.since_us is None else _first_since(connection, wanted.since_us, last)
             return summarize(connection, wanted, first)
 
-    def sql(self, statement: str, *, seconds: float) -> Iterator[Sequence[Any]]:
+    def sql(self, statement: str, allowance: Allowance) -> Iterator[Sequence[Any]]:
         """What a statement of one's own gives: the names of its columns, then its rows."""
         from egress.audit.sql import ask  # noqa: PLC0415 -- as above
 
-        return ask(self._connection, statement, seconds)
+        return ask(self._connection, statement, allowance)
 
     def _open(self) -> sqlite3.Connection:
         if not self.path.exists():

@@ -112,7 +112,16 @@ def audit(
     if views:
         _view(database, as_text(filters, shorthands), policy, presets, config)
         return
-    print_audit(database, wanted, Printing(limit, follow, as_json, plain, events, group, fail_on_deny))
+    how = Printing(
+        limit=limit,
+        follow=follow,
+        as_json=as_json,
+        plain=plain,
+        events=events,
+        group=group,
+        fail_on_deny=fail_on_deny,
+    )
+    print_audit(database, wanted, how)
 
 
 def _is_named(context: typer.Context, option: str) -> bool:

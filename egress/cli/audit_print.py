@@ -23,7 +23,7 @@ _POLL_SECONDS = 0.25
 _INTERRUPTED = 130
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Printing:
     """`limit`: how many of the newest rows. `fail_on_deny`: a refusal among what is asked for ends in exit code 1."""
 

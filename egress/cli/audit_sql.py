@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -16,18 +17,21 @@ from egress.cli.options import AuditFile, StateDir, audit_database
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from egress.audit.sql import Allowance
+
 Statement = Annotated[str, typer.Argument(metavar="SELECT", help="One statement that reads.")]
 Format = Annotated[
     Literal["table", "csv", "json"], typer.Option("--format", help="Columns, CSV, or one JSON object a line.")
 ]
 Timeout = Annotated[
-    float, typer.Option("--timeout", min=0.1, max=3600, metavar="SECONDS", help="How long it may take.")
+    float, typer.Option("--timeout", min=0.1, max=3600, metavar="SECONDS", help="How long the statement may run.")
 ]
 # Rows whose widths a table is laid out by.
 _LAID_OUT = 1_000
 # What a statement may take beyond its time before the process is ended: SQLite stops between two steps only, and one
 # call of a function (`instr`, `replace`) over long texts can take for ever, in which no signal is heard either.
 _GRACE_SECONDS = 1.0
+_LOOK_SECONDS = 0.1
 
 
 def register(app: typer.Typer) -> None:
@@ -53,29 +57,40 @@ def sql(
     The view `requests` has a row for each request, `events` what happened to the proxy.
     """  # noqa: D301 -- \b is click's mark for lines that must not be joined
     from egress.audit import AuditReader  # noqa: PLC0415 -- `egress --help` needs none of it
+    from egress.audit.sql import Allowance  # noqa: PLC0415 -- as above
 
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    with AuditReader(audit_database(audit_file, state_dir)) as reader:
-        rows = _ending(reader.sql(statement, seconds=timeout), timeout)
+    allowance = Allowance(timeout)
+    with AuditReader(audit_database(audit_file, state_dir)) as reader, _ending(allowance):
+        rows = reader.sql(statement, allowance)
         names = [str(name) for name in next(rows)]
         _WRITERS[output_format](names, rows)
 
 
-def _ending(rows: Iterator[Sequence[Any]], seconds: float) -> Iterator[Sequence[Any]]:
-    """The rows as they come; the process ends where the statement does not."""
-    timer = threading.Timer(seconds + _GRACE_SECONDS, _end, (seconds,))
-    timer.daemon = True
-    timer.start()
+@contextlib.contextmanager
+def _ending(allowance: Allowance) -> Iterator[None]:
+    """Within, the process ends where the statement does not."""
+    over = threading.Event()
+    threading.Thread(target=_watch, args=(allowance, over), daemon=True).start()
     try:
-        yield from rows
+        yield
     finally:
-        timer.cancel()
+        over.set()
+
+
+def _watch(allowance: Allowance, over: threading.Event) -> None:
+    while not over.wait(max(allowance.left() + _GRACE_SECONDS, _LOOK_SECONDS)):
+        if allowance.left() < -_GRACE_SECONDS:
+            _end(allowance.seconds)
 
 
 def _end(seconds: float) -> None:
-    sys.stderr.write(f"egress: the statement took over {seconds:g} seconds, and was ended\n")
-    sys.stderr.flush()
-    os._exit(1)
+    try:
+        sys.stderr.write(f"egress: the statement took over {seconds:g} seconds, and was ended\n")
+        sys.stderr.flush()
+    finally:
+        # Also where nobody hears it any more.
+        os._exit(1)
 
 
 def _write_csv(names: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:

@@ -121,7 +121,7 @@ def env(
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with a backspace
     import os  # noqa: PLC0415  # what a command needs is loaded by the command, so that --help is fast
 
-    from egress.cli.client_trust import Road, Wanted  # noqa: PLC0415
+    from egress.cli.client_trust import Wanted  # noqa: PLC0415
     from egress.config import ServerOverrides, load_server_config  # noqa: PLC0415
 
     overrides = ServerOverrides(
@@ -140,10 +140,7 @@ def env(
         return
     if redirected:
         _refuse_with({"--proxy": proxy, "--socks": socks, "--no-proxy": no_proxy}, "--redirected")
-        road = Road(None)
-    else:
-        url = _proxy(server.listens) if proxy is None else named_proxy(proxy)
-        road = Road(url, tuple(no_proxy or ()), socks=socks)
+    road = _road(server, proxy, no_proxy, socks=socks, redirected=redirected)
     _print_variables(server, road, Wanted(files, bundle, at, java=not without_java), shell)
 
 
@@ -160,6 +157,17 @@ def _refuse_with(others: Mapping[str, object], option: str) -> None:
         raise typer.BadParameter(
             f"it says that clients know of no proxy, and {said[0]} tells them of one", param_hint=option
         )
+
+
+def _road(
+    server: ServerConfig, proxy: str | None, no_proxy: list[str] | None, *, socks: bool, redirected: bool
+) -> Road:
+    from egress.cli.client_trust import Road  # noqa: PLC0415
+
+    if redirected:
+        return Road(None)
+    url = _proxy(server.listens) if proxy is None else named_proxy(proxy)
+    return Road(url, tuple(no_proxy or ()), socks=socks)
 
 
 def _names(server: ServerConfig) -> tuple[str, ...]:

@@ -119,10 +119,7 @@ def explain(
         raise typer.Exit(0 if allowed else 1)
     loaded = _load(around, policy, moment, sandbox, label)
     if what == "-":
-        if body is not None:
-            raise typer.BadParameter("each line has its own: write it as `body`", param_hint="--body")
-        if not as_json:
-            raise typer.BadParameter("requests are read as JSON lines: write `egress explain --json -`")
+        _refuse_beside_lines(body, as_json=as_json)
         _answer_lines(loaded, around.pins)
         return
     question = review.make_question(
@@ -141,6 +138,13 @@ def explain(
         explain_text.print_answer(question.url if isinstance(question, review.Question) else what, answer)
     if not answer.allowed:
         raise typer.Exit(1)
+
+
+def _refuse_beside_lines(body: str | None, *, as_json: bool) -> None:
+    if body is not None:
+        raise typer.BadParameter("each line has its own: write it as `body`", param_hint="--body")
+    if not as_json:
+        raise typer.BadParameter("requests are read as JSON lines: write `egress explain --json -`")
 
 
 def _load(

@@ -2,7 +2,7 @@
 
 1. before   a file with another name (a hard link) could be written through that; a link in the way to it could be
             turned to another file. Neither is closed by mounts, so such a file is refused; so is a program that is
-            looked for in a folder where the command could put another first
+            looked for in a folder where the command could put another first, or that is nowhere yet
 2. inside   after all privileges are dropped, writing is tried on each: what can be written ends the start
 3. after    a cover over a file goes when somebody outside puts another file in its place (rename(2) detaches what is
             mounted there). Where its folder cannot be closed, no change counts while the command runs, and it is told
@@ -21,7 +21,7 @@ from egress.confine.exec_plan import ConfineError
 from egress.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from egress.confine.exec_plan import User
 
@@ -71,22 +71,31 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def shadowed(programs: Iterable[str], user: User) -> tuple[Problem, ...]:
-    """Programs without a folder that the user could put another one in front of, by the PATH."""
+    """Programs that the user could put another one in front of, by the PATH, or make where there is none."""
     problems = []
     for program in programs:
-        found = shutil.which(program)
-        if "/" in program or found is None:
-            continue
-        for folder in os.get_exec_path():
-            if Path(folder) == Path(found).parent:
-                break
-            if _may_write(_nearest(Path(folder).absolute()).stat(), user):
-                message = (
-                    f"the proxy looks for this program in `{printable(folder)}`, where the command could put another"
-                )
-                problems.append(Problem(printable(program), None, "", message, f"write its whole path, `{found}`"))
-                break
+        open_to_it = next((place for place in _looked_at_before(program) if _may_put(place, user)), None)
+        if open_to_it is not None:
+            folder = printable(str(open_to_it.parent))
+            message = f"the proxy looks for this program in `{folder}`, where the command could put another"
+            found = shutil.which(program)
+            hint = "install it, or leave the secret out" if found is None else f"write its whole path, `{found}`"
+            problems.append(Problem(printable(program), None, "", message, hint))
     return tuple(problems)
+
+
+def _looked_at_before(program: str) -> Iterator[Path]:
+    """The places where it would be found rather than where it is; all, where it is nowhere: it may be asked again."""
+    found = shutil.which(program)
+    folders = [os.path.dirname(program)] if "/" in program else os.get_exec_path()  # noqa: PTH120 - may be empty
+    for folder in folders:
+        if found is not None and Path(folder) == Path(found).parent:
+            return
+        yield Path(folder, os.path.basename(program)).absolute()  # noqa: PTH119 - as above
+
+
+def _may_put(place: Path, user: User) -> bool:
+    return any(_may_write(_nearest(path).stat(), user) for path in (place, place.parent))
 
 
 def _nearest(folder: Path) -> Path:

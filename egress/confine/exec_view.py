@@ -2,7 +2,8 @@
 
 1. hidden      state folder, CA, audit, key of the store, files that secrets are read from, sockets of other programs
 2. read-only   whatever steers the proxy: policies, presets, lists, the configuration, roots for upstreams, and programs
-              that it asks for secrets: it runs them unconfined, also while the command runs
+              that it asks for secrets, with the files that they are given: it runs them unconfined, also while the
+              command runs
 3. closed      folders of such files and of the audit, unless the command works in them or lives there
 4. refused     a start in which the command's folder is itself one of the hidden, and a policy that it could replace
 """
@@ -26,7 +27,7 @@ from egress.confine.exec_sockets import foreign_sockets
 from egress.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from egress.config import LoadedPolicy, SecretDefinition, ServerConfig
     from egress.confine.exec_plan import User
@@ -41,9 +42,9 @@ def view_of(
     for place in hidden:
         if place == folder or place in folder.parents:
             raise ConfineError(f"the command cannot work in `{place}`, which is kept from it", hint="change to another")
-    named = list(programs(config, loaded.secrets))
-    steering = [*steering_files(config, loaded), *(Path(path) for path in map(shutil.which, named) if path)]
-    if problems := (*replaceable(steering, user), *shadowed(named, user)):
+    commands = list(_commands(config, loaded.secrets))
+    steering = [*steering_files(config, loaded), *_run_files(commands)]
+    if problems := (*replaceable(steering, user), *shadowed([argv[0] for argv in commands], user)):
         raise ConfigError(problems)
     read_only = [path for path in _real(steering) if path not in hidden]
     shown = [path.absolute() for path in (*kept, *allowed)]
@@ -66,13 +67,21 @@ def steering_files(config: ServerConfig, loaded: LoadedPolicy) -> Iterator[Path]
     yield from dict.fromkeys(path for path in named if path.exists())
 
 
-def programs(config: ServerConfig, secrets: Mapping[str, SecretDefinition]) -> Iterator[str]:
+def _commands(config: ServerConfig, secrets: Mapping[str, SecretDefinition]) -> Iterator[Sequence[str]]:
     """What the proxy runs for values of secrets and for the store's key, as it is named."""
     for definition in secrets.values():
         if isinstance(definition.source, CommandSource):
-            yield definition.source.argv[0]
+            yield definition.source.argv
     if isinstance(config.secrets_key, KeyCommand):
-        yield config.secrets_key.argv[0]
+        yield config.secrets_key.argv
+
+
+def _run_files(commands: Iterable[Sequence[str]]) -> Iterator[Path]:
+    """The programs, and files that they are given: a script, for its interpreter."""
+    for program, *arguments in commands:
+        found = shutil.which(program)
+        files = filter(os.path.isfile, arguments)
+        yield from map(Path, files if found is None else (found, *files))
 
 
 def secret_files(secrets: Mapping[str, SecretDefinition]) -> Iterator[Path]:

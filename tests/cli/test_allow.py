@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+import records
 import typer
 from typer.testing import CliRunner
 
-from egress.audit import AuditWriter, DecisionEvent
 from egress.cli import allow, policy_files
 from egress.cli.allow_rule import until
 from egress.config import PolicySource
@@ -330,23 +330,7 @@ def test_what_is_no_duration_is_a_wrong_command_line(ttl: str) -> None:
 
 def record(folder: Path, **changed: object) -> None:
     """Write one denied request into the audit of a state folder."""
-    writer = AuditWriter(folder / "audit.db", flush_interval=0.02)
-    writer.start()
-    values: dict[str, object] = {
-        "id": ID,
-        "time_us": 1_790_000_000_000_000,
-        "sandbox": "default",
-        "client": "127.0.0.1:1",
-        "verdict": "deny",
-        "reason": "host-not-allowed",
-        "host": "b.example.com",
-        "port": 443,
-        "method": "POST",
-        "path": "/v1/items",
-        "protocol": "https",
-    }
-    assert writer.offer(DecisionEvent(**(values | changed)))  # type: ignore[arg-type]
-    writer.close(timeout=5)
+    records.record(folder / "audit.db", records.denied(**({"id": ID, "host": "b.example.com"} | changed)))
 
 
 def test_the_id_of_a_denied_request_gives_the_narrowest_rule(policy: Path, tmp_path: Path) -> None:

@@ -1,12 +1,8 @@
-"""`egress audit summary` and `sql`: figures that add up, hostile text made harmless, and exit statuses for CI."""
+"""`egress audit summary`: figures that add up, hostile text made harmless, and exit statuses for CI."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -153,59 +149,3 @@ def test_rows_fail_a_job_as_well(state: Path) -> None:
 def test_no_rows_is_said(state: Path) -> None:
     """In each format."""
     assert _run(state, "summary", "--host", "nowhere.test").output == "No rows.\n"
-
-
-def test_sql_in_each_format(state: Path) -> None:
-    """A table, CSV that a reader of CSV reads, JSON lines; nothing hostile in any."""
-    statement = "SELECT kind, detail, NULL AS empty, x'0aff' AS bytes FROM events WHERE kind = 'start'"
-    table = _run(state, "sql", statement).output
-    assert table.splitlines()[0].split() == ["kind", "detail", "empty", "bytes"]
-    rows = list(csv.reader(io.StringIO(_run(state, "sql", statement, "--format", "csv").output)))
-    assert rows[0] == ["kind", "detail", "empty", "bytes"]
-    assert rows[1][0] == "start"
-    assert rows[1][2:] == ["", "0aff"]
-    told = json.loads(_run(state, "sql", statement, "--format", "json").output)
-    assert (told["empty"], told["bytes"]) == (None, "0aff")
-    for output_format in ("table", "csv", "json"):
-        assert "\x1b" not in _run(state, "sql", statement, "--format", output_format).output
-
-
-def test_no_cell_of_a_statement_is_a_formula(state: Path) -> None:
-    """As in the export: a query or a method may begin with what a spreadsheet runs; a number stays one."""
-    statement = "SELECT '=cmd|''/C calc''!A0' AS a, '@SUM(1)=***' AS \"=b\", -1 AS c, ' +1' AS d"
-    names, row = csv.reader(io.StringIO(_run(state, "sql", statement, "--format", "csv").output))
-    assert names == ["a", "'=b", "c", "d"]
-    assert row == ["'=cmd|'/C calc'!A0", "'@SUM(1)=***", "-1", "' +1"]
-
-
-def test_a_function_without_an_end_is_ended(state: Path) -> None:
-    """SQLite looks at the time between two steps, and this is one."""
-    long = "replace(hex(zeroblob({}000000)), '0', 'a')"
-    statement = f"SELECT instr({long.format(2)}, {long.format(1)} || 'b')"
-    command = [sys.executable, "-c", "from egress.cli.main import main; main()", "audit", "sql", statement]
-    command += ["--state-dir", str(state), "--timeout", "0.2"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr == "egress: the statement took over 0.2 seconds, and was ended\n"
-
-
-@pytest.mark.parametrize(
-    ("statement", "message"),
-    [
-        ("DELETE FROM decisions", "only reading is allowed"),
-        ("DROP TRIGGER decisions_no_delete", "only reading is allowed"),
-        ("PRAGMA writable_schema = ON", "only reading is allowed"),
-        ("ATTACH '/tmp/other.db' AS other", "only reading is allowed"),
-        ("VACUUM INTO '/tmp/copy.db'", "only reading is allowed"),
-        ("SELECT load_extension('x')", "not authorized"),
-        ("SELEC 1", "syntax error"),
-        ("SELECT 1; SELECT 2", "one statement"),
-        ("SELECT * FROM missing", "no such table"),
-        ("WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c", "took over 0.2 s"),
-    ],
-)
-def test_sql_only_reads_and_ends(state: Path, statement: str, message: str) -> None:
-    """What would write, open another file or never end is refused with what to do."""
-    ran = _run(state, "sql", statement, "--timeout", "0.2")
-    assert ran.exit_code == 1
-    assert message in str(ran.exception)

@@ -6,9 +6,13 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from records import TIME_US, denied, record
 from typer.testing import CliRunner
 
-from egress.audit import AuditWriter, DecisionEvent, OutcomeEvent
+from egress.audit import OutcomeEvent
+from egress.cli.audit_desk import PolicyDesk
+from egress.cli.explain_row import row_named
+from egress.cli.loading import surroundings
 from egress.cli.main import app
 from egress.errors import EgressError
 
@@ -59,30 +63,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def audit(folder: Path) -> Path:
     """The audit of a request that was denied, and of a CONNECT that was refused before it named a host."""
     path = folder / "audit.db"
-    writer = AuditWriter(path, flush_interval=0.02)
-    writer.start()
-    common = {"time_us": 1_790_000_000_000_000, "sandbox": "ci", "client": "127.0.0.1:1", "verdict": "deny"}
-    writer.offer(
-        DecisionEvent(
-            id=ROW,
-            reason="query-not-allowed",
-            host="api.example.com",
-            port=443,
-            method="GET",
-            path="/v2",
-            protocol="https",
-            rule="open ones",
-            file="policy.yaml",
-            line=5,
-            scope="sandbox",
-            lane="http",
-            **common,
-        )
+    rule = {"rule": "open ones", "file": "policy.yaml", "line": 5, "scope": "sandbox", "lane": "http"}
+    nothing = dict.fromkeys(("host", "port", "method", "path", "protocol"))
+    ended = {"time_us": TIME_US + 1_500, "bytes_up": 10, "bytes_down": 20, "duration_us": 1500}
+    record(
+        path,
+        denied(id=ROW, sandbox="ci", reason="query-not-allowed", method="GET", path="/v2", **rule),
+        OutcomeEvent(id=ROW, status=403, **ended),
+        denied(id=CONNECT, sandbox="ci", reason="request-malformed", detail="\x1b[2J", **nothing),
     )
-    ended = {"time_us": 1_790_000_000_001_500, "bytes_up": 10, "bytes_down": 20, "duration_us": 1500}
-    writer.offer(OutcomeEvent(id=ROW, status=403, **ended))
-    writer.offer(DecisionEvent(id=CONNECT, reason="request-malformed", detail="\x1b[2J", **common))
-    writer.close(timeout=5)
     return path
 
 
@@ -240,9 +229,11 @@ def configured(folder: Path, team: str, own: str = "") -> tuple[str, ...]:
 def test_an_id_is_judged_for_the_sandbox_of_its_row(
     audit: Path, folder: Path, team: str, own: str, verdict: str
 ) -> None:
-    """With the labels and the files that the configuration gives to that one, as the proxy judges it."""
+    """With the labels and files that the configuration gives to that one, as the proxy judges it; in the viewer too."""
     told = json.loads(run(ROW, "--audit", str(audit), *configured(folder, team, own)).stdout)
     assert told["now"]["verdict"] == verdict
+    desk = PolicyDesk(["./common.yaml"], surroundings(folder / "egress.yaml"))
+    assert desk.today(row_named(ROW, (audit, None))).verdict == verdict
 
 
 def test_labels_of_a_sandbox_that_was_registered_can_be_given_with_an_id(audit: Path, folder: Path) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from documents import ROOT, blocks
+from records import denied, record
 from typer.testing import CliRunner
 
-from egress.audit import AuditWriter, DecisionEvent
 from egress.cli.main import app
 from egress.review.convert import EXPORTS, IMPORTS
 
@@ -56,24 +56,7 @@ def test_the_guides_rule_from_an_id_is_what_the_command_gives(folder: Path) -> N
     """Only the lines that are added: the rest of the diff depends on the file."""
     (folder / "policy.yaml").write_text("version: 1\n")
     line = texts(EDITING, "sh")[1].strip()
-    writer = AuditWriter(folder / "state" / "audit.db", flush_interval=0.02)
-    writer.start()
-    writer.offer(
-        DecisionEvent(
-            id=shlex.split(line)[2],
-            time_us=1_790_000_000_000_000,
-            sandbox="default",
-            client="127.0.0.1:1",
-            verdict="deny",
-            reason="host-not-allowed",
-            host="api.example.com",
-            port=443,
-            method="POST",
-            path="/v1/items",
-            protocol="https",
-        )
-    )
-    writer.close(timeout=5)
+    record(folder / "state" / "audit.db", denied(id=shlex.split(line)[2]))
     told = run(f"{line} --state-dir state --yes")
     assert texts(EDITING, "diff")[1] in told
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -10,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from rig.confined import Place, Road, places
+from rig.confined import Place, Road, places, running
 
 from egress.confine.exec_aliases import Mounted, aliases, read_mounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 pytestmark = pytest.mark.e2e
 
@@ -39,6 +39,9 @@ ls proc pts run
 echo 'default: allow' >> again/policies/policy.yaml
 mv again/policies/policy.yaml again/policies/other
 mv again/policies again/other
+touch again/policies/beside
+echo 'default: allow' >> again/loose.yaml
+mv again/loose.yaml again/another
 """
 
 
@@ -63,11 +66,14 @@ def policy_in(place: Place, folder: str, text: str = DENY) -> Path:
 def test_other_paths_lead_to_nothing_else(either: Place) -> None:
     """Bind mounts of a folder above or of the file itself; the machine's /proc, /run and terminals in a chroot."""
     policy = policy_in(either, "policies", SECRET.format(source="file: ../token"))
+    # In a folder that the user needs, so that the file alone is held.
+    loose = either.put("loose.yaml", "watch: false\n")
     either.put("token", "canary").chmod(0o666)
     for name in ("again", "proc", "run", "pts"):
         (either.top / name).mkdir()
     (either.top / "alone").touch()
-    line = either.command("--quiet", "--policy", str(policy), argv=["sh", "-c", _TRIED, str(either.top)])
+    options = ("--quiet", "--policy", str(policy), "--config", str(loose))
+    line = either.command(*options, argv=["sh", "-c", _TRIED, str(either.top)])
     done = subprocess.run(
         ["unshare", "-m", "--propagation", "private", "sh", "-c", _MOUNTED, str(either.top), *line],
         cwd=either.work,
@@ -78,25 +84,16 @@ def test_other_paths_lead_to_nothing_else(either: Place) -> None:
     )
     assert done.stdout.split() == ["proc:", "pts:", "run:"], done.stderr
     assert policy.read_text() == SECRET.format(source="file: ../token")
+    assert list(policy.parent.iterdir()) == [policy]
+    assert loose.read_text() == "watch: false\n"
     assert (either.home / "token").read_text() == "canary"
 
 
-@contextlib.contextmanager
-def waiting(place: Place, policy: Path, then: str) -> Iterator[subprocess.Popen[str]]:
-    """A command that says `ready`, waits until it is told to go on, and does something."""
+def waiting(place: Place, policy: Path, then: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    """A command that waits until it is told to go on, and does something."""
     os.mkfifo(place.work / "fifo")
     (place.work / "fifo").chmod(0o666)
-    line = place.command("--quiet", "--policy", str(policy), argv=["sh", "-c", f"echo ready; read l < fifo; {then}"])
-    process = subprocess.Popen(
-        line, cwd=place.work, env=place.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == "ready\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    return running(place, policy, f"echo ready; read l < fifo; {then}", stderr=subprocess.PIPE)
 
 
 def replace(policy: Path) -> None:
@@ -153,12 +150,13 @@ def test_nothing_is_put_beside_the_record(place: Place) -> None:
     assert not record.with_name("audit.db-journal").exists()
 
 
-def test_a_program_of_the_proxys_cannot_be_changed(place: Place) -> None:
-    """It is run for a secret, outside, while the command runs."""
+@pytest.mark.parametrize("named", ["[{}]", "[sh, {}]"])
+def test_a_program_of_the_proxys_cannot_be_changed(place: Place, named: str) -> None:
+    """It is run for a secret, outside, while the command runs; itself, or by an interpreter."""
     (place.home / "tools").mkdir()
     program = place.put("tools/token", "#!/bin/sh\necho canary\n")
     program.chmod(0o755)
-    policy = policy_in(place, "policies", SECRET.format(source=f"command: [{program}]"))
+    policy = policy_in(place, "policies", SECRET.format(source=f"command: {named.format(program)}"))
     script = f"echo 'touch /escaped' >> {program}; mv {program} {program}.old; mv {program.parent} {place.home}/other"
     done = place.run("--quiet", "--policy", str(policy), argv=["sh", "-c", script])
     assert program.read_text() == "#!/bin/sh\necho canary\n", done.stderr

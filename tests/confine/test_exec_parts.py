@@ -17,7 +17,7 @@ from egress.confine.exec_filter import network_filter
 from egress.confine.exec_folder import make_run_folder
 from egress.confine.exec_mounts import pinned
 from egress.confine.exec_plan import ConfineError, User
-from egress.confine.exec_readable import check_unwritable, exchangeable, replaceable
+from egress.confine.exec_readable import check_unwritable, exchangeable, replaceable, shadowed
 from egress.confine.exec_sockets import foreign_sockets
 from egress.confine.exec_user import user_for
 
@@ -162,6 +162,37 @@ def test_a_group_that_is_kept_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("os.getgroups", lambda: [policy.stat().st_gid])
     assert exchangeable(policy, replace(OTHER, change=False))
     assert not exchangeable(policy, OTHER)
+
+
+PROGRAMS = (
+    # named, what is there, whether another could be put in its place
+    ("tool", {"closed/tool": 0o755}, False),
+    # Its folder is closed while the command runs.
+    ("tool", {"open/tool": 0o755}, False),
+    ("tool", {"open/tool": 0o755, "first/tool": 0o646}, True),
+    ("tool", {}, True),
+    ("tool", {"closed/tool": 0o755, "first/tool": 0o644}, False),
+    ("{}/closed/tool", {"closed/tool": 0o755}, False),
+    ("{}/closed/tool", {}, False),
+    ("{}/closed/tool", {"closed/tool": 0o646}, True),
+    ("{}/open/tool", {}, True),
+    ("{}/open/new/tool", {}, True),
+)
+
+
+@pytest.mark.parametrize(("named", "there", "refused"), PROGRAMS)
+def test_no_program_can_be_put_where_one_is_looked_for(
+    named: str, there: dict[str, int], *, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it in the PATH; anywhere on it or at its place, where it is missing or cannot be run yet."""
+    for name, mode in (("first", 0o755), ("closed", 0o755), ("open", 0o777)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
+    for name, mode in there.items():
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(mode)
+    monkeypatch.setenv("PATH", os.pathsep.join(str(tmp_path / name) for name in ("first", "closed", "open")))
+    assert bool(shadowed([named.format(tmp_path)], OTHER)) is refused
 
 
 def test_every_folder_on_the_way_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:

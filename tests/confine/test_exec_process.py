@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from rig.confined import ROOT, Place, Road, places
+from rig.confined import ROOT, Place, Road, places, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,9 +60,14 @@ def either(request: pytest.FixtureRequest) -> Iterator[Place]:
     yield from _made(request.param)
 
 
+def policy_of(place: Place) -> Path:
+    """The one that all of these have."""
+    return place.home / "policy.yaml"
+
+
 def sh(place: Place, script: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a script of the shell inside."""
-    return place.run("--quiet", "--policy", str(place.home / "policy.yaml"), argv=["sh", "-c", script], **more)
+    return place.run("--quiet", "--policy", str(policy_of(place)), argv=["sh", "-c", script], **more)
 
 
 def eventually(holds: Callable[[], bool]) -> None:
@@ -71,21 +76,6 @@ def eventually(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def running(place: Place, script: str) -> Iterator[subprocess.Popen[str]]:
-    """A script that runs inside, and has said `ready`."""
-    line = place.command("--quiet", "--policy", str(place.home / "policy.yaml"), argv=["sh", "-c", script])
-    process = subprocess.Popen(line, cwd=place.work, env=place.env(), stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == "ready\n"
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def test_clients_that_read_files_alone_find_theirs(place: Place) -> None:
@@ -157,7 +147,9 @@ def test_signals_pass(place: Place, number: signal.Signals) -> None:
     # What whoever runs the tests ignores, SIGHUP under nohup, would be ignored on and on.
     before = signal.signal(number, signal.SIG_DFL) if signal.getsignal(number) is signal.SIG_IGN else None
     try:
-        with running(place, f"trap 'echo got; exit 9' {name}; echo ready; while :; do sleep 0.1; done") as process:
+        with running(
+            place, policy_of(place), f"trap 'echo got; exit 9' {name}; echo ready; while :; do sleep 0.1; done"
+        ) as process:
             process.send_signal(number)
             assert process.wait(PATIENCE) == 9
             assert process.stdout is not None
@@ -176,14 +168,14 @@ def test_orphans_are_reaped_and_end_with_the_command(place: Place) -> None:
 
 def test_output_ends_when_the_command_closes_it(place: Place) -> None:
     """Nothing of ours holds the stream open."""
-    with running(place, "echo ready; exec >&- 2>&-; sleep 1000") as process:
+    with running(place, policy_of(place), "echo ready; exec >&- 2>&-; sleep 1000") as process:
         assert process.stdout is not None
         assert process.stdout.read() == ""
 
 
 def test_nothing_is_left_after_kill_9(either: Place) -> None:
     """Neither the command, nor the proxy, nor, after the next start, the folder; and the next start works."""
-    with running(either, "sleep 1000 & sleep 1000 & echo ready; wait") as process:
+    with running(either, policy_of(either), "sleep 1000 & sleep 1000 & echo ready; wait") as process:
         family = below(process.pid)
         assert len(family) > 5
         process.kill()
@@ -200,7 +192,7 @@ def test_without_the_proxy_there_is_no_way_out(either: Place) -> None:
     script = "echo ready; read line < fifo; exec 3<>/dev/tcp/127.0.0.1/3128"
     os.mkfifo(either.work / "fifo")
     (either.work / "fifo").chmod(0o666)
-    with running(either, f"exec bash -c '{script}'") as process:
+    with running(either, policy_of(either), f"exec bash -c '{script}'") as process:
         (supervisor,) = (pid for pid in below(process.pid) if pid in children(process.pid) and is_proxy(pid))
         family = below(supervisor)
         os.kill(supervisor, signal.SIGKILL)
@@ -260,7 +252,7 @@ def shell(place: Place, inner: str, after: str = "") -> Iterator[Terminal]:
     try:
         terminal.type("PS1='out''er> '\n")
         terminal.says("outer> ")
-        line = place.command("--quiet", "--policy", str(place.home / "policy.yaml"), argv=["sh", "-c", inner])
+        line = place.command("--quiet", "--policy", str(policy_of(place)), argv=["sh", "-c", inner])
         place.put("start", "exec " + shlex.join(line))
         terminal.type(f"sh {place.home}/start {after}\n")
         yield terminal
@@ -340,7 +332,7 @@ def test_a_terminal_that_is_only_read_takes_no_keys(place: Place) -> None:
 
 def test_a_descriptor_of_our_caller_does_not_come_along(place: Place) -> None:
     """Open here, and inherited by us; not by the command."""
-    line = place.command("--quiet", "--policy", str(place.home / "policy.yaml"), argv=["sh", "-c", "ls /proc/self/fd"])
+    line = place.command("--quiet", "--policy", str(policy_of(place)), argv=["sh", "-c", "ls /proc/self/fd"])
     opened = ["sh", "-c", 'exec 7</etc/passwd; exec "$@"', "sh", *line]
     done = subprocess.run(opened, cwd=place.work, env=place.env(), capture_output=True, text=True, check=True)
     assert "7" not in done.stdout.split()

@@ -95,8 +95,18 @@ def test_a_server_that_compresses_what_it_sends_is_read(
     bare_repository(tmp_path / "served", form.path)
     served = Services({form.host: zipped(behind(repositories(tmp_path / "served"), form.credential))})
     inside = sandbox(start, tmp_path / "home", form.policy, port_of(origin), {form.secret: TOKEN})
+    url = f"https://{form.host}:{port_of(origin)}/{form.path}"
     with origin.behaving(served.behave):
-        git(inside, "clone", "-q", f"https://{form.host}:{port_of(origin)}/{form.path}", "work")
+        git(inside, "clone", "-q", url, "work")
+        work = inside.home / "work"
+        work.joinpath("file").write_text("canary")
+        git(inside, "checkout", "-q", "-b", "main", cwd=work)
+        git(inside, "add", ".", cwd=work)
+        git(inside, "commit", "-q", "-m", "file", cwd=work)
+        git(inside, "push", "-q", "origin", "main", cwd=work)
+        git(inside, "clone", "-q", url, "again")
+    assert (inside.home / "again/file").read_text() == "canary"
+    assert inside.refused == []
 
 
 def test_a_token_of_the_sandboxs_own_does_not_go_up(

@@ -477,3 +477,21 @@ def test_a_denied_path_that_becomes_a_prefix_is_told(paths: str, narrower: bool,
     converted = to_azure_policy(load_policy([PolicySource(Scope.SANDBOX, path)]))
     told = [loss for loss in converted.losses if loss.line == 3 and loss.effect is Effect.NARROWER]
     assert bool(told) is narrower
+
+
+@pytest.mark.parametrize(
+    ("paths", "after", "narrower"),
+    [("[/a]", "/a/b", True), ("[/a, /a/**]", "/a/b", False), ("[/a]", None, False)],
+)
+def test_a_path_that_hides_what_a_later_rule_allows_is_told(
+    paths: str, after: str | None, *, narrower: bool, tmp_path: Path
+) -> None:
+    """What is below an allowed path is refused before it, and so before whatever comes later."""
+    text = f"version: 1\nrules:\n  - allow: api.example.com\n    paths: {paths}\n"
+    if after is not None:
+        text += f"  - allow: api.example.com\n    paths: [{after}]\n"
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    converted = to_azure_policy(load_policy([PolicySource(Scope.SANDBOX, path)]))
+    told = [loss for loss in converted.losses if loss.line == 3 and loss.effect is Effect.NARROWER]
+    assert bool(told) is narrower

@@ -107,6 +107,20 @@ class Place:
         )
 
 
+@contextlib.contextmanager
+def running(place: Place, policy: Path, script: str, *, stderr: int | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A script of the shell that runs inside, and has said `ready`."""
+    line = place.command("--quiet", "--policy", str(policy), argv=["sh", "-c", script])
+    process = subprocess.Popen(line, cwd=place.work, env=place.env(), stdout=subprocess.PIPE, stderr=stderr, text=True)
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
 def places(road: Road) -> Iterator[Place]:
     """One, for a fixture."""
     require_namespaces()
