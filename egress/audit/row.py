@@ -174,5 +174,7 @@ def _fitted(value: Value | tuple[str, ...], limit: int) -> Value:
 
 
 def _integer(value: int | None) -> int | None:
-    """`value` as SQLite holds it; beyond 64 bits, the nearest that fits."""
-    return value if value is None or _FIRST <= value <= _LAST else (_LAST if value > 0 else _FIRST)
+    """`value` as SQLite holds it; beyond 64 bits, the nearest that fits. An enum or a bool packs otherwise, or not."""
+    if value is None or (type(value) is int and _FIRST <= value <= _LAST):
+        return value
+    return max(_FIRST, min(int(value), _LAST))

@@ -7,6 +7,7 @@ Reads in slices, so that the proxy's own checkpoints of the file never wait long
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -47,6 +48,11 @@ _SLICE: Final = 200
 # Many times what the writer puts into a batch: bounds that were edited make nobody read, or count, without end.
 _BATCH_AT_MOST: Final = 100_000
 _PROBLEMS_AT_MOST: Final = 100
+# With names of columns before `AS`, a view shows what one column has under the name of another.
+_VIEW_HEAD: Final = re.compile(r'^CREATE VIEW ["\[]?requests["\]]? AS ')
+# What SQLite takes for space, and no more: other spaces are letters of its names.
+_SPACES: Final = re.compile(r"[ \t\n\f\r]+")
+_WAS: Final = ("was", "were")
 # Seq numbers named one by one in a problem.
 _NAMED_AT_MOST: Final = 5
 
@@ -166,8 +172,9 @@ class Verifying:
     def end(self, end: End) -> Report:
         """What there is behind the last batch, and what was found in all."""
         self._after(end)
-        if self._key is not None and end.number and not self.report.signers:
-            # Who makes a record anew leaves its checkpoints out: without one, nothing here is this key's word.
+        if self._key is not None and not self.report.signers:
+            # Who makes a record anew leaves its checkpoints out, or its batches, as if all rows were from before the
+            # chain: without a checkpoint, nothing here is this key's word.
             self.report.found("no checkpoint is signed by the key that was named: anybody may have written this record")
         self.report.last, self.report.digest = end.number, end.digest
         return self.report
@@ -269,7 +276,7 @@ class Verifying:
             if high > low:
                 self.report.found(f"{table}: {_places(low + 1, high)} in no batch, {where}")
             elif high < low:
-                self.report.found(f"{table}: {_named(range(high + 1, low + 1))} inserted or moved, {where}")
+                self.report.found(f"{table}: {_places(high + 1, low, _WAS)} inserted or moved, {where}")
 
     def _after(self, end: End) -> None:
         """What there is behind the last batch, and what should be there."""
@@ -321,7 +328,7 @@ class Verifying:
 def _view(connection: sqlite3.Connection) -> str:
     """What the view `requests` asks; empty if there is none."""
     found = connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'view' AND name = 'requests'").fetchone()
-    return "" if found is None else " ".join(found[0].split()).partition(" AS ")[2]
+    return "" if found is None else _VIEW_HEAD.sub("", _SPACES.sub(" ", str(found[0]).strip()))
 
 
 def _own_view() -> str:
@@ -333,16 +340,15 @@ def _own_view() -> str:
 def _named(numbers: Sequence[int]) -> str:
     """Rows by their numbers."""
     first, last = numbers[0], numbers[-1]
-    if len(numbers) == 1:
-        return f"row {first} was"
     if last - first == len(numbers) - 1:
-        return f"rows {first} to {last} were"
+        return _places(first, last, _WAS)
     some = ", ".join(map(str, numbers[:_NAMED_AT_MOST]))
     return f"rows {some}{' ...' if len(numbers) > _NAMED_AT_MOST else ''} ({len(numbers)}) were"
 
 
-def _places(first: int, last: int) -> str:
-    return f"row {first} is" if first == last else f"rows {first} to {last} are"
+def _places(first: int, last: int, verbs: tuple[str, str] = ("is", "are")) -> str:
+    # Counts nothing: bounds that were edited are further apart than a range may be long.
+    return f"row {first} {verbs[0]}" if first == last else f"rows {first} to {last} {verbs[1]}"
 
 
 def _when(time_us: int) -> str:

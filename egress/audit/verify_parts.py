@@ -57,7 +57,7 @@ def verify_in_parts(
     except sqlite3.Error as error:
         raise explain(error, path) from error
     except BrokenExecutor as error:
-        raise AuditError("a process that verified ended too early", hint="try --processes 1") from error
+        raise AuditError("a process that verified ended too early", hint="was it killed? verify again") from error
 
 
 def _pool(processes: int) -> Executor:

@@ -16,7 +16,7 @@ _KEPT_MINUTES: Final = 240
 
 @dataclass(slots=True)
 class Activity:
-    """Rows by minute since 1970. `counted`: up to which key; `since`: from which on, 0 for all of them."""
+    """Decisions by minute since 1970. `counted`: up to which key; `since`: from which on, 0 for all of them."""
 
     minutes: dict[int, tuple[int, int]] = field(default_factory=dict)
     counted: int = 0

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from documents import ROOT
+from records import record
 from ruamel.yaml import YAML
 
-from egress.audit import AuditWriter, DecisionEvent, OutcomeEvent
+from egress.audit import DecisionEvent, OutcomeEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,29 +24,27 @@ METADATA: dict[str, Any] = YAML(typ="safe").load(RECIPE)["databases"]["audit"]
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a record of two requests, one of which was refused, as Datasette does: to read."""
-    writer = AuditWriter(tmp_path / "audit.db", flush_interval=0.02)
-    writer.start()
+    """Open a record of a request that was allowed and a flood that was refused, as Datasette does: to read."""
     common = {"time_us": 1_790_000_000_000_000, "client": "10.0.0.5:1", "sandbox": "ci", "port": 443}
     rule = {"file": "policy.yaml", "line": 3, "rule": "our rule"}
-    writer.offer(
+    record(
+        tmp_path / "audit.db",
         DecisionEvent(
             id="a", verdict="allow", reason="rule-allow", host="a.test", secrets=("github",), **common, **rule
-        )  # type: ignore[arg-type]
+        ),  # type: ignore[arg-type]
+        OutcomeEvent(id="a", time_us=1, status=200, bytes_up=10, bytes_down=20),
+        DecisionEvent(id="b", verdict="deny", reason="host-not-allowed", host="b.test", count=40, **common),  # type: ignore[arg-type]
     )
-    writer.offer(OutcomeEvent(id="a", time_us=1, status=200, bytes_up=10, bytes_down=20))
-    writer.offer(DecisionEvent(id="b", verdict="deny", reason="host-not-allowed", host="b.test", **common))  # type: ignore[arg-type]
-    assert writer.close(10)
     with closing(sqlite3.connect(f"file:{tmp_path / 'audit.db'}?mode=ro", uri=True)) as opened:
         yield opened
 
 
 ANSWERS = {
-    "refused": ("b.test", 443, "host-not-allowed", 1, 1, "2026-09-21 14:13:20"),
+    "refused": ("b.test", 443, "host-not-allowed", 40, 1, "2026-09-21 14:13:20"),
     "hosts": ("a.test", 1, 10, 20),
     "secrets": ("github", "a.test", "ci", 1, "2026-09-21 14:13:20"),
     "rules": ("policy.yaml", 3, "our rule", "allow", 1),
-    "hours": ("2026-09-21 14:00", 1, 1),
+    "hours": ("2026-09-21 14:00", 1, 40),
     "sandbox": ("2026-09-21 14:13:20", "deny", None, "b.test", None, None, "host-not-allowed", None),
 }
 

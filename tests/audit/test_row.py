@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from egress.audit import DecisionEvent, OutcomeEvent
-from egress.audit.row import COLUMNS, DECISIONS, INTEGERS, OUTCOMES, decision_row, outcome_row
+from egress.audit.row import COLUMNS, DECISIONS, INTEGERS, OUTCOMES, decision_row, outcome_row, packed, unpacked
 from egress.audit.text import storable
 
 WORDS = st.sampled_from(["", "GET", "example.com", "\x1b[31m", "\u202e", "\ud800", "é" * 200, "x" * 3000, "***"])
@@ -79,3 +82,13 @@ def test_a_value_that_cannot_be_looked_up_is_stored_all_the_same() -> None:
         secrets=["one"],  # type: ignore[arg-type]
     )
     assert decision_row(event)[COLUMNS[DECISIONS].index("secrets")] == '["one"]'
+
+
+@pytest.mark.parametrize("number", [True, HTTPStatus.FORBIDDEN])
+def test_a_number_of_another_kind_is_a_number(number: int) -> None:
+    """As the database gives it back: packed as it is, it would have another hash, or none."""
+    asked = DecisionEvent(id="1", time_us=1, sandbox="s", client="c", verdict="deny", reason="r", port=number)
+    ended = OutcomeEvent(id="1", time_us=1, status=number)
+    for table, row in ((DECISIONS, decision_row(asked)), (OUTCOMES, outcome_row(ended))):
+        assert unpacked(packed(table, row)) == (table, row)
+        assert {type(value) for value in row} == {str, int, type(None)}

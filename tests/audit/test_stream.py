@@ -316,6 +316,15 @@ def test_a_datagram_is_never_too_long(decision: Callable[..., Any], longest: int
     assert "cut" not in json.loads(json_text(DECISIONS, decision_row(decision(1)), longest))
 
 
+def test_a_datagram_has_room_for_its_header(decision: Callable[..., Any]) -> None:
+    """A row that would fit by itself is cut where the header makes it too long."""
+    texts = dict.fromkeys(("path", "query", "file"), "x" * 2_000)
+    room = LONGEST_DATAGRAM - len(json_text(DECISIONS, decision_row(decision(1, rewritten="", **texts))))
+    row = decision_row(decision(1, rewritten="x" * room, **texts))
+    assert len(json_text(DECISIONS, row)) == LONGEST_DATAGRAM
+    assert len(SyslogText(1, "host", 7, LONGEST_DATAGRAM).message(DECISIONS, row)) <= LONGEST_DATAGRAM
+
+
 def test_severities_tell_refusals_from_the_rest(decision: Callable[..., Any], outcome: Callable[..., Any]) -> None:
     """A receiver filters by them."""
     assert severity(DECISIONS, decision_row(decision(1))) == 6

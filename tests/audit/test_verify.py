@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from egress.audit import AuditReader, Signer, verify_parts
-from egress.audit.chain import columns_of
+from egress.audit.chain import TABLES, columns_of
 from egress.audit.database import open_for_writing
 from egress.audit.row import COLUMNS
 from egress.audit.schema import MIGRATIONS, add_chain
@@ -31,6 +31,12 @@ WITHOUT_TRIGGERS = [
     for table in ("decisions", "outcomes", "events", "batches", "checkpoints", "drops", "chains", "signers")
     for what in ("update", "delete", "replace")
 ]
+
+# The view's name, and its columns but for two that stand under each other's name.
+EXCHANGED = (
+    "(SELECT 'requests (' || group_concat(CASE name WHEN 'host' THEN 'sni' WHEN 'sni' THEN 'host' ELSE name END) || ')'"
+    " FROM pragma_table_info('requests'))"
+)
 
 # What is done to a record of 6 batches, each of 2 decisions, 2 outcomes and 1 event; and what is said about it.
 TAMPERING = {
@@ -81,6 +87,21 @@ TAMPERING = {
         ],
         ["the view `requests` is another one"],
     ),
+    "a view that shows columns under each other's names": (
+        [
+            "PRAGMA writable_schema = ON",
+            f"UPDATE sqlite_schema SET sql = replace(sql, '\"requests\"', {EXCHANGED}) WHERE name = 'requests'",  # noqa: S608 -- constants
+        ],
+        ["the view `requests` is another one"],
+    ),
+    "a view of another table, whose name begins with what is a space to us": (
+        [
+            'CREATE VIEW "\u00a0decisions" AS SELECT * FROM decisions WHERE seq <> 5',
+            "PRAGMA writable_schema = ON",
+            "UPDATE sqlite_schema SET sql = replace(sql, 'FROM d', 'FROM \u00a0d') WHERE name = 'requests'",
+        ],
+        ["the view `requests` is another one"],
+    ),
     "the view gone": (["DROP VIEW requests"], ["the view `requests` is another one"]),
     "a row put in place of another": (
         [
@@ -108,6 +129,10 @@ TAMPERING = {
     "a batch's bounds widened": (
         ["UPDATE batches SET events = 3 WHERE number = 2"],
         ["batch 2 ", "events: row 3 was inserted or moved, before batch 3"],
+    ),
+    "a batch's bounds below all numbers": (
+        ["UPDATE batches SET events = 1 << 62, events_first = -(1 << 62) - (1 << 62) WHERE number = 2"],
+        ["events: rows -9223372036854775807 to 1 were inserted or moved, before batch 2"],
     ),
     "a batch's hash edited": (
         ["UPDATE batches SET hash = zeroblob(32) WHERE number = 2"],
@@ -255,6 +280,19 @@ def test_a_record_made_anew_without_the_key_is_found_by_the_key(
     assert report.problems == [
         "no checkpoint is signed by the key that was named: anybody may have written this record"
     ]
+
+
+def test_rows_that_are_said_to_be_older_than_the_chain_are_found_by_the_key(
+    recorded: Path, tmp_path: Path, rows: Callable[..., list[tuple[int, ...]]]
+) -> None:
+    """Without a batch nothing is verified: who makes a record so must not have it hold."""
+    counts = [rows(recorded, f"SELECT max(seq) FROM {table}")[0][0] for table in TABLES]  # noqa: S608 -- constants
+    with closing(sqlite3.connect(recorded, isolation_level=None)) as connection:
+        for statement in (*WITHOUT_TRIGGERS, "DELETE FROM batches", "DELETE FROM checkpoints"):
+            connection.execute(statement)
+        connection.execute("UPDATE chains SET decisions = ?, outcomes = ?, events = ?", counts)
+    assert _verified(recorded).unchained == sum(counts)
+    assert not _verified(recorded, key=read_public(tmp_path / PUBLIC_NAME)).holds
 
 
 def test_a_chain_goes_on_after_a_restart(

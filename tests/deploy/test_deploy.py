@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from egress.cli.main import app
 from egress.config import PolicySource, ServerOverrides, UnixListener, load_policy, load_server_config
 from egress.confine.environment import child_environment
-from egress.confine.gateway import ThisHost
+from egress.confine.gateway import Ipv6, ThisHost
 from egress.confine.gateway_nft import Table
 from egress.confine.gateway_status import status
 from egress.policy import Scope
@@ -262,11 +262,16 @@ def test_the_units_command_sets_the_rules(there: bool, tmp_path: Path) -> None: 
     try:
         if there:
             machine.ip("link", "add", "sandbox0", "type", "bridge")
+            machine.ip("link", "set", "sandbox0", "up")
+            machine.ip("addr", "add", "fd66::1/64", "dev", "sandbox0", "nodad")
         words = [word.replace("/opt/egress/bin/egress", str(program)) for word in shlex.split(told)]
         done = machine.run(words)
         assert done.returncode == 0, done.stderr
         found = machine.call(lambda: status("egress", None))
         assert found.differences == (() if there else ("missing: the interface sandbox0",))
+        assert found.gateway is not None
+        # The proxy listens on no address of IPv6, whether the interface has one or not.
+        assert found.gateway.ipv6 is Ipv6.REJECT
         machine.nft("flush ruleset")
         assert machine.run([word.replace("--dns-port 5353", "--dns-port 0") for word in words]).returncode != 0
     finally:

@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from records import denied, record
 from textual.widgets import Input
 from viewer.driving import screen, settled, until
 from viewer.seed import HOSTILE, fill, seed
@@ -264,21 +265,7 @@ def test_a_condition_too_many_is_told_and_changes_nothing(drive: Drive) -> None:
 
 def test_a_flood_shows_its_number_and_tells_it(drive: Drive, database: Path) -> None:
     """On its line, and in its detail."""
-    writer = AuditWriter(database, flush_interval=0.02)
-    writer.start()
-    assert writer.offer(
-        DecisionEvent(
-            id="flood",
-            time_us=1,
-            sandbox="s",
-            client="c",
-            verdict="deny",
-            reason="host-not-allowed",
-            host="h",
-            count=4_000,
-        )
-    )
-    writer.close(10)
+    record(database, denied(count=4_000))
 
     async def play(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: "\u00d74000" in text_of(pilot))
