@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from egress.errors import EgressError
 from egress.gate.roster import room_of
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from egress.server.leases import LeasedSlots
 
 logger = logging.getLogger(__name__)
+
+# A worker gives its place back as it hands a connection over. At the limit that may reach the hub a moment later than
+# this process asks for one, so it asks again: after so many seconds each.
+_MOVING: Final = (0.05, 0.2, 0.5)
 
 
 class MitmProcess:
@@ -50,15 +54,18 @@ class MitmProcess:
 
     async def serve(self, start: Start) -> int:
         """Serve on the running loop."""
-        from egress.mitm import options_profile  # noqa: PLC0415 - mitmproxy is loaded here and nowhere else
+        # Before all else, and going on meanwhile: until this process has told the hub what it holds, the hub grants
+        # nothing to any other, and loading takes seconds.
+        self._judging = Judging(self._config, start, lambda: None, self._authority)
+        self._judging.gate.own.ports.update(self._ports)
+        await asyncio.to_thread(_load_mitmproxy)
+        from egress.mitm import options_profile  # noqa: PLC0415 - as in `_load_mitmproxy`
         from egress.mitm.build import build_lane  # noqa: PLC0415
         from egress.mitm.listener import MitmListener  # noqa: PLC0415
 
         warning = options_profile.check_h2()
         if warning is not None:
             logger.warning("%s", warning)
-        self._judging = Judging(self._config, start, lambda: None, self._authority)
-        self._judging.gate.own.ports.update(self._ports)
         try:
             lane = build_lane(self._config, self._judging.gate, self._authority, roots=self._roots)
             self._listener = MitmListener(lane, idle_seconds=int(self._config.limits.idle_seconds))
@@ -87,7 +94,7 @@ class MitmProcess:
         try:
             address = client.peer if client.place is None else client.place.address
             for slots in (shares.of_client(room_of(client, address)), shares.connections):
-                if not (slots.try_take() or await slots.take()):
+                if not await _moved_in(slots):
                     await self._judging.gate.refuse_unread(client, Reason.LIMIT_CONNECTIONS, "")
                     return
                 taken.append(slots)
@@ -100,3 +107,18 @@ class MitmProcess:
             for slots in taken:
                 slots.give_back()
             sock.close()
+
+
+async def _moved_in(slots: LeasedSlots) -> bool:
+    """Take a place for a connection that had one until now."""
+    for pause in _MOVING:
+        if slots.try_take() or await slots.take():
+            return True
+        await asyncio.sleep(pause)
+    return await slots.take()
+
+
+def _load_mitmproxy() -> None:
+    """Load what `serve` uses: here and nowhere else."""
+    import egress.mitm.build  # noqa: PLC0415
+    import egress.mitm.listener  # noqa: F401, PLC0415

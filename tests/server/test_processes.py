@@ -28,6 +28,18 @@ if TYPE_CHECKING:
 DENIED = "evil.test"
 WORKERS = ("worker 1", "worker 2", "worker 3")
 PATIENCE = 15.0
+# Beyond what a process waits for the hub's answer.
+SLOW_TO_LOAD = """
+import pathlib, sys, time
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "mitmproxy":
+            pathlib.Path(__file__).with_name("loading").touch()
+            time.sleep(5)
+
+sys.meta_path.insert(0, Slow())
+"""
 
 
 def ask(station: Station, host: str = DENIED) -> Reply:
@@ -438,6 +450,24 @@ def test_a_reload_reaches_the_mitm_process(station: Station) -> None:
             assert b"done" not in wire.rest()
             gate.set()
         assert ask(station, HOST).reason == "host-not-allowed"
+
+
+def test_nobody_waits_for_what_the_mitm_process_loads(station: Station) -> None:
+    """The hub grants places and counts on while it starts: of the connections meanwhile none is refused for it."""
+    (station.folder / "sitecustomize.py").write_text(SLOW_TO_LOAD)
+    station.config.write_text("limits: {connections: 10, connections_per_client: 10, drain_seconds: 1}\n")
+    env = {"PYTHONPATH": str(station.folder)}
+    with (
+        station.origin.behaving(answer_ok),
+        station.running("--lane", "mitm", env=env),
+        contextlib.ExitStack() as stack,
+    ):
+        wires = [stack.enter_context(station.wire()).send(station.request())]
+        wait_until((station.folder / "loading").exists, "the loading of mitmproxy", PATIENCE)
+        wires += [stack.enter_context(station.wire()).send(station.request()) for _ in range(5)]
+        for wire in wires:
+            wire.carrier.settimeout(30)
+            assert wire.reply().status == 200
 
 
 # start and end
