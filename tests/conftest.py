@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tools.run_suite import FOLDERS
 
 ACCEPTED = "cannot run here:"
 E2E = Path(__file__).parent / "e2e"
-# Run in a part of their own, so that all parts of the suite take as long.
-BESIDE = {Path(__file__).parent / name for name in ("corpus", "server")}
 SKIPS = pytest.StashKey[list[tuple[str, str]]]()
 
 # A time limit for each example measures the machine, not the code; pytest-timeout stops what hangs.
@@ -29,12 +28,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what stands under tests/e2e or takes its network namespace, which `make check` leaves out."""
+    """Mark what stands under tests/e2e or takes its network namespace, which `make check` leaves out; and the parts."""
     for item in items:
         if E2E in item.path.parents or "world" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.e2e)
-        if not BESIDE.isdisjoint(item.path.parents):
-            item.add_marker(pytest.mark.beside)
+        for mark, folders in FOLDERS.items():
+            if not set(folders).isdisjoint(item.path.parents):
+                item.add_marker(mark)
 
 
 class SkipRecorder:

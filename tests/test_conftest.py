@@ -15,7 +15,7 @@ def run(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
     """Run pytest with our conftest on one test module."""
     (folder / "conftest.py").write_text(CONFTEST.read_text())
     (folder / "test_it.py").write_text(body)
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers = e2e\n")
+    (folder / "pytest.ini").write_text(f"[pytest]\nmarkers = e2e\npythonpath = {CONFTEST.parent}\n")
     off = [part for name in ("cacheprovider", "randomly", "anyio") for part in ("-p", f"no:{name}")]
     command = [sys.executable, "-m", "pytest", "-q", *off, str(folder)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=folder)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tools.run_suite import PARTS, run
+from tools.run_suite import FOLDERS, PARTS, TESTS, run
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,11 +38,16 @@ def test_what_both_say_is_seen() -> None:
 
 
 @pytest.mark.parametrize("e2e", [False, True])
-@pytest.mark.parametrize("beside", [False, True])
-def test_every_test_is_in_one_part(*, e2e: bool, beside: bool) -> None:
-    """Not in none, and not in two."""
-    marks = {"e2e": e2e, "beside": beside}
-    assert [eval(part, {}, marks) for part in PARTS].count(True) == 1  # noqa: S307 -- words of our own
+@pytest.mark.parametrize("folder", [None, *FOLDERS])
+def test_every_test_is_in_one_part(*, e2e: bool, folder: str | None) -> None:
+    """Not in none, and not in two; and that part reads the folder where it is."""
+    marks = {"e2e": e2e} | {mark: mark == folder for mark in FOLDERS}
+    ((_, where),) = [(part, where) for part, where in PARTS.items() if eval(part, {}, marks)]  # noqa: S307 -- words of our own
+    left_out = {text.removeprefix("--ignore=") for text in where if text.startswith("--ignore=")}
+    read = set(where) - {f"--ignore={text}" for text in left_out}
+    folders = set(map(str, FOLDERS.get(folder or "", (TESTS / "elsewhere",))))
+    assert folders.isdisjoint(left_out)
+    assert not read or folders <= read
 
 
 def test_signals_that_a_shell_ignores_reach_what_is_started() -> None:

@@ -1,6 +1,9 @@
 """Run the tests in processes side by side, as most of them wait: those with real programs, and the others.
 
 What the first says is seen as it comes; what the others say follows when all are done. Exit code 0: all passed.
+
+A part is what a mark expression says. Some folders have marks of their own (`FOLDERS`), so that all parts take about as
+long, and each reads few files of another.
 """
 
 from __future__ import annotations
@@ -16,7 +19,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PARTS = ("e2e and not beside", "beside", "not (e2e or beside)")
+TESTS = Path(__file__).parent.parent
+FOLDERS = {
+    "beside": tuple(TESTS / name for name in ("corpus", "server")),
+    "traffic": tuple(TESTS / name for name in ("lanes", "mitm", "proxy", "viewer")),
+}
+_BESIDE, _TRAFFIC = FOLDERS["beside"], FOLDERS["traffic"]
+# Each with where its tests are.
+PARTS: dict[str, tuple[str, ...]] = {
+    "e2e and not beside": tuple(f"--ignore={folder}" for folder in _BESIDE),
+    "beside": tuple(map(str, _BESIDE)),
+    "traffic and not e2e": tuple(map(str, _TRAFFIC)),
+    "not (e2e or beside or traffic)": tuple(f"--ignore={folder}" for folder in (*_BESIDE, *_TRAFFIC)),
+}
 # What a shell ignores for what it puts into the background, a test's own programs must be able to get.
 SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
@@ -62,4 +77,4 @@ def heed_signals() -> None:
 if __name__ == "__main__":
     heed_signals()
     pytest = str(Path(sys.executable).with_name("pytest"))
-    sys.exit(run([[pytest, "-m", part] for part in PARTS]))
+    sys.exit(run([[pytest, "-m", part, *where] for part, where in PARTS.items()]))
