@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from egress.audit.verify import Expected, Report
 
 _LOCK_SECONDS = 5.0
+# What one look at the indexes tells at most.
+_PROBLEMS_AT_MOST = 20
 # How often retention may come in between while all is verified.
 _VERIFIED_AGAIN = 5
 # How far the order of rows and the order of their times may differ: threads, and clocks that are set back.
@@ -242,6 +244,14 @@ class AuditReader:
         from egress.audit.verify import verify  # noqa: PLC0415 -- as above
 
         return verify(self._connection, self.path, key=key, expected=expected, progress=progress)
+
+    def damaged_indexes(self) -> list[str]:
+        """What SQLite finds wrong with the file and its indexes, by which a row could be kept from being found."""
+        from egress.audit.text import printable  # noqa: PLC0415 -- as above
+
+        with self._snapshot() as connection:
+            found = [str(text) for (text,) in connection.execute(f"PRAGMA integrity_check({_PROBLEMS_AT_MOST})")]
+        return [] if found == ["ok"] else [printable(text) for text in found]
 
     def _dropped(self) -> int:
         """The last batch that retention has let go."""

@@ -31,6 +31,10 @@ Expect = Annotated[
         show_default=False,
     ),
 ]
+Indexes = Annotated[
+    bool,
+    typer.Option("--indexes", help="Compare the indexes with the rows as well: takes longer."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 _HASH_DIGITS = 64
 # Rows that one process verifies in the time that others take to start, several times over.
@@ -49,6 +53,7 @@ def verify(
     state_dir: StateDir = None,
     key: Key = None,
     expect: Expect = None,
+    indexes: Indexes = False,
     as_json: AsJson = False,
 ) -> None:
     """Find out whether the record was edited, cut, or added to since the proxy wrote it; exit 1 if it was.
@@ -57,6 +62,7 @@ def verify(
     Examples:
       egress audit verify
       egress audit verify --key audit-key.pub.pem --audit copy-of-audit.db
+      egress audit verify --indexes
       egress audit verify --expect 812:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 
     Without --key the file itself says which keys signed it, which whoever changed the file may
@@ -71,6 +77,8 @@ def verify(
         report = reader.verify(
             key=public, expected=expected, progress=_progress(as_json=as_json), processes=_processes(reader)
         )
+        for problem in reader.damaged_indexes() if indexes else ():
+            report.found(f"SQLite: {problem}")
     if as_json:
         typer.echo(json.dumps(_plain(report)))
     else:

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from records import denied, record
 from typer.testing import CliRunner
 
 from egress.audit import AuditWriter, Signer
@@ -44,6 +45,7 @@ def test_a_record_that_holds(state: Path) -> None:
     assert "as the file itself says, up to batch 3." in ran.output
     last = ran.output.split("The last batch: ")[1].strip()
     assert _run("verify", "--state-dir", state, "--expect", last).exit_code == 0
+    assert _run("verify", "--state-dir", state, "--indexes").output == ran.output
     assert "by the key that you named" in _run("verify", "--state-dir", state, "--key", state / PUBLIC_NAME).output
 
 
@@ -59,6 +61,26 @@ def test_a_record_that_does_not_hold(state: Path) -> None:
     told = json.loads(_run("verify", "--state-dir", state, "--json").output)
     assert told["holds"] is False
     assert told["problems"][0].startswith("events: row 2 was edited")
+
+
+def test_a_denial_that_an_index_leaves_out(tmp_path: Path) -> None:
+    """The rows are as they were, and a filter does not find one: that is seen where the indexes are looked at."""
+    path = tmp_path / "audit.db"
+    record(path, denied(id="a", host="one.test"), denied(id="b", host="two.test"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        select = "SELECT sql FROM sqlite_schema WHERE name = 'decisions_refused'"
+        ((own,),) = connection.execute(select).fetchall()
+        connection.execute("DROP INDEX decisions_refused")
+        connection.execute(f"{own} AND host <> 'two.test'")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = 'decisions_refused'", (own,))
+    shown = _run("--audit", path, "--filter", "verdict:deny", "--plain").output
+    assert ("one.test" in shown, "two.test" in shown) == (True, False)
+    assert _run("verify", "--audit", path).exit_code == 0
+    ran = _run("verify", "--audit", path, "--indexes")
+    assert ran.exit_code == 1
+    assert "✗ SQLite: " in ran.output
+    assert "decisions_refused" in ran.output
 
 
 @pytest.mark.parametrize(
