@@ -6,9 +6,11 @@ A test that the machine truly cannot run (no root, no network namespaces) skips 
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
+import typer.testing
 from hypothesis import settings
 from tools.run_suite import FOLDERS
 
@@ -19,6 +21,9 @@ SKIPS = pytest.StashKey[list[tuple[str, str]]]()
 # A time limit for each example measures the machine, not the code; pytest-timeout stops what hangs.
 settings.register_profile("egress", deadline=None, print_blob=True)
 settings.load_profile("egress")
+
+# A test's runner makes all commands anew for each line that it runs, which takes ten times as long as most lines.
+typer.testing._get_command = cache(typer.testing._get_command)
 
 
 def pytest_configure(config: pytest.Config) -> None:

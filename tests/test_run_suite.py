@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tools.run_suite import FOLDERS, PARTS, TESTS, run
+from tools.run_suite import FOLDERS, PARTS, TESTS, compile_once, run
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,3 +65,13 @@ def test_signals_that_a_shell_ignores_reach_what_is_started() -> None:
     ]
     done = subprocess.run(_python("\n".join(lines)), capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split("\n")[0] == "[False, False, False]"
+
+
+def test_programs_find_the_package_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the environment keeps Python from writing what it compiled."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    compiled = Path(importlib.util.cache_from_source(str(ROOT / "egress" / "errors.py")))
+    compiled.unlink(missing_ok=True)
+    compile_once()
+    assert compiled.is_file()
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ

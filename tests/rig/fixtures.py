@@ -6,8 +6,11 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from harness.authority import TestAuthority
 
+from egress.certs import bundle
+from egress.certs.bundle import SYSTEM_BUNDLES, _system_roots
 from rig.proxy import Carrier, Proxy, Setup, origin_on
 
 if TYPE_CHECKING:
@@ -40,8 +43,11 @@ def carrier() -> Carrier:
 
 
 @pytest.fixture
-def start(tmp_path: Path, roots: TestAuthority, carrier: Carrier) -> Iterator[Callable[..., Proxy]]:
+def start(
+    tmp_path: Path, roots: TestAuthority, carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Proxy]]:
     """Start proxies; `*.test` names that are given as `names` are pinned to 127.0.0.1. Stopped after the test."""
+    monkeypatch.setattr(bundle, "SYSTEM_BUNDLES", (_few_roots(roots.ca_file.with_name("system.pem")),))
     running: list[Proxy] = []
 
     def begin(policy: str, *names: str, **more: object) -> Proxy:
@@ -56,3 +62,10 @@ def start(tmp_path: Path, roots: TestAuthority, carrier: Carrier) -> Iterator[Ca
     yield begin
     for proxy in running:
         proxy.close()
+
+
+def _few_roots(path: Path) -> Path:
+    """Some of the system's roots: to load them all takes longer than most tests."""
+    if not path.exists():
+        path.write_bytes(b"".join(root.public_bytes(Encoding.PEM) for root in _system_roots(SYSTEM_BUNDLES)[:3]))
+    return path
