@@ -25,7 +25,7 @@ _EXAMPLE = "write a unique text of 16 or more letters, digits, `-` and `_`, as i
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True, defer_build=True)
 
 
 def _user(value: object) -> tuple[str | SecretRef, ...]:

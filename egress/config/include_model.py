@@ -20,7 +20,7 @@ type _ParameterField = Annotated[object, PlainValidator(_as_written, json_schema
 class IncludeModel(BaseModel):
     """A preset and its parameters. Every key but `preset` is a parameter."""
 
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True, defer_build=True)
     __pydantic_extra__: dict[str, _ParameterField]
 
     preset: Annotated[str, PlainValidator(text, json_schema_input_type=str)] = Field(

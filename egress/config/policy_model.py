@@ -66,7 +66,7 @@ from egress.policy import GraphqlCondition, McpCondition, Mode, Protocol, TlsMod
 class Strict(BaseModel):
     """No unknown keys, no conversions."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True, defer_build=True)
 
 
 class HostFile(Strict):

@@ -55,7 +55,7 @@ def _put_before(value: object) -> object:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True, defer_build=True)
 
 
 type _PrefixField = Annotated[str, PlainValidator(_prefix, json_schema_input_type=str)]

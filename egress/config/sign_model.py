@@ -103,7 +103,7 @@ def _variable_text(variable: Variable) -> str:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True, defer_build=True)
 
 
 type _SecretField = Annotated[str, PlainValidator(_secret, json_schema_input_type=str)]

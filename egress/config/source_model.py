@@ -13,7 +13,7 @@ from egress.config.wording import quoted
 class SourceModel(BaseModel):
     """No unknown keys, no conversions, and no key without a value."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
