@@ -120,6 +120,8 @@ def known(request: Request) -> Request:
     return replace(request, method=method, path=request.path or "/")
 
 
+# Each example asks thousands of questions of both policies.
+@pytest.mark.timeout(900)
 @settings(max_examples=100)
 @given(changed(), st.lists(st.tuples(requests, addresses), min_size=20, max_size=60))
 def test_no_change_means_that_both_answer_alike(
